@@ -1,0 +1,73 @@
+"""The wire types: what comes in and what goes out, in one place.
+
+A chat is the shared unit of training and serving: training reads its data sets into the same `Chat` that `/predict`
+validates, so both see who spoke, in which order, and what an empty text means (a message that was sent and says
+nothing: it counts as a turn and adds no words).
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+# Strict members: "1" stays a string and 1 an integer, and neither true nor 1.0 passes for an identifier. The schema
+# says oneOf because BentoML's OpenAPI keeps only the first member of an anyOf.
+Identifier = Annotated[
+    Annotated[int, Field(strict=True)] | Annotated[str, Field(strict=True)],
+    WithJsonSchema({"oneOf": [{"type": "integer"}, {"type": "string"}]}),
+]
+
+EXAMPLE_CHAT = {
+    "chat_id": 42,
+    "messages": [
+        {"message_id": 0, "text": "How about the money?", "participant_id": 0},
+        {"message_id": 1, "text": "Who are you calling?", "participant_id": 1},
+    ],
+}
+
+
+class Message(BaseModel):
+    """One message of a chat."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    message_id: Identifier = Field(description="Identifier of the message, integer or string.", examples=[0])
+    text: str = Field(description="What was said; may be empty.", examples=["How about the money?"])
+    participant_id: Identifier = Field(description="Who said it, integer or string.", examples=[0])
+
+
+class Chat(BaseModel):
+    """One chat, its messages in the order of the talk."""
+
+    model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": EXAMPLE_CHAT})
+
+    chat_id: Identifier = Field(description="Identifier of the chat, echoed in the answer.", examples=[42])
+    messages: list[Message] = Field(min_length=1, description="Messages in the order of the talk, at least one.")
+
+
+class Chats(BaseModel):
+    """Many chats to score in one request."""
+
+    model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": {"chats": [EXAMPLE_CHAT]}})
+
+    chats: list[Chat] = Field(min_length=1, description="Chats to score, at least one.")
+
+
+class Participant(BaseModel):
+    """The answer for one participant of a chat."""
+
+    participant_id: Identifier = Field(description="As given in the chat.")
+    is_bot_probability: float = Field(ge=0, le=1, description="Probability that this participant is a bot.")
+
+
+class Prediction(BaseModel):
+    """The answer for one chat, participants in the order of their first message."""
+
+    chat_id: Identifier = Field(description="As given in the chat.")
+    participants: list[Participant] = Field(description="Participants in the order of their first message.")
+    model_version: str = Field(description="Version of the classifier that answered.")
+
+
+class Predictions(BaseModel):
+    """The answers for many chats, in the order of the request."""
+
+    predictions: list[Prediction] = Field(description="One prediction for each chat, in the order of the request.")

@@ -1,0 +1,84 @@
+"""The service: a chat comes in, each participant's probability of being a bot goes out.
+
+`/predict` scores a chat that comes alone at once; chats that come together go through its batched twin
+`/predict_queued`, which the edge chooses (see `serving/edge.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import bentoml
+from bentoml.validators import ContentType
+from pydantic import AfterValidator, BeforeValidator, GetJsonSchemaHandler, RootModel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
+
+from models.chat import EXAMPLE_CHAT, Chat, Chats, Prediction, Predictions
+from models.classifier import SHIPPED, Classifier
+from serving.edge import Edge
+
+MAX_BATCH_SIZE = 64  # chats scored at once; a larger batch gains nothing and holds up the others
+MAX_LATENCY_MS = 10_000  # BentoML answers 503 to what it expects to take longer, so this is no target but a last resort
+
+
+class QueuedChat(RootModel[Annotated[Chat, AfterValidator(lambda chat: [chat])]]):
+    """A chat as a batch of one, the form in which BentoML's batching joins requests."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Describe the body as a chat; BentoML's OpenAPI has no place for a reference at the top."""
+        return handler.resolve_ref_schema(handler(schema))
+
+
+QueuedPrediction = Annotated[Prediction, BeforeValidator(lambda batch: batch[0]), ContentType("application/json")]
+
+
+@bentoml.service(
+    name="turing_test_service",
+    http={"port": 8000},
+    traffic={"timeout": 60},
+    tracing={"excluded_urls": ".*"},
+    logging={"access": {"enabled": False}},
+)
+class TuringTestService:
+    """Tells people and bots apart by their chat."""
+
+    def __init__(self) -> None:
+        self.classifier = Classifier.load(Path(os.environ.get("MODEL_FOLDER") or SHIPPED))
+        self.classifier.predict([Chat.model_validate(EXAMPLE_CHAT)])
+        self.ready = True
+
+    def __is_ready__(self) -> bool:
+        return self.ready
+
+    @bentoml.api
+    async def predict(self, chat: Chat, /) -> Prediction:
+        """Score one chat: each participant's probability of being a bot."""
+        return self.classifier.predict([chat])[0]
+
+    @bentoml.api(batchable=True, max_batch_size=MAX_BATCH_SIZE, max_latency_ms=MAX_LATENCY_MS, input_spec=QueuedChat)
+    async def predict_queued(self, chats: list[Chat]) -> QueuedPrediction:
+        """Score one chat together with those that arrive at the same time; `/predict` does so by itself."""
+        return self.classifier.predict(chats)  # type: ignore[return-value]  # BentoML splits the list
+
+    @bentoml.api
+    async def predict_batch(self, request: Chats, /) -> Predictions:
+        """Score many chats in one request, in order."""
+        predictions: list[Prediction] = []
+        for start in range(0, len(request.chats), MAX_BATCH_SIZE):
+            predictions += self.classifier.predict(request.chats[start : start + MAX_BATCH_SIZE])
+            await asyncio.sleep(0)  # let other requests in
+        return Predictions.model_construct(predictions=predictions)
+
+
+TuringTestService.add_asgi_middleware(
+    Edge,
+    bodies={"/predict": Chat, "/predict_queued": Chat, "/predict_batch": Chats},
+    queued={"/predict": "/predict_queued"},
+)

@@ -1,0 +1,57 @@
+"""Write what serving loads: the arrays, and beside them the metrics with the arrays' checksum."""
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sklearn
+
+from models.classifier import ARTIFACT, FORMAT, METRICS, Weights
+from train.data import Edition
+
+
+def write_artifact(
+    folder: Path, weights: Weights, editions: Sequence[Edition], measured: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Write artifact and metrics to a folder; returns the metrics.
+
+    The artifact is the same, byte for byte, for the same data, seed and versions; the date stands in the metrics only.
+    """
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **asdict(weights))
+    checksum = hashlib.sha256(buffer.getvalue()).hexdigest()
+    metrics = {
+        "version": checksum[:12],
+        "date": datetime.now(UTC).date().isoformat(),
+        "artifact": {
+            "file": ARTIFACT,
+            "format": FORMAT,
+            "sha256": checksum,
+            "bytes": len(buffer.getvalue()),
+            "numpy": np.__version__,
+            "scikit-learn": sklearn.__version__,
+            "pandas": pd.__version__,
+        },
+        "trained_on": [
+            {
+                "name": edition.name,
+                "chats": len(edition.chats),
+                "participants": sum(map(len, edition.labels)),
+                "bots": sum(map(sum, edition.labels)),
+                "sha256": edition.sha256,
+            }
+            for edition in editions
+        ],
+        "measured": measured,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ARTIFACT).write_bytes(buffer.getvalue())
+    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return metrics

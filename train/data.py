@@ -1,0 +1,102 @@
+"""Read labelled chats in the You are Bot format.
+
+A folder holds `train.json`, `{dialog_id: [{"message": order, "text": str, "participant_index": 0 or 1}, …]}`, and
+`ytrain.csv` with the columns `dialog_id, participant_index, is_bot`. One edition writes the participant index as a
+string, the other as an integer; here it is always an integer.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from models.chat import Chat, Message
+
+CHATS = "train.json"
+LABELS = "ytrain.csv"
+_COLUMNS = ["dialog_id", "participant_index", "is_bot"]
+
+
+class DataError(Exception):
+    """A data set cannot be used; the message names the file and the row."""
+
+
+@dataclass(frozen=True)
+class Edition:
+    """One folder's labelled chats; `labels[i]` holds one 0 or 1 for each participant of `chats[i]` as they appear."""
+
+    name: str
+    sha256: str
+    chats: list[Chat]
+    labels: list[list[int]]
+
+
+def read_editions(folders: Sequence[Path]) -> list[Edition]:
+    """Read each folder as one edition; raises `DataError` for a folder that cannot be used."""
+    return [_read_edition(folder) for folder in folders]
+
+
+def _read_edition(folder: Path) -> Edition:
+    chats_file, labels_file = folder / CHATS, folder / LABELS
+    try:
+        raw = chats_file.read_bytes()
+        dialogs = json.loads(raw)
+        table = pd.read_csv(labels_file, dtype={"dialog_id": str})
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename}: no such file; a data folder holds {CHATS} and {LABELS}") from None
+    except ValueError as error:
+        raise DataError(f"{folder}: cannot be read: {error}") from None
+    if not isinstance(dialogs, dict) or not dialogs:
+        raise DataError(f"{chats_file}: expected an object of dialogs by their identifier")
+    labels = _read_labels(labels_file, table, dialogs)
+    chats = [_read_chat(chats_file, dialog_id, messages) for dialog_id, messages in dialogs.items()]
+    by_side = []
+    for chat in chats:
+        participants = dict.fromkeys(message.participant_id for message in chat.messages)
+        missing = [index for index in participants if (chat.chat_id, index) not in labels]
+        if missing:
+            raise DataError(f"{labels_file}: no label for dialog {chat.chat_id}, participant {missing[0]}")
+        by_side.append([labels[chat.chat_id, index] for index in participants])
+    digest = hashlib.sha256(raw + labels_file.read_bytes()).hexdigest()
+    return Edition(folder.resolve().name, digest, chats, by_side)
+
+
+def _read_labels(file: Path, table: pd.DataFrame, dialogs: dict[str, Any]) -> dict[tuple[Any, Any], int]:
+    missing = [column for column in _COLUMNS if column not in table.columns]
+    if missing:
+        raise DataError(f"{file}: column {missing[0]} is missing; expected {', '.join(_COLUMNS)}")
+    labels: dict[tuple[Any, Any], int] = {}
+    rows = table[_COLUMNS].itertuples(index=False, name=None)
+    for row, (dialog_id, participant, label) in enumerate(rows, start=2):  # line 1 is the header
+        if dialog_id not in dialogs:
+            raise DataError(f"{file}, line {row}: dialog {dialog_id} is not in {CHATS}")
+        if label not in (0, 1):
+            raise DataError(f"{file}, line {row}: is_bot has to be 0 or 1")
+        try:
+            labels[dialog_id, int(participant)] = int(label)
+        except ValueError:
+            raise DataError(f"{file}, line {row}: participant_index has to be a whole number") from None
+    return labels
+
+
+def _read_chat(file: Path, dialog_id: str, messages: Any) -> Chat:
+    try:
+        return Chat(
+            chat_id=dialog_id,
+            messages=[
+                Message(
+                    message_id=message["message"], text=message["text"], participant_id=int(message["participant_index"])
+                )
+                for message in messages
+            ],
+        )
+    except KeyError as error:
+        raise DataError(f"{file}: dialog {dialog_id}: a message has no field {error}") from None
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{file}: dialog {dialog_id}: expected a list of messages with message, text and participant_index"
+        ) from None
