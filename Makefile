@@ -1,0 +1,51 @@
+# make serve   install what serving needs into .venv and serve on port 8000
+# make test    install everything into .venv and run every test that this machine can run
+# make check   the one gate: format, lint, types, tests
+# make image   build the Bento and the image turing_test_service:latest
+# make train   train on DATA="folder …", or on the sample without it
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+IMAGE := turing_test_service:latest
+BASE_IMAGE := python:3.11-slim
+export BENTOML_DO_NOT_TRACK := True
+
+# The image installs packages while it is built. Where a container on Docker's own network cannot reach the package
+# index, the build uses the host's network. Set CONTAINERIZE_OPTS yourself to decide otherwise.
+REACHES_INDEX := import urllib.request; urllib.request.urlopen('https://pypi.org/simple/pip/', timeout=5)
+
+.PHONY: serve test check image train
+
+serve: $(VENV)/serving
+	$(BIN)/bentoml serve
+
+test: $(VENV)/development
+	$(BIN)/python -m pytest
+
+check: $(VENV)/development
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+image: $(VENV)/serving
+	$(BIN)/bentoml build
+	options="$(CONTAINERIZE_OPTS)"; \
+	if [ -z "$$options" ] && ! docker run --rm $(BASE_IMAGE) python -c "$(REACHES_INDEX)" 2>/dev/null; \
+	then options="--opt network=host"; fi; \
+	$(BIN)/bentoml containerize turing_test_service:latest -t $(IMAGE) $$options
+
+train: $(VENV)/development
+	$(BIN)/python -m train $(DATA)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/serving: requirements.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/development: requirements.txt requirements-dev.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@ $(VENV)/serving
