@@ -79,7 +79,7 @@ class TuringTestService:
         return Predictions.model_construct(predictions=predictions)
 
 
-TuringTestService.add_asgi_middleware(
+TuringTestService.add_asgi_middleware(  # type: ignore[attr-defined]  # the decorator's return type is the class
     Edge,
     bodies={"/predict": Chat, "/predict_queued": Chat, "/predict_batch": Chats},
     queued={"/predict": "/predict_queued"},

@@ -8,6 +8,7 @@ nothing: it counts as a turn and adds no words).
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.config import JsonDict
 
 # Strict members: "1" stays a string and 1 an integer, and neither true nor 1.0 passes for an identifier. The schema
 # says oneOf because BentoML's OpenAPI keeps only the first member of an anyOf.
@@ -16,7 +17,7 @@ Identifier = Annotated[
     WithJsonSchema({"oneOf": [{"type": "integer"}, {"type": "string"}]}),
 ]
 
-EXAMPLE_CHAT = {
+EXAMPLE_CHAT: JsonDict = {
     "chat_id": 42,
     "messages": [
         {"message_id": 0, "text": "How about the money?", "participant_id": 0},

@@ -9,11 +9,12 @@ counterpart. They join the style features of both sides in gradient boosted tree
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ class Classifier:
 
     def __init__(self, weights: Weights, version: str) -> None:
         self.version = version
-        self._weights = weights
+        self.weights = weights
         self._rows: dict[str, int] = {}
         self._values = np.zeros((_CACHED_TOKENS, 3 + len(COUNTS)))
         trees = weights.feature.shape[0]
@@ -111,10 +112,10 @@ class Classifier:
         values = signals.astype(np.float32)
         row = np.arange(len(values))[:, None]
         node = np.broadcast_to(self._roots, (len(values), len(self._roots)))
-        for _ in range(int(self._weights.depth)):
+        for _ in range(int(self.weights.depth)):
             below = values[row, self._feature[node]] <= self._threshold[node]
             node = np.where(below, self._left[node], self._right[node])
-        return np.asarray(self._value[node].sum(axis=1) + float(self._weights.base))
+        return np.asarray(self._value[node].sum(axis=1) + float(self.weights.base))
 
     def _sum(self, side: Side) -> NDArray[np.float64]:
         """Add up a side's tokens: linear weights as speaker and as counterpart, squared length, counts."""
@@ -137,7 +138,7 @@ class Classifier:
         """Look a token up in the weights; a pair of words holds a space, a word never does."""
         pair = " " in token
         grams = pair_ngrams(token) if pair else word_ngrams(token)
-        weights = self._weights
+        weights = self.weights
         return [
             float(weights.own[grams].sum(dtype=np.float64)),
             float(weights.others[grams].sum(dtype=np.float64)),
@@ -149,31 +150,27 @@ class Classifier:
     def load(cls, folder: Path = SHIPPED) -> Self:
         """Load the artifact of a model folder; raises `ModelError` if it is missing, damaged or of another format."""
         try:
-            metrics: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-            artifact = metrics["artifact"]
+            metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+            version = str(metrics["version"])
+            form, checksum, numpy = (metrics["artifact"][name] for name in ("format", "sha256", "numpy"))
             content = (folder / ARTIFACT).read_bytes()
-        except FileNotFoundError as error:
-            raise ModelError(f"model folder {folder}: {Path(error.filename).name} is missing") from None
+        except OSError as error:
+            raise ModelError(f"{error.filename}: {error.strerror}") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"model folder {folder}: {METRICS} cannot be read: {error!r}") from None
-        if artifact.get("format") != FORMAT:
+            raise ModelError(f"{folder / METRICS}: cannot be read: {error!r}") from None
+        if form != FORMAT:
+            raise ModelError(f"{folder}: the artifact has format {form}, this version reads {FORMAT}; train it again")
+        if hashlib.sha256(content).hexdigest() != checksum:
             raise ModelError(
-                f"model folder {folder}: the artifact has format {artifact.get('format')!r}, this version reads {FORMAT};"
-                " train it again"
+                f"{folder / ARTIFACT}: the checksum is not that of {METRICS}; it is damaged or from another training"
             )
-        if hashlib.sha256(content).hexdigest() != artifact.get("sha256"):
+        if str(numpy).split(".")[0] != np.__version__.split(".")[0]:
             raise ModelError(
-                f"model folder {folder}: {ARTIFACT} does not have the checksum of {METRICS}; it is damaged"
-                " or from another training"
+                f"{folder}: the artifact was written with numpy {numpy}, this is {np.__version__};"
+                f" install numpy {numpy} or train again"
             )
-        trained_with = str(artifact.get("numpy"))
-        if trained_with.split(".")[0] != np.__version__.split(".")[0]:
-            raise ModelError(
-                f"model folder {folder}: the artifact was written with numpy {trained_with}, this is {np.__version__};"
-                f" install numpy {trained_with} or train again"
-            )
-        with np.load(folder / ARTIFACT, allow_pickle=False) as arrays:
-            return cls(Weights(**{field.name: arrays[field.name] for field in fields(Weights)}), metrics["version"])
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return cls(Weights(**{field.name: arrays[field.name] for field in fields(Weights)}), version)
 
 
 def both_sides(

@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tqdm(total=FITS + steps_of(editions), unit="fit", desc="train", disable=options.quiet) as bar:
         tables = [tabulate(edition) for edition in editions]
         measured = evaluate(editions, tables, lambda: bar.update(1))
-        weights = fit(*tabulate(*editions), step=lambda: bar.update(1))
-    metrics = write_artifact(out, weights, editions, measured)
+        fitted = fit(*tabulate(*editions), step=lambda: bar.update(1))
+    metrics = write_artifact(out, fitted.weights(), editions, measured)
     write_card(out, metrics)
     print(f"{out}: model {metrics['version']}, " + "; ".join(f"{row['on']}: {row['roc_auc']:.4f}" for row in measured))
     return 0

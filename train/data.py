@@ -89,7 +89,9 @@ def _read_chat(file: Path, dialog_id: str, messages: Any) -> Chat:
             chat_id=dialog_id,
             messages=[
                 Message(
-                    message_id=message["message"], text=message["text"], participant_id=int(message["participant_index"])
+                    message_id=message["message"],
+                    text=message["text"],
+                    participant_id=int(message["participant_index"]),
                 )
                 for message in messages
             ],

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
-from models.classifier import Classifier
 from train.data import Edition
-from train.fit import FITS, FOLDS, SEED, Table, fit, folds, tabulate
+from train.fit import FITS, FOLDS, SEED, Table, fit, folds
 
 CLIP = 0.001  # probabilities are clipped to [CLIP, 1 - CLIP] for the log loss
 
@@ -33,13 +32,11 @@ def evaluate(
     for edition, (table, labels) in zip(editions, tables, strict=True):
         probabilities = np.zeros(len(labels))
         for rest, held_out in folds(labels, table.group, SEED):
-            weights = fit(table.take(rest), labels[rest], step)
-            probabilities[held_out] = _score(weights, edition, table, held_out)
+            probabilities[held_out] = fit(table.take(rest), labels[rest], step).predict(table.take(held_out))
         rows.append({"on": f"{edition.name}, {FOLDS}-fold cross-validation", **measure(labels, probabilities)})
     for fitted, tested in permutations(range(len(editions)), 2):
-        weights = fit(*tabulate(editions[fitted]), step)
         table, labels = tables[tested]
-        probabilities = _score(weights, editions[tested], table, np.arange(len(labels)))
+        probabilities = fit(*tables[fitted], step).predict(table)
         on = f"trained on {editions[fitted].name}, tested on {editions[tested].name}"
         rows.append({"on": on, **measure(labels, probabilities)})
     return rows
@@ -52,10 +49,3 @@ def measure(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> di
         "log_loss": round(float(log_loss(labels, np.clip(probabilities, CLIP, 1 - CLIP))), 4),
         "participants": len(labels),
     }
-
-
-def _score(weights: Any, edition: Edition, table: Table, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Score the chats that these sides belong to as the service does, shape (sides,)."""
-    chats = [edition.chats[number] for number in np.unique(table.group[rows])]
-    predictions = Classifier(weights, "").predict(chats)
-    return np.array([side.is_bot_probability for answer in predictions for side in answer.participants])

@@ -6,6 +6,7 @@ chats are kept together in every split, inner and outer, because both sides of a
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,15 +85,57 @@ class LinearStage:
         return np.asarray((table.own @ weights) / length[:, None])
 
     def _design(self, table: Table) -> sparse.csr_matrix:
-        return sparse.hstack([self._scaled(table.own), self._scaled(table.others)], format="csr")
+        return sparse.csr_matrix(sparse.hstack([self._scaled(table.own), self._scaled(table.others)]))
 
     def _scaled(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
         length = np.sqrt(counts @ self.idf**2 + 1)
-        return sparse.diags(1 / length) @ counts @ sparse.diags(self.idf)
+        return sparse.csr_matrix(sparse.diags(1 / length) @ counts @ sparse.diags(self.idf))
 
 
-def fit(table: Table, labels: Ints, step: Callable[[], object] = lambda: None) -> Weights:
-    """Fit both stages on a table and its labels (sides,); `step` is called after each of the `FITS`."""
+@dataclass(frozen=True)
+class Fitted:
+    """Both fitted stages; what scikit-learn says here is what serving says from the arrays."""
+
+    linear: LinearStage
+    trees: GradientBoostingClassifier
+
+    def predict(self, table: Table) -> Floats:
+        """Return each side's probability of being a bot, (sides,), by scikit-learn."""
+        bot = list(self.trees.classes_).index(1)
+        return np.asarray(self.trees.predict_proba(signals(table, self.linear.say(table)))[:, bot])
+
+    def weights(self) -> Weights:
+        """Return the arrays that serving loads; a leaf becomes its own child."""
+        trees = [tree.tree_ for tree in self.trees.estimators_[:, 0]]
+        sign = 1 if list(self.trees.classes_).index(1) == 1 else -1
+        shape = (len(trees), max(tree.node_count for tree in trees))
+        feature, left, right = (np.zeros(shape, np.int32) for _ in range(3))
+        threshold, value = np.zeros(shape), np.zeros(shape)
+        for row, tree in enumerate(trees):
+            nodes = np.arange(tree.node_count)
+            leaf = tree.children_left < 0
+            feature[row, nodes] = np.where(leaf, 0, tree.feature)
+            threshold[row, nodes] = tree.threshold
+            left[row, nodes] = np.where(leaf, nodes, tree.children_left)
+            right[row, nodes] = np.where(leaf, nodes, tree.children_right)
+            value[row, nodes] = sign * self.trees.learning_rate * tree.value[:, 0, 0]
+        bots = self.trees.init_.class_prior_[list(self.trees.classes_).index(1)]
+        return Weights(
+            own=self.linear.own,
+            others=self.linear.others,
+            squares=self.linear.squares,
+            feature=feature,
+            threshold=threshold,
+            left=left,
+            right=right,
+            value=value,
+            base=np.array(np.log(bots / (1 - bots))),
+            depth=np.array(max(tree.max_depth for tree in trees), np.int32),
+        )
+
+
+def fit(table: Table, labels: Ints, step: Callable[[], object] = lambda: None) -> Fitted:
+    """Fit both stages on a table and its labels (sides,); `step` is called after each of the `FITS` fits."""
     said = np.zeros((len(labels), 2))
     for rest, held_out in folds(labels, table.group, SEED + 1):
         said[held_out] = LinearStage().fit(table.take(rest), labels[rest]).say(table.take(held_out))
@@ -100,11 +143,16 @@ def fit(table: Table, labels: Ints, step: Callable[[], object] = lambda: None) -
     linear = LinearStage().fit(table, labels)
     step()
     trees = GradientBoostingClassifier(
-        n_estimators=300, learning_rate=0.05, max_depth=4, subsample=0.5, max_features=0.2, min_samples_leaf=20,
+        n_estimators=300,
+        learning_rate=0.05,
+        max_depth=4,
+        subsample=0.5,
+        max_features=0.2,
+        min_samples_leaf=20,
         random_state=SEED,
     ).fit(signals(table, said), labels)
     step()
-    return Weights(linear.own, linear.others, linear.squares, *_arrays(trees))
+    return Fitted(linear, trees)
 
 
 def signals(table: Table, said: Floats) -> Floats:
@@ -122,23 +170,3 @@ def _ngram_counts(side: Side) -> sparse.csr_matrix:
     buckets = [np.zeros(0, np.int64), *map(word_ngrams, side.words), *map(pair_ngrams, side.pairs)]
     columns, counts = np.unique(np.concatenate(buckets), return_counts=True)
     return sparse.csr_matrix((counts.astype(np.float64), (np.zeros(len(columns), int), columns)), (1, N_BUCKETS))
-
-
-def _arrays(model: GradientBoostingClassifier) -> tuple[NDArray[np.generic], ...]:
-    """Return the trees as arrays in the order of `Weights`: feature, threshold, left, right, value, base, depth."""
-    sign = 1 if model.classes_[1] == 1 else -1
-    trees = [tree.tree_ for tree in model.estimators_[:, 0]]
-    shape = (len(trees), max(tree.node_count for tree in trees))
-    feature, left, right = (np.zeros(shape, np.int32) for _ in range(3))
-    threshold, value = np.zeros(shape), np.zeros(shape)
-    for row, tree in enumerate(trees):
-        nodes = np.arange(tree.node_count)
-        leaf = tree.children_left < 0
-        feature[row, nodes] = np.where(leaf, 0, tree.feature)
-        threshold[row, nodes] = tree.threshold
-        left[row, nodes] = np.where(leaf, nodes, tree.children_left)
-        right[row, nodes] = np.where(leaf, nodes, tree.children_right)
-        value[row, nodes] = sign * model.learning_rate * tree.value[:, 0, 0]
-    prior = model.init_.class_prior_[list(model.classes_).index(1)]
-    depth = np.array(max(tree.max_depth for tree in trees), np.int32)
-    return feature, threshold, left, right, value, np.array(np.log(prior / (1 - prior))), depth

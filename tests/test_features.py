@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from models.features import COUNTS, MAX_NGRAM, N_BUCKETS, TALK, read_sides, word_counts, word_ngrams
+from tests.conftest import make_chat
+
+
+def test_sides_stand_in_the_order_of_first_appearance() -> None:
+    sides = read_sides(make_chat(("b", "hi"), (7, "hello there"), ("b", "bye")))
+    assert [side.participant_id for side in sides] == ["b", 7]
+    assert [side.words for side in sides] == [["hi", "bye"], ["hello", "there"]]
+
+
+def test_pairs_do_not_cross_messages() -> None:
+    (side,) = read_sides(make_chat((0, "one two"), (0, "three")))
+    assert side.pairs == ["^ one", "one two", "two $", "^ three", "three $"]
+
+
+def test_ngrams_are_stable_and_in_range() -> None:
+    buckets = word_ngrams("ok")
+    # 4 + 3 + 2 + 1 n-grams of " ok ", and the word itself
+    assert len(buckets) == sum(4 - n + 1 for n in range(1, MAX_NGRAM + 1)) + 1
+    assert buckets.max() < N_BUCKETS
+    assert np.array_equal(buckets, word_ngrams("OK"))
+    assert buckets[0] == 0xE96CCF45 % N_BUCKETS  # CRC-32 of a space
+
+
+@pytest.mark.parametrize(
+    ("word", "column", "count"),
+    [
+        ("Привет,", "Cyrillic letters", 6),
+        ("Hello", "Latin letters", 5),
+        ("ok)))", "brackets as smiles", 3),
+        ("wait...", "full stops", 3),
+        ("—", "dashes", 1),
+        ("😀😀", "emoji", 2),
+        ("Moscow", "capitalised words", 1),
+        ("16:45", "digits", 4),
+    ],
+)
+def test_words_are_counted(word: str, column: str, count: int) -> None:
+    assert word_counts(word)[COUNTS.index(column)] == count
+
+
+def test_talk_tells_who_does_what() -> None:
+    chat = make_chat((0, "Hi."), (1, "how are you"), (0, "how are you"), (0, "Hi."))
+    first, second = ({name: side.talk[at] for at, name in enumerate(TALK)} for side in read_sides(chat))
+    assert (first["opens the chat"], second["opens the chat"]) == (1, 0)
+    assert (first["has the last word"], second["has the last word"]) == (1, 0)
+    assert (first["writes twice in a row"], second["writes twice in a row"]) == (1 / 3, 0)
+    assert first["repeats own messages"] == pytest.approx(1 / 3)
+    assert first["repeats the other one's messages"] == pytest.approx(1 / 3)
+    assert second["repeats the other one's words"] == 1
+    assert first["ends with a full stop"] == pytest.approx(2 / 3)
+
+
+def test_an_empty_text_is_a_turn_without_words() -> None:
+    side, _ = read_sides(make_chat((0, ""), (1, "?")))
+    assert side.words == []
+    assert side.pairs == []
+    assert side.talk[TALK.index("empty messages")] == 1
+    assert np.isfinite(side.talk).all()

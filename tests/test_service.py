@@ -1,0 +1,228 @@
+"""The service over HTTP, on a real server process."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.chat import Chat
+from models.classifier import Classifier
+from service import TuringTestService
+from tests.conftest import (
+    CURL_CHAT,
+    ROOT,
+    SAMPLE,
+    Server,
+    is_ready,
+    running,
+    sample_bodies,
+    send,
+    start_server,
+    wait_until,
+)
+from train.artifact import write_artifact
+from train.data import read_editions
+from train.fit import Fitted, fit, tabulate
+
+
+def numbers(answer: Any) -> list[float]:
+    return [side["is_bot_probability"] for side in answer["participants"]]
+
+
+def test_a_chat_is_answered(server: Server, classifier: Classifier) -> None:
+    answer = send(f"{server.url}/predict", CURL_CHAT)
+    assert answer.status == 200
+    assert answer.json["chat_id"] == 42
+    assert [side["participant_id"] for side in answer.json["participants"]] == [0, 1]
+    assert all(0 < number < 1 for number in numbers(answer.json))
+    assert answer.json["model_version"] == classifier.version
+
+
+def test_identifiers_come_back_as_given(server: Server) -> None:
+    body = {
+        "chat_id": "chat 7",
+        "messages": [
+            {"message_id": "a", "text": "hi", "participant_id": "1"},
+            {"message_id": 1, "text": "hello", "participant_id": 1},
+        ],
+    }
+    answer = send(f"{server.url}/predict", body).json
+    assert answer["chat_id"] == "chat 7"
+    assert [side["participant_id"] for side in answer["participants"]] == ["1", 1]
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
+    return fit(*tabulate(*read_editions([SAMPLE])))
+
+
+@pytest.fixture(scope="module")
+def sample_server(tmp_path_factory: pytest.TempPathFactory, fitted: Fitted) -> Iterator[Server]:
+    """Serve a model that was trained here, from another folder."""
+    folder = tmp_path_factory.mktemp("sample-model")
+    write_artifact(folder, fitted.weights(), read_editions([SAMPLE]), [])
+    with running(folder, MODEL_FOLDER=str(folder)) as started:
+        yield started
+
+
+def test_http_batch_and_training_give_the_same_numbers(sample_server: Server, fitted: Fitted) -> None:
+    server = sample_server
+    table, _ = tabulate(*read_editions([SAMPLE]))
+    from_training = fitted.predict(table)
+    bodies = sample_bodies()
+    single = [number for body in bodies for number in numbers(send(f"{server.url}/predict", body).json)]
+    queued = [number for body in bodies for number in numbers(send(f"{server.url}/predict_queued", body).json)]
+    batch = send(f"{server.url}/predict_batch", {"chats": bodies}).json["predictions"]
+    assert [answer["chat_id"] for answer in batch] == [body["chat_id"] for body in bodies]
+    for got in (single, queued, [number for answer in batch for number in numbers(answer)]):
+        assert got == pytest.approx(from_training.tolist(), abs=1e-9)
+
+
+def test_a_burst_of_64_is_answered_in_batches(tmp_path: Path, classifier: Classifier) -> None:
+    """On a server that was idle so far: all 200, the right answer to the right caller, a batch above 1."""
+    with running(tmp_path) as server:
+        bodies = [{**body, "chat_id": f"{body['chat_id']}/{n}"} for n in range(2) for body in sample_bodies()][:64]
+        expected = classifier.predict([Chat.model_validate(body) for body in bodies])
+        for _ in range(5):
+            with ThreadPoolExecutor(64) as clients:
+                answers = list(clients.map(lambda body: send(f"{server.url}/predict", body), bodies))
+            assert [answer.status for answer in answers] == [200] * 64
+            for answer, prediction in zip(answers, expected, strict=True):
+                assert answer.json["chat_id"] == prediction.chat_id
+                assert numbers(answer.json) == pytest.approx(
+                    [side.is_bot_probability for side in prediction.participants], abs=1e-9
+                )
+        sizes = server.batch_sizes()
+        assert sizes[float("inf")] > sizes[1.0]
+
+
+def test_health_and_metrics(server: Server) -> None:
+    assert send(f"{server.url}/livez").status == 200
+    assert send(f"{server.url}/readyz").status == 200
+    assert "bentoml_service_request_total" in send(f"{server.url}/metrics").text
+
+
+def test_the_port_is_8000() -> None:
+    assert TuringTestService.config["http"]["port"] == 8000  # type: ignore[attr-defined]
+
+
+def test_serving_loads_no_training_code() -> None:
+    command = "import service, sys; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", command], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert "models.classifier" in modules
+    assert not {"pandas", "sklearn", "train"} & set(modules)
+
+
+def test_a_broken_model_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    server = start_server(tmp_path, MODEL_FOLDER=str(tmp_path / "nowhere"))
+    try:
+        wait_until(lambda: "nowhere/metrics.json: No such file" in server.log.read_text())
+        assert not is_ready(server.url)
+    finally:
+        server.process.terminate()
+        server.process.wait(timeout=20)
+
+
+TEXT = "my very secret words"
+GOOD = {"message_id": 0, "text": TEXT, "participant_id": 0}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"chat_id": 1, "messages": []}, "messages"),
+        ({"chat_id": 1}, "messages"),
+        ({"messages": [GOOD]}, "chat_id"),
+        ({"chat_id": None, "messages": [GOOD]}, "chat_id"),
+        ({"chat_id": 1, "messages": [GOOD, {**GOOD, "text": 5}]}, "messages[1].text"),
+        ({"chat_id": 1, "messages": [{**GOOD, "participant_id": 1.5}]}, "messages[0].participant_id"),
+        ({"chat_id": 1, "messages": [{"text": TEXT, "participant_id": 1}]}, "messages[0].message_id"),
+        ({"chat_id": 1, "messages": [TEXT]}, "messages[0]"),
+        ({"chat_id": 1, "messages": {"text": TEXT}}, "messages"),
+        ([TEXT], "body"),
+        (TEXT, "body"),
+        (None, "body"),
+    ],
+)
+@pytest.mark.parametrize("route", ["/predict", "/predict_queued"])
+def test_a_wrong_field_is_named(server: Server, route: str, body: object, field: str) -> None:
+    answer = send(f"{server.url}{route}", raw=json.dumps(body).encode())
+    assert answer.status == 400
+    assert field in [part["field"] for part in answer.json["detail"]]
+    assert len(answer.text) < 1000
+    assert TEXT not in answer.text
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b'{"chat_id": 1,}', b"\xff\xfe", b"NaN", b"[" * 100_000])
+@pytest.mark.parametrize("route", ["/predict", "/predict_batch"])
+def test_malformed_json_is_the_clients_fault(server: Server, route: str, raw: bytes) -> None:
+    answer = send(f"{server.url}{route}", raw=raw)
+    assert answer.status == 400
+    assert answer.json["detail"][0]["field"] == "body"
+
+
+def test_a_bad_chat_in_a_batch_is_named(server: Server) -> None:
+    bad = {"chat_id": 1, "messages": [{**GOOD, "text": None}]}
+    answer = send(f"{server.url}/predict_batch", {"chats": [CURL_CHAT, bad]})
+    assert answer.status == 400
+    assert answer.json["detail"] == [
+        {"field": "chats[1].messages[0].text", "message": "Input should be a valid string"}
+    ]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "application/vnd.bentoml+pickle"])
+def test_only_json_is_read(server: Server, kind: str) -> None:
+    assert send(f"{server.url}/predict", raw=json.dumps(CURL_CHAT).encode(), content_type=kind).status == 415
+
+
+def test_bad_requests_leave_one_line_and_no_text_in_the_log(server: Server) -> None:
+    before = len(server.log.read_text())
+    for body in ({"chat_id": 1, "messages": [{**GOOD, "text": [TEXT]}]}, {"chat_id": 1, "messages": [TEXT]}, [TEXT]):
+        assert send(f"{server.url}/predict", body).status == 400
+    wait_until(lambda: server.log.read_text()[before:].count("\n") >= 3)
+    log = server.log.read_text()[before:]
+    assert len(log.splitlines()) == 3
+    assert TEXT not in log
+    assert "Traceback" not in server.log.read_text()
+    assert re.search(r"/predict 400: .*\(messages\[0\]\.text\)", log)
+    assert send(f"{server.url}/predict", CURL_CHAT).status == 200
+
+
+def test_bad_requests_harm_no_others(server: Server, classifier: Classifier) -> None:
+    (expected,) = classifier.predict([Chat.model_validate(CURL_CHAT)])
+    bodies: list[object] = [CURL_CHAT if n % 2 else {"chat_id": n} for n in range(64)]
+    with ThreadPoolExecutor(32) as clients:
+        answers = list(clients.map(lambda body: send(f"{server.url}/predict", body), bodies))
+    assert [answer.status for answer in answers] == [200 if n % 2 else 400 for n in range(64)]
+    for answer in answers[1::2]:
+        assert numbers(answer.json) == pytest.approx(
+            [side.is_bot_probability for side in expected.participants], abs=1e-9
+        )
+
+
+def test_requests_in_flight_are_answered_on_sigterm(tmp_path: Path) -> None:
+    server = start_server(tmp_path)
+    wait_until(lambda: is_ready(server.url))
+    with ThreadPoolExecutor(1) as client:
+        running = client.submit(send, f"{server.url}/predict_batch", {"chats": sample_bodies() * 100})
+        time.sleep(0.3)
+        assert not running.done()
+        server.process.terminate()
+        assert running.result().status == 200
+    assert server.process.wait(timeout=10) == 0
+
+
+def test_the_spec_documents_both_identifiers(server: Server) -> None:
+    spec = send(f"{server.url}/docs.json").json
+    schema = spec["components"]["schemas"]["Message"]["properties"]["participant_id"]
+    assert schema["oneOf"] == [{"type": "integer"}, {"type": "string"}]
+    assert "example" in spec["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]

@@ -1,0 +1,147 @@
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.classifier import ARTIFACT, METRICS, SHIPPED, Classifier
+from tests.conftest import ROOT, SAMPLE
+from train.__main__ import main
+from train.data import CHATS, LABELS, DataError, read_editions
+from train.evaluate import measure
+from train.fit import Table, fit, folds, tabulate
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    assert main([str(SAMPLE), "--out", str(folder), "--quiet"]) == 0
+    return folder
+
+
+def test_the_command_writes_artifact_metrics_and_card(trained: Path) -> None:
+    metrics = json.loads((trained / METRICS).read_text())
+    card = (trained / "README.md").read_text()
+    assert Classifier.load(trained).version == metrics["version"]
+    assert metrics["trained_on"][0]["chats"] == 40
+    for row in metrics["measured"]:
+        assert f"| {row['on']} | {row['roc_auc']:.4f} | {row['log_loss']:.4f} |" in card
+
+
+def test_the_same_data_gives_the_same_artifact(trained: Path, tmp_path: Path) -> None:
+    assert main([str(SAMPLE), "--out", str(tmp_path), "--quiet"]) == 0
+    assert (trained / ARTIFACT).read_bytes() == (tmp_path / ARTIFACT).read_bytes()
+
+
+def test_without_arguments_the_shipped_model_stays(tmp_path: Path) -> None:
+    before = (SHIPPED / ARTIFACT).read_bytes()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-m", "train"], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert (tmp_path / "trained" / ARTIFACT).exists()
+    assert (SHIPPED / ARTIFACT).read_bytes() == before
+
+
+def test_arrays_give_what_scikit_learn_gives() -> None:
+    (edition,) = read_editions([SAMPLE])
+    table, labels = tabulate(edition)
+    fitted = fit(table, labels)
+    answers = Classifier(fitted.weights(), "test").predict(edition.chats)
+    got = [side.is_bot_probability for answer in answers for side in answer.participants]
+    assert got == pytest.approx(fitted.predict(table).tolist(), abs=1e-9)
+
+
+def test_chats_are_kept_together() -> None:
+    table, labels = tabulate(*read_editions([SAMPLE]))
+    held_out = []
+    for rest, part in folds(labels, table.group, seed=1):
+        assert not set(table.group[rest]) & set(table.group[part])
+        held_out += part.tolist()
+    assert sorted(held_out) == list(range(len(labels)))
+
+
+def test_it_can_learn() -> None:
+    """The model tells two kinds of speakers apart that differ in one habit, on chats it has not seen."""
+    (edition,) = read_editions([SAMPLE])
+    table, labels = tabulate(edition)
+    half = np.flatnonzero(table.group < len(edition.chats) // 2)
+    rest = np.flatnonzero(table.group >= len(edition.chats) // 2)
+    got = fit(table.take(half), labels[half]).predict(table.take(rest))
+    assert measure(labels[rest], got)["roc_auc"] > 0.8
+
+
+def test_others_words_are_the_other_ones_own() -> None:
+    (edition,) = read_editions([SAMPLE])
+    table = Table(edition.chats[:1])
+    assert (table.own[0] != table.others[1]).nnz == 0
+    assert (table.own[1] != table.others[0]).nnz == 0
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(SAMPLE, tmp_path / "data"))
+
+
+def test_the_participant_index_may_be_a_string(data: Path) -> None:
+    dialogs = json.loads((data / CHATS).read_text())
+    for messages in dialogs.values():
+        for message in messages:
+            message["participant_index"] = str(message["participant_index"])
+    (data / CHATS).write_text(json.dumps(dialogs))
+    (strings,), (integers,) = read_editions([data]), read_editions([SAMPLE])
+    assert (strings.chats, strings.labels) == (integers.chats, integers.labels)
+
+
+def rewrite_labels(data: Path, rows: list[list[str]]) -> None:
+    with (data / LABELS).open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def label_rows(data: Path) -> list[list[str]]:
+    with (data / LABELS).open() as file:
+        return list(csv.reader(file))
+
+
+def test_a_missing_label_is_named(data: Path) -> None:
+    rows = label_rows(data)
+    rewrite_labels(data, rows[:-1])
+    with pytest.raises(DataError, match="no label for dialog sample-40, participant 1"):
+        read_editions([data])
+
+
+def test_an_unknown_dialog_is_named_with_its_line(data: Path) -> None:
+    rewrite_labels(data, [*label_rows(data), ["nowhere", "0", "1"]])
+    with pytest.raises(DataError, match="line 82: dialog nowhere"):
+        read_editions([data])
+
+
+def test_a_wrong_label_is_named_with_its_line(data: Path) -> None:
+    rows = label_rows(data)
+    rows[3][2] = "2"
+    rewrite_labels(data, rows)
+    with pytest.raises(DataError, match="line 4: is_bot"):
+        read_editions([data])
+
+
+def test_a_broken_message_is_named_without_its_text(data: Path) -> None:
+    dialogs = json.loads((data / CHATS).read_text())
+    dialogs["sample-02"][0]["text"] = ["secret"]
+    (data / CHATS).write_text(json.dumps(dialogs))
+    with pytest.raises(DataError, match="dialog sample-02") as error:
+        read_editions([data])
+    assert "secret" not in str(error.value)
+
+
+def test_the_command_ends_with_1_for_data_it_cannot_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 1
+    assert "train.json: no such file" in capsys.readouterr().err
+
+
+def test_the_card_shows_the_floor() -> None:
+    measured = json.loads((SHIPPED / METRICS).read_text())["measured"]
+    (row,) = (row for row in measured if row["on"] == "2026, 5-fold cross-validation")
+    assert row["roc_auc"] >= 0.94
