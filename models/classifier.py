@@ -123,7 +123,7 @@ class Classifier:
             self._rows.clear()
         rows = self._rows
         if len(side.words) + len(side.pairs) > _CACHED_TOKENS:
-            return np.sum([self._look_at(token) for token in (*side.words, *side.pairs)], axis=0)
+            return np.asarray(np.sum([self._look_at(token) for token in (*side.words, *side.pairs)], axis=0))
         ids = []
         for token in (*side.words, *side.pairs):
             row = rows.get(token)
@@ -132,7 +132,7 @@ class Classifier:
                 self._values[row] = self._look_at(token)
                 rows[token] = row
             ids.append(row)
-        return self._values[ids].sum(axis=0)
+        return np.asarray(self._values[ids].sum(axis=0))
 
     def _look_at(self, token: str) -> list[float]:
         """Look a token up in the weights; a pair of words holds a space, a word never does."""
