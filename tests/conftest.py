@@ -160,6 +160,14 @@ def classifier() -> Classifier:
     return Classifier.load()
 
 
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Build the image as the README does, with the Bento in a store of its own."""
+    environment = {**os.environ, "BENTOML_HOME": str(tmp_path_factory.mktemp("bentoml"))}
+    done = subprocess.run(["make", "image"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
 def sample_bodies() -> list[dict[str, Any]]:
     """Return the sample's chats as bodies of `/predict`."""
     dialogs = json.loads((SAMPLE / "train.json").read_text(encoding="utf-8"))

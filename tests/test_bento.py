@@ -1,0 +1,59 @@
+"""The Bento holds what serving needs, and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.classifier import SHIPPED
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the Bento as `make image` does, in a store of its own."""
+    store = tmp_path_factory.mktemp("store")
+    done = subprocess.run(
+        [sys.executable, "-m", "bentoml", "build", "--output", "tag"],
+        cwd=ROOT,
+        env={**os.environ, "BENTOML_HOME": str(store), "BENTOML_DO_NOT_TRACK": "True"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    tag = done.stdout.strip().split("__tag__:")[-1]
+    name, version = tag.split(":")
+    assert name == "turing_test_service"
+    return store / "bentos" / name / version
+
+
+def test_it_holds_what_is_served(bento: Path) -> None:
+    source = bento / "src"
+    files = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    code = {
+        path.relative_to(ROOT).as_posix() for folder in ("models", "serving") for path in (ROOT / folder).glob("*.py")
+    }
+    assert files == code | {
+        "service.py",
+        "requirements.txt",
+        "models/classifier.npz",
+        "models/metrics.json",
+        "bentofile.yaml",
+    }
+    assert (source / "models/classifier.npz").read_bytes() == (SHIPPED / "classifier.npz").read_bytes()
+
+
+def test_its_image_gets_no_compiler(bento: Path) -> None:
+    dockerfile = (bento / "env/docker/Dockerfile").read_text()
+    assert "FROM python:3.11-slim" in dockerfile
+    assert "build-essential" not in dockerfile
+    assert "git" not in dockerfile.split()
+
+
+def test_its_schema_is_that_of_the_chat(bento: Path) -> None:
+    """The interface that is stored with the Bento, for tools that read it without starting the service."""
+    openapi = json.loads((bento / "apis/schema.json").read_text())
+    assert {"predict", "predict_batch"} <= {route["name"] for route in openapi["routes"]}

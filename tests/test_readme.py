@@ -1,0 +1,82 @@
+"""The README's commands and examples, run as they stand there."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import ROOT, Server, send
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for of_language, text in found if of_language == language]
+
+
+def rounded(value: Any) -> Any:
+    """Round the probabilities as the README does."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return round(value, 3) if isinstance(value, float) else value
+
+
+def test_the_request_gives_the_answer(server: Server) -> None:
+    (command,) = (block for block in blocks("") if block.startswith("curl -X POST http://localhost:8000/predict "))
+    done = subprocess.run(
+        ["bash", "-c", command.replace("http://localhost:8000", server.url)], check=True, capture_output=True
+    )
+    (answer,) = (json.loads(block) for block in blocks("json") if block.startswith('{"chat_id"'))
+    assert rounded(json.loads(done.stdout)) == answer
+
+
+def test_the_error_is_the_one_shown(server: Server) -> None:
+    answer = send(
+        f"{server.url}/predict", {"chat_id": 1, "messages": [{"message_id": 0, "text": 7, "participant_id": 0}]}
+    )
+    (error,) = (json.loads(block) for block in blocks("json") if block.startswith('{"error"'))
+    assert answer.status == 400
+    assert answer.json == error
+
+
+def test_the_python_client_works(server: Server, tmp_path: Path) -> None:
+    (script,) = blocks("python")
+    file = tmp_path / "client.py"
+    file.write_text(script.replace("http://localhost:8000", server.url))
+    done = subprocess.run([sys.executable, file], check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.count("is_bot_probability") == 2 * 9
+
+
+def test_the_routes_are_those_of_the_service(server: Server) -> None:
+    named = {path for method, path in re.findall(r"`(POST|GET) (/\w*)`", README)}
+    served = set(send(f"{server.url}/docs.json").json["paths"]) - {"/healthz"}  # BentoML's older name of livez
+    assert named - {"/"} == served
+
+
+def test_every_make_target_is_there() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {target for block in blocks("") for target in re.findall(r"^make (\w+)", block, re.MULTILINE)}
+    assert {"serve", "test", "image", "train"} <= named <= targets
+
+
+def test_every_variable_is_in_the_table() -> None:
+    code = "".join(path.read_text() for path in [ROOT / "service.py", *(ROOT / "serving").glob("*.py")])
+    read = set(re.findall(r"environ(?:\.get)?[(\[]\"(\w+)\"", code))
+    compose = re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text())
+    table = set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE))
+    assert read | set(compose) == table
+    assert {
+        line.lstrip("# ").split("=")[0] for line in (ROOT / ".env.example").read_text().splitlines() if "=" in line
+    } <= table
+
+
+def test_help_names_the_options() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "train", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert "--out" in shown.stdout
