@@ -5,7 +5,7 @@ validates, so both see who spoke, in which order, and what an empty text means (
 nothing: it counts as a turn and adds no words).
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.config import JsonDict
@@ -16,6 +16,8 @@ Identifier = Annotated[
     Annotated[int, Field(strict=True)] | Annotated[str, Field(strict=True)],
     WithJsonSchema({"oneOf": [{"type": "integer"}, {"type": "string"}]}),
 ]
+
+Confidence = Literal["high", "medium", "low"]
 
 EXAMPLE_CHAT: JsonDict = {
     "chat_id": 42,
@@ -58,6 +60,7 @@ class Participant(BaseModel):
 
     participant_id: Identifier = Field(description="As given in the chat.")
     is_bot_probability: float = Field(ge=0, le=1, description="Probability that this participant is a bot.")
+    confidence: Confidence = Field(description="How sure the answer is; the README says how often each is right.")
 
 
 class Prediction(BaseModel):

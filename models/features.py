@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from models.chat import Chat, Identifier, Message
+from models.chat import Chat, Identifier
 
 N_BUCKETS = 1 << 17  # hashed n-grams of one side of the chat; weights of both sides fit the artifact's 5 MB
 MAX_NGRAM = 4  # characters; longer ones did not pay in cross-validation
@@ -98,9 +98,9 @@ def word_ngrams(word: str) -> NDArray[np.int64]:
     return np.array([crc32(gram.encode("utf-8", "surrogatepass")) % N_BUCKETS for gram in grams], dtype=np.int64)
 
 
-def pair_ngrams(pair: str) -> NDArray[np.int64]:
-    """Hash two neighbouring words as one n-gram; returns its bucket, shape (1,)."""
-    return np.array([crc32(f"p{pair}".encode("utf-8", "surrogatepass")) % N_BUCKETS], dtype=np.int64)
+def pair_ngrams(pairs: Sequence[str]) -> list[int]:
+    """Hash pairs of neighbouring words, each as one n-gram; returns their buckets."""
+    return [crc32(f"p{pair}".encode("utf-8", "surrogatepass")) % N_BUCKETS for pair in pairs]
 
 
 @lru_cache(maxsize=1 << 15)
@@ -147,73 +147,104 @@ def word_counts(word: str) -> tuple[int, ...]:
     )
 
 
+class _Turns:
+    """What is gathered of one participant's messages, in one pass over the chat."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.words: list[str] = []
+        self.said: list[str] = []  # words in lower case
+        self.bare: list[str] = []  # and without signs around them
+        self.pairs: list[str] = []
+        self.lowered: list[str] = []
+        self.lengths: list[int] = []
+        self.spoken = self.capitals = self.stops = self.questions = self.letters = self.brackets = self.lines = 0
+        self.replies = self.answered = 0  # how often it replied, to how many characters
+
+    def add(self, position: int, text: str) -> None:
+        """Take in the message at a position of the chat."""
+        self.last = position
+        self.lengths.append(len(text))
+        lowered = text.lower()
+        self.lowered.append(lowered)
+        if not text:
+            return
+        self.spoken += 1
+        end = text[-1]
+        self.capitals += text[0].isupper()
+        self.stops += end == "."
+        self.questions += end == "?"
+        self.letters += end.isalpha()
+        self.brackets += end in "()"
+        self.lines += "\n" in text
+        said = lowered.split()
+        self.words += text.split()
+        self.said += said
+        self.bare += [word.strip(".,?!()") for word in said]
+        self.pairs += [f"{first} {second}" for first, second in pairwise(["^", *said, "$"])]
+
+    def talk(self, chat: "_Whole", others: "list[_Turns]") -> list[float]:
+        """Return the columns of `TALK`."""
+        turns, chars, spoken = len(self.lengths), sum(self.lengths), self.spoken or 1
+        mean = chars / turns
+        n_words = len(self.said) or 1
+        theirs = set().union(*(other.bare for other in others))
+        their_texts = {text for other in others for text in other.lowered if text}
+        return [
+            float(self.first == 0),
+            log1p(turns),
+            turns / chat.messages,
+            chars / (chat.chars or 1),
+            log1p(len(self.said)),
+            log1p(mean),
+            log1p((sum([(length - mean) ** 2 for length in self.lengths]) / turns) ** 0.5),
+            log1p(max(self.lengths)),
+            len(self.said) / turns,
+            log1p(self.lengths[0]),
+            self.capitals / spoken,
+            self.stops / spoken,
+            self.questions / spoken,
+            self.letters / spoken,
+            self.brackets / spoken,
+            self.lines / spoken,
+            (turns - self.replies - (self.first == 0)) / turns,
+            1 - len(set(self.bare)) / n_words,
+            1 - len(set(self.lowered)) / turns,
+            sum([word in theirs for word in self.bare]) / n_words,
+            sum([text in their_texts for text in self.lowered]) / turns,
+            log1p(mean) - log1p(self.answered / (self.replies or 1)),
+            self.lengths.count(0) / turns,
+            float(self.last == chat.messages - 1),
+        ]
+
+
+@dataclass(slots=True)
+class _Whole:
+    messages: int
+    chars: int
+
+
 def read_sides(chat: Chat) -> list[Side]:
     """Split a chat into its participants' sides, in the order of their first message."""
-    turns: dict[Identifier, list[tuple[int, Message, list[str]]]] = {}
+    turns: dict[Identifier, _Turns] = {}
+    whole = _Whole(len(chat.messages), 0)
+    before: _Turns | None = None
     for position, message in enumerate(chat.messages):
-        turns.setdefault(message.participant_id, []).append((position, message, message.text.split()))
-    said = {
-        participant: [word.lower().strip(".,?!()") for _, _, words in own for word in words]
-        for participant, own in turns.items()
-    }
-    return [_read_side(chat.messages, participant, own, said) for participant, own in turns.items()]
-
-
-def _read_side(
-    messages: Sequence[Message],
-    participant: Identifier,
-    turns: list[tuple[int, Message, list[str]]],
-    said: dict[Identifier, list[str]],
-) -> Side:
-    texts = [message.text.strip() for _, message, _ in turns]
-    spoken = [text for text in texts if text] or [""]
-    lengths = [len(text) for text in texts]
-    n_turns, n_chars = len(turns), sum(lengths)
-    mean = n_chars / n_turns
-    own_words = said[participant]
-    vocabulary = set(own_words)
-    others_vocabulary = {word for other, words in said.items() if other != participant for word in words}
-    lowered = [text.lower() for text in texts]
-    others_texts = {
-        message.text.strip().lower() for message in messages if message.participant_id != participant and message.text
-    }
-    before = [messages[position - 1] for position, _, _ in turns if position]
-    replies = [message for message in before if message.participant_id != participant]
-    replied = sum(len(message.text) for message in replies)
-    all_chars = sum(len(message.text) for message in messages)
-    talk = [
-        float(turns[0][0] == 0),
-        log1p(n_turns),
-        n_turns / len(messages),
-        n_chars / (all_chars or 1),
-        log1p(len(own_words)),
-        log1p(mean),
-        log1p((sum((length - mean) ** 2 for length in lengths) / n_turns) ** 0.5),
-        log1p(max(lengths)),
-        len(own_words) / n_turns,
-        log1p(lengths[0]),
-        sum(text[:1].isupper() for text in spoken) / len(spoken),
-        sum(text.endswith(".") for text in spoken) / len(spoken),
-        sum(text.endswith("?") for text in spoken) / len(spoken),
-        sum(text[-1:].isalpha() for text in spoken) / len(spoken),
-        sum(text.endswith((")", "(")) for text in spoken) / len(spoken),
-        sum("\n" in text for text in spoken) / len(spoken),
-        (len(before) - len(replies)) / n_turns,
-        1 - len(vocabulary) / (len(own_words) or 1),
-        1 - len(set(lowered)) / n_turns,
-        sum(word in others_vocabulary for word in own_words) / (len(own_words) or 1),
-        sum(text in others_texts for text in lowered) / n_turns,
-        log1p(mean) - log1p(replied / (len(replies) or 1)),
-        lengths.count(0) / n_turns,
-        float(turns[-1][0] == len(messages) - 1),
+        now = turns.get(message.participant_id)
+        if now is None:
+            now = turns[message.participant_id] = _Turns(position)
+        text = message.text.strip()
+        if before is not None and before is not now:
+            now.replies += 1
+            now.answered += before.lengths[-1]
+        whole.chars += len(text)
+        now.add(position, text)
+        before = now
+    everyone = list(turns.values())
+    return [
+        Side(participant, side.words, side.pairs, side.talk(whole, [other for other in everyone if other is not side]))
+        for participant, side in turns.items()
     ]
-    words = [word for _, _, of_turn in turns for word in of_turn]
-    pairs = [
-        f"{first} {second}".lower()
-        for _, _, of_turn in turns
-        for first, second in pairwise(["^", *of_turn, "$"] if of_turn else ())
-    ]
-    return Side(participant, words, pairs, talk)
 
 
 def style(counts: NDArray[np.float64], talk: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ def write_artifact(
     The artifact is the same, byte for byte, for the same data, seed and versions; the date stands in the metrics only.
     """
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **asdict(weights))
+    np.savez_compressed(buffer, **weights.arrays())  # type: ignore[arg-type]
     checksum = hashlib.sha256(buffer.getvalue()).hexdigest()
     metrics = {
         "version": checksum[:12],

@@ -5,25 +5,31 @@ what it says about chats it did not see, from inner folds, joins the style featu
 chats are kept together in every split, inner and outer, because both sides of a chat describe each other.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
 
 from models.chat import Chat
-from models.classifier import Weights, both_sides
+from models.classifier import CLIPPED, SHARES, Networks, Trees, Weights, both_sides, decide, held_back, log_odds
 from models.features import COUNTS, N_BUCKETS, Side, pair_ngrams, read_sides, word_counts, word_ngrams
 from train.data import Edition
 
 SEED = 2026
 FOLDS = 5
-FITS = FOLDS + 2  # of one `fit`: the inner folds, the linear stage, the trees
+FITS = FOLDS + 3  # of one `fit`: the inner folds, the linear stage, the boosted trees, the rest
+USUAL = 95  # percentile of the rarity of held-out chats up to which a chat is like the training data
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -32,7 +38,8 @@ class Table:
     """All sides of a data set as matrices, from the features that serving computes.
 
     `own` and `others`, sparse (sides, N_BUCKETS): counts of n-grams in the participant's words and in the others'.
-    `counts` (sides, len(COUNTS)), `talk` (sides, len(TALK)). `group` (sides,): the number of the chat.
+    `counts` (sides, len(COUNTS)), `talk` (sides, len(TALK)). `words` (sides,): their number. `group` (sides,): that of
+    the chat.
     """
 
     def __init__(self, chats: Sequence[Chat]) -> None:
@@ -46,13 +53,18 @@ class Table:
         self.others.eliminate_zeros()
         self.counts = np.array([np.sum([[0] * len(COUNTS), *map(word_counts, side.words)], axis=0) for side in sides])
         self.talk = np.array([side.talk for side in sides])
+        self.words = np.array([len(side.words) for side in sides], dtype=np.float64)
 
     def take(self, rows: Ints) -> "Table":
         """Return the sides of these rows; whole chats, in order."""
         part = object.__new__(Table)
-        for name in ("own", "others", "counts", "talk", "group"):
+        for name in ("own", "others", "counts", "talk", "words", "group"):
             setattr(part, name, getattr(self, name)[rows])
         return part
+
+    def sizes(self) -> Ints:
+        """Return the number of sides of each chat."""
+        return np.asarray(np.unique(self.group, return_counts=True)[1])
 
 
 def tabulate(*editions: Edition) -> tuple[Table, Ints]:
@@ -75,14 +87,19 @@ class LinearStage:
         bot = self._regression.coef_[0] * (1 if self._regression.classes_[1] == 1 else -1)
         self.own = (bot[:N_BUCKETS] * self.idf).astype(np.float32)
         self.others = (bot[N_BUCKETS:] * self.idf).astype(np.float32)
-        self.squares = (self.idf**2).astype(np.float32)
+        self.rarities = self.idf.astype(np.float32)
         return self
 
     def say(self, table: Table) -> Floats:
         """Return what a side's words say about itself and about its counterpart, (sides, 2), in log odds."""
-        length = np.sqrt(table.own @ self.squares.astype(np.float64) + 1)
+        length = np.sqrt(table.own @ self.rarities.astype(np.float64) ** 2 + 1)
         weights = np.stack([self.own, self.others], axis=1).astype(np.float64)
         return np.asarray((table.own @ weights) / length[:, None])
+
+    def rarity(self, table: Table) -> Floats:
+        """Return the sum of the idf of each side's n-grams and their number, (sides, 2)."""
+        idf = self.rarities.astype(np.float64)
+        return np.stack([table.own @ idf, table.own @ np.ones(N_BUCKETS)], axis=1)
 
     def _design(self, table: Table) -> sparse.csr_matrix:
         return sparse.csr_matrix(sparse.hstack([self._scaled(table.own), self._scaled(table.others)]))
@@ -94,70 +111,139 @@ class LinearStage:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Both fitted stages; what scikit-learn says here is what serving says from the arrays."""
+    """All fitted parts; what scikit-learn says here is what serving says from the arrays."""
 
     linear: LinearStage
-    trees: GradientBoostingClassifier
+    boosted: GradientBoostingClassifier
+    randomised: ExtraTreesClassifier
+    scaler: StandardScaler
+    networks: list[MLPClassifier]
+    base: float
+    rare: Floats
 
     def predict(self, table: Table) -> Floats:
         """Return each side's probability of being a bot, (sides,), by scikit-learn."""
-        bot = list(self.trees.classes_).index(1)
-        return np.asarray(self.trees.predict_proba(signals(table, self.linear.say(table)))[:, bot])
+        inputs = signals(table, self.linear.say(table))
+        sizes = table.sizes()
+        kept = held_back(table.words, self.linear.rarity(table), sizes, self.rare)
+        return decide(self.score(inputs), sizes, kept, np.array(self.base))
+
+    def score(self, inputs: Floats) -> Floats:
+        """Return each side's score, (sides,), in log odds, from the signals (sides, len(SIGNALS))."""
+        scaled = _clip(self.scaler.transform(inputs))
+        boosted = _sign(self.boosted) * self.boosted.decision_function(inputs)
+        randomised = log_odds(np.clip(_of_bots(self.randomised, inputs), CLIPPED[0], 1 - CLIPPED[0]))
+        said = [np.clip(_of_bots(network, scaled), CLIPPED[1], 1 - CLIPPED[1]) for network in self.networks]
+        return np.asarray(
+            SHARES[0] * boosted + SHARES[1] * randomised + SHARES[2] * log_odds(np.array(said)).mean(axis=0)
+        )
 
     def weights(self) -> Weights:
-        """Return the arrays that serving loads; a leaf becomes its own child."""
-        trees = [tree.tree_ for tree in self.trees.estimators_[:, 0]]
-        sign = 1 if list(self.trees.classes_).index(1) == 1 else -1
-        shape = (len(trees), max(tree.node_count for tree in trees))
-        feature, left, right = (np.zeros(shape, np.int32) for _ in range(3))
-        threshold, value = np.zeros(shape), np.zeros(shape)
-        for row, tree in enumerate(trees):
-            nodes = np.arange(tree.node_count)
-            leaf = tree.children_left < 0
-            feature[row, nodes] = np.where(leaf, 0, tree.feature)
-            threshold[row, nodes] = tree.threshold
-            left[row, nodes] = np.where(leaf, nodes, tree.children_left)
-            right[row, nodes] = np.where(leaf, nodes, tree.children_right)
-            value[row, nodes] = sign * self.trees.learning_rate * tree.value[:, 0, 0]
-        bots = self.trees.init_.class_prior_[list(self.trees.classes_).index(1)]
+        """Return the arrays that serving loads."""
+        prior = self.boosted.init_.class_prior_[list(self.boosted.classes_).index(1)]
+        rate = _sign(self.boosted) * self.boosted.learning_rate
+        bot = list(self.randomised.classes_).index(1)
         return Weights(
             own=self.linear.own,
             others=self.linear.others,
-            squares=self.linear.squares,
-            feature=feature,
-            threshold=threshold,
-            left=left,
-            right=right,
-            value=value,
-            base=np.array(np.log(bots / (1 - bots))),
-            depth=np.array(max(tree.max_depth for tree in trees), np.int32),
+            idf=self.linear.rarities,
+            boosted=_trees([(tree.tree_, rate * tree.tree_.value[:, 0, 0]) for tree in self.boosted.estimators_[:, 0]]),
+            start=np.array(log_odds(prior)),
+            randomised=_trees([(tree.tree_, tree.tree_.value[:, 0, bot]) for tree in self.randomised.estimators_]),
+            networks=Networks(
+                center=self.scaler.mean_,
+                scale=self.scaler.scale_,
+                hidden=np.concatenate([network.coefs_[0] for network in self.networks], axis=1),
+                hidden_bias=np.concatenate([network.intercepts_[0] for network in self.networks]),
+                out=np.array([_sign(network) * network.coefs_[1][:, 0] for network in self.networks]),
+                out_bias=np.array([_sign(network) * network.intercepts_[1][0] for network in self.networks]),
+            ),
+            base=np.array(self.base),
+            rare=self.rare,
         )
 
 
+def _sign(model: Any) -> int:
+    """Return 1 where a model's score is that of bots, else -1."""
+    return 1 if model.classes_[1] == 1 else -1
+
+
+def _of_bots(model: Any, inputs: Floats) -> Floats:
+    return np.asarray(model.predict_proba(inputs)[:, list(model.classes_).index(1)])
+
+
+def _clip(scaled: Floats) -> Floats:
+    return np.clip(scaled, -Networks.LIMIT, Networks.LIMIT)
+
+
+def _trees(grown: Sequence[tuple[Any, Floats]]) -> Trees:
+    """Lay scikit-learn's trees with their nodes' values side by side; a leaf becomes its own child."""
+    shape = (len(grown), max(tree.node_count for tree, _ in grown))
+    feature, left, right = (np.zeros(shape, np.int32) for _ in range(3))
+    threshold, value = np.zeros(shape), np.zeros(shape)
+    for row, (tree, of_nodes) in enumerate(grown):
+        nodes = np.arange(tree.node_count)
+        leaf = tree.children_left < 0
+        feature[row, nodes] = np.where(leaf, 0, tree.feature)
+        threshold[row, nodes] = tree.threshold
+        left[row, nodes] = np.where(leaf, nodes, tree.children_left)
+        right[row, nodes] = np.where(leaf, nodes, tree.children_right)
+        value[row, nodes] = of_nodes
+    return Trees(feature, threshold, left, right, value, np.array(max(tree.max_depth for tree, _ in grown), np.int32))
+
+
 def fit(table: Table, labels: Ints, step: Callable[[], object] = lambda: None) -> Fitted:
-    """Fit both stages on a table and its labels (sides,); `step` is called after each of the `FITS` fits."""
+    """Fit all parts on a table and its labels (sides,); `step` is called after each of the `FITS` fits."""
     said = np.zeros((len(labels), 2))
+    rarity = np.zeros((len(labels), 2))
     for rest, held_out in folds(labels, table.group, SEED + 1):
-        said[held_out] = LinearStage().fit(table.take(rest), labels[rest]).say(table.take(held_out))
+        part = LinearStage().fit(table.take(rest), labels[rest])
+        said[held_out] = part.say(table.take(held_out))
+        rarity[held_out] = part.rarity(table.take(held_out))
         step()
     linear = LinearStage().fit(table, labels)
     step()
-    trees = GradientBoostingClassifier(
-        n_estimators=300,
-        learning_rate=0.05,
+    inputs = signals(table, said)
+    boosted = GradientBoostingClassifier(
+        n_estimators=200,
+        learning_rate=0.06,
         max_depth=4,
         subsample=0.5,
-        max_features=0.2,
+        max_features=0.1,
         min_samples_leaf=20,
         random_state=SEED,
-    ).fit(signals(table, said), labels)
+    ).fit(inputs, labels)
     step()
-    return Fitted(linear, trees)
+    randomised = ExtraTreesClassifier(
+        n_estimators=60, max_depth=10, max_features=0.5, min_samples_leaf=3, random_state=SEED
+    ).fit(inputs, labels)
+    scaler = StandardScaler().fit(inputs)
+    networks = [
+        MLPClassifier(
+            (24,),
+            alpha=1.0,
+            learning_rate_init=0.003,
+            batch_size=64,
+            max_iter=60,
+            n_iter_no_change=60,
+            random_state=seed,
+        )
+        for seed in range(SEED, SEED + 8)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # they are stopped early, which keeps them simple
+        for network in networks:
+            network.fit(_clip(scaler.transform(inputs)), labels)
+    step()
+    total = np.add.reduceat(rarity, np.concatenate([[0], np.cumsum(table.sizes())[:-1]]))
+    usual = np.percentile(total[:, 0] / np.maximum(total[:, 1], 1), USUAL)
+    rare = np.array([usual, linear.rarities.max()])
+    return Fitted(linear, boosted, randomised, scaler, networks, float(labels.mean()), rare)
 
 
 def signals(table: Table, said: Floats) -> Floats:
     """Return the input of the trees, (sides, len(SIGNALS))."""
-    return both_sides(said, table.counts, table.talk, np.unique(table.group, return_counts=True)[1])
+    return both_sides(said, table.counts, table.talk, table.sizes())
 
 
 def folds(labels: Ints, group: Ints, seed: int) -> list[tuple[Ints, Ints]]:
@@ -167,6 +253,6 @@ def folds(labels: Ints, group: Ints, seed: int) -> list[tuple[Ints, Ints]]:
 
 
 def _ngram_counts(side: Side) -> sparse.csr_matrix:
-    buckets = [np.zeros(0, np.int64), *map(word_ngrams, side.words), *map(pair_ngrams, side.pairs)]
+    buckets = [np.array(pair_ngrams(side.pairs), np.int64), *map(word_ngrams, side.words)]
     columns, counts = np.unique(np.concatenate(buckets), return_counts=True)
     return sparse.csr_matrix((counts.astype(np.float64), (np.zeros(len(columns), int), columns)), (1, N_BUCKETS))

@@ -1,0 +1,37 @@
+"""Made-up chats, drawn to the lengths of real ones.
+
+Words are built from syllables and drawn by Zipf's law, so that some come again and again and many only once, as in
+real chats. Lengths are log-normal with the means and spreads of the You are Bot data (2025 and 2026 together): 6.6
+messages in a chat and 3.2 words in a message in the middle.
+"""
+
+from typing import Any
+
+import numpy as np
+
+MESSAGES = (1.95, 0.65)  # mean and standard deviation of the logarithm of the messages in a chat
+WORDS = (0.90, 0.85)  # and of the words in a message
+VOCABULARY = 20_000
+_SYLLABLES = [consonant + vowel for consonant in "бвгджзклмнпрстхш" for vowel in "аеиоуы"]
+
+
+def draw_chats(number: int, seed: int = 1) -> list[dict[str, Any]]:
+    """Return chats as bodies of `/predict`, each with its number as `chat_id`."""
+    draw = np.random.default_rng(seed)
+    words = ["".join(draw.choice(_SYLLABLES, draw.integers(1, 5))) for _ in range(VOCABULARY)]
+    chance = 1 / np.arange(1, VOCABULARY + 1)
+    chance /= chance.sum()
+
+    def text() -> str:
+        length = min(60, max(1, round(draw.lognormal(*WORDS))))
+        said = " ".join(words[index] for index in draw.choice(VOCABULARY, length, p=chance))
+        return f"{said}{draw.choice(['', '', '', '.', '?', ')'])}"
+
+    def chat(chat_id: int) -> dict[str, Any]:
+        length = min(60, max(2, round(draw.lognormal(*MESSAGES))))
+        return {
+            "chat_id": chat_id,
+            "messages": [{"message_id": n, "text": text(), "participant_id": n % 2} for n in range(length)],
+        }
+
+    return [chat(chat_id) for chat_id in range(number)]

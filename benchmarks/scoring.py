@@ -1,0 +1,96 @@
+"""`python -m benchmarks.scoring`: the classifier beside the plain scikit-learn pipeline, in one process and one run.
+
+The plain pipeline is what people write first: hashed character n-grams of both sides' texts and logistic regression.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from benchmarks.chats import draw_chats
+from models.chat import Chat
+from models.classifier import Classifier
+
+BATCH = 64
+
+
+class PlainPipeline:
+    """`HashingVectorizer(char_wb, 1-4)` on the words of a participant and of the others, and `LogisticRegression`."""
+
+    def __init__(self, chats: Sequence[Chat]) -> None:
+        self._vectorizer = HashingVectorizer(analyzer="char_wb", ngram_range=(1, 4))
+        labels = np.random.default_rng(1).integers(0, 2, 2 * len(chats))  # its speed does not depend on what it learned
+        self._regression = LogisticRegression(max_iter=200).fit(self._vectorize(chats), labels)
+
+    def predict(self, chats: Sequence[Chat]) -> NDArray[np.float64]:
+        """Return each side's probability of being a bot, (sides,)."""
+        return np.asarray(self._regression.predict_proba(self._vectorize(chats))[:, 1])
+
+    def _vectorize(self, chats: Sequence[Chat]) -> sparse.csr_matrix:
+        own, others = [], []
+        for chat in chats:
+            participants = dict.fromkeys(message.participant_id for message in chat.messages)
+            for participant in participants:
+                own.append(" ".join(m.text for m in chat.messages if m.participant_id == participant))
+                others.append(" ".join(m.text for m in chat.messages if m.participant_id != participant))
+        return sparse.csr_matrix(sparse.hstack([self._vectorizer.transform(own), self._vectorizer.transform(others)]))
+
+
+def time_of(run: Callable[[], object]) -> float:
+    """Return the seconds that one call takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure both, round by round in turns, and print medians and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--chats", type=int, default=1280, help="how many chats are scored in a round")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args(arguments)
+
+    load = "import time; from models.classifier import Classifier; t = time.perf_counter(); Classifier.load();"
+    usage = " import resource; print(time.perf_counter() - t, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    seconds, kilobytes = subprocess.run(  # noqa: S603  # this interpreter, this code
+        [sys.executable, "-c", load + usage], check=True, capture_output=True, text=True
+    ).stdout.split()
+    print(f"loading the classifier: {float(seconds):.3f} s, {int(kilobytes) / 1024:.0f} MB in the process afterwards")
+
+    fitted_on = [Chat.model_validate(body) for body in draw_chats(400, seed=2)]
+    chats = [Chat.model_validate(body) for body in draw_chats(options.chats)]
+    batches = [chats[start : start + BATCH] for start in range(0, len(chats), BATCH)]
+    plain, ours = PlainPipeline(fitted_on), Classifier.load()
+    ours.predict(fitted_on)
+    ways: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "one chat": (
+            lambda: [plain.predict([chat]) for chat in chats],
+            lambda: [ours.predict([chat]) for chat in chats],
+        ),
+        f"a chat in batches of {BATCH}": (
+            lambda: [plain.predict(batch) for batch in batches],
+            lambda: [ours.predict(batch) for batch in batches],
+        ),
+    }
+    print(f"{len(chats)} chats, median of {options.rounds} rounds in turns\n")
+    print("| | plain pipeline, ms | classifier, ms | times faster |\n| --- | --- | --- | --- |")
+    for name, (slow, fast) in ways.items():
+        pairs = [(time_of(slow), time_of(fast)) for _ in range(options.rounds)]
+        first, second = (float(np.median(column)) / len(chats) * 1000 for column in zip(*pairs, strict=True))
+        ratio = float(np.median([a / b for a, b in pairs]))
+        print(f"| {name} | {first:.3f} | {second:.3f} | {ratio:.1f} |")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"\nmemory of this process with both, at its most: {peak:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
