@@ -12,7 +12,7 @@ participants of a chat together and holds back where the chat is unlike the trai
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -29,8 +29,10 @@ FORMAT = 2  # of the artifact; a change of features or arrays raises it
 SHIPPED = Path(__file__).parent  # the folder of the artifact that comes with the project
 _CACHED_WORDS = 1 << 15
 
-# Names of the second stage's inputs: of the participant itself, then of the others.
 LINEAR = ("says what bots say", "says what is said to bots")
+# What is summed over a side's words and pairs; the last columns are `COUNTS`, of words only.
+SUMS = ("weight as speaker", "weight as counterpart", "squared length", "idf", "n-grams", "words", *COUNTS)
+# The second stage's inputs: of the participant itself, then of the others.
 SIGNALS = (*LINEAR, *STYLE, *(f"the other one: {name}" for name in (*LINEAR, *STYLE)))
 
 # Chosen by cross-validation within and across the 2025 and 2026 editions, see the model card.
@@ -160,10 +162,10 @@ class Classifier:
         self.weights = weights
         self._boosted = Forest(weights.boosted)
         self._randomised = Forest(weights.randomised)
-        self._rows: dict[str, int] = {}
-        self._values = np.zeros((_CACHED_WORDS, 5 + len(COUNTS)))
         own, others, idf = (array.astype(np.float64) for array in (weights.own, weights.others, weights.idf))
-        self._grams = np.stack([own, others, idf**2, idf, np.ones(N_BUCKETS)], axis=1)
+        grams = np.stack([own, others, idf**2, idf, np.ones(N_BUCKETS)], axis=1)
+        self._grams = np.concatenate([grams, np.zeros((1, grams.shape[1]))])  # the last row is that of nothing
+        self._forget()
 
     def predict(self, chats: Sequence[Chat]) -> list[Prediction]:
         """Score chats; returns one prediction for each, in order, participants in order of first appearance."""
@@ -181,20 +183,12 @@ class Classifier:
     def probabilities(self, chats: Sequence[Sequence[Side]]) -> Floats:
         """Return each side's probability of being a bot, shape (sides,), sides of all chats one after the other."""
         sizes = np.array([len(of_chat) for of_chat in chats])
-        signals, words, rarity = self.signals(chats)
-        return decide(self.score(signals), sizes, held_back(words, rarity, sizes, self.weights.rare), self.weights.base)
+        signals, kept = self.signals([side for of_chat in chats for side in of_chat], sizes)
+        return decide(self.score(signals), sizes, kept, self.weights.base)
 
-    def signals(self, chats: Sequence[Sequence[Side]]) -> tuple[Floats, Floats, Floats]:
-        """Return what the second stage looks at, (sides, len(SIGNALS)), the number of words, (sides,), and the rarity.
-
-        The rarity, (sides, 2), is the sum of the idf of a side's n-grams and their number.
-        """
-        sides = [side for of_chat in chats for side in of_chat]
-        sums = np.array([self._sum(side) for side in sides])
-        linear = sums[:, :2] / np.sqrt(sums[:, 2:3] + 1)
-        talk = np.array([side.talk for side in sides])
-        words = np.array([len(side.words) for side in sides], dtype=np.float64)
-        return both_sides(linear, sums[:, 5:], talk, [len(of_chat) for of_chat in chats]), words, sums[:, 3:5]
+    def signals(self, sides: Sequence[Side], sizes: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """Return what `combine` makes of these sides, of chats with so many sides each."""
+        return combine(self._sums(sides), np.array([side.talk for side in sides]), sizes, self.weights.rare)
 
     def score(self, signals: Floats) -> Floats:
         """Return each side's score, (sides,), in log odds, looked at alone."""
@@ -209,35 +203,35 @@ class Classifier:
         network = np.clip((units * networks.out).sum(axis=2) + networks.out_bias, -limit, limit).mean(axis=1)
         return np.asarray(SHARES[0] * boosted + SHARES[1] * log_odds(randomised) + SHARES[2] * network)
 
-    def _sum(self, side: Side) -> Floats:
-        """Add up a side's words and pairs, the columns of `look_at`."""
-        sums = np.zeros(self._values.shape[1])
-        if side.words:
-            rows = self._rows_of(side.words)  # before `_values` is read: the cache may start anew
-            sums += self._values[rows].sum(axis=0)
-        if side.pairs:
-            grams = self._grams[pair_ngrams(side.pairs)]
-            sums[: grams.shape[1]] += grams.sum(axis=0)
+    def _sums(self, sides: Sequence[Side]) -> Floats:
+        """Return the columns of `SUMS` for each side, from its words and pairs."""
+        if len(self._rows) > _CACHED_WORDS:
+            self._forget()
+        rows, pairs, first_row, first_pair = [], [], [], []
+        for side in sides:
+            first_row.append(len(rows))
+            rows.append(0)
+            rows += [self._rows.get(word) or self._look_up(word) for word in side.words]
+            first_pair.append(len(pairs))
+            pairs.append(N_BUCKETS)
+            pairs += pair_ngrams(side.pairs)
+        sums = np.add.reduceat(self._values.take(rows, axis=0), first_row)
+        sums[:, : self._grams.shape[1]] += np.add.reduceat(self._grams.take(pairs, axis=0), first_pair)
         return sums
 
-    def _rows_of(self, words: Sequence[str]) -> list[int]:
-        """Return the rows of the cache that hold these words; it starts anew, with room for all, when it is full."""
-        if len(self._rows) + len(words) > len(self._values):
-            self._rows.clear()
-            self._values = np.zeros((max(_CACHED_WORDS, len(words)), self._values.shape[1]))
-        rows = []
-        for word in words:
-            row = self._rows.get(word)
-            if row is None:
-                row = len(self._rows)
-                self._values[row] = self.look_at(word)
-                self._rows[word] = row
-            rows.append(row)
-        return rows
+    def _look_up(self, word: str) -> int:
+        """Put what a word adds to `SUMS` into the cache; returns its row."""
+        row = len(self._rows) + 1
+        if row == len(self._values):
+            self._values = np.concatenate([self._values, np.zeros_like(self._values)])
+        self._values[row] = [*self._grams[word_ngrams(word)].sum(axis=0), 1, *word_counts(word)]
+        self._rows[word] = row
+        return row
 
-    def look_at(self, word: str) -> Floats:
-        """Look a word up: its n-grams' weights as speaker and as counterpart, squared length, idf, number; counts."""
-        return np.concatenate([self._grams[word_ngrams(word)].sum(axis=0), word_counts(word)])
+    def _forget(self) -> None:
+        """Start the cache of words anew; its row 0 is that of nothing."""
+        self._rows: dict[str, int] = {}
+        self._values = np.zeros((_CACHED_WORDS // 8, len(SUMS)))
 
     @classmethod
     def load(cls, folder: Path = SHIPPED) -> Self:
@@ -285,36 +279,29 @@ def answer(side: Side, probability: float) -> Participant:
     )
 
 
-def both_sides(linear: Floats, counts: Floats, talk: Floats, chats: Iterable[int]) -> Floats:
-    """Put each side's features beside the others' of its chat.
+def combine(sums: Floats, talk: Floats, sizes: NDArray[np.int64], rare: Floats) -> tuple[Floats, Floats]:
+    """Put each side's features beside the others' of its chat, and say how far to trust what is made of them.
 
-    `linear` (sides, 2), `counts` (sides, len(COUNTS)) and `talk` (sides, len(TALK)) describe the sides of all chats,
-    `chats` the number of sides in each. Returns (sides, len(SIGNALS)). With more than two participants the others'
-    words are taken together and their talk is averaged; a participant who is alone has zeros there.
+    `sums` (sides, len(SUMS)) and `talk` (sides, len(TALK)) describe the sides of all chats, `sizes` (chats,) is the
+    number of sides in each, `rare` as of `Weights`. Returns the signals, (sides, len(SIGNALS)), and how much of its
+    score a side keeps, (sides,), between 0 (tell the base rate) and 1: few words tell little; and the rarer a chat's
+    n-grams were in the training data (up to those of another script, which it never saw), the less of what was learned
+    applies. With more than two participants the others' words are taken together and their talk is averaged; a
+    participant who is alone has zeros there.
     """
-    sizes = np.fromiter(chats, dtype=np.int64)
-    others = np.maximum(sizes - 1, 1).repeat(sizes)[:, None]
+    linear = sums[:, :2] / np.sqrt(sums[:, 2:3] + 1)
+    own = np.concatenate([linear, talk, sums[:, 3:]], axis=1)
+    everyone = _by_chat(own, sizes)
+    rest = everyone - own
+    averaged = 2 + talk.shape[1]
+    rest[:, :averaged] /= np.maximum(sizes - 1, 1).repeat(sizes)[:, None]
+    both = np.concatenate([own, rest])
+    features = np.concatenate([both[:, :2], style(both[:, averaged + 3 :], both[:, 2:averaged])], axis=1)
+    signals = np.concatenate([features[: len(own)], features[len(own) :]], axis=1)
 
-    def rest(values: Floats) -> Floats:
-        return np.asarray(_by_chat(values, sizes) - values)
-
-    own = np.concatenate([linear, style(counts, talk)], axis=1)
-    theirs = np.concatenate([rest(linear) / others, style(rest(counts), rest(talk) / others)], axis=1)
-    return np.concatenate([own, theirs], axis=1)
-
-
-def held_back(words: Floats, rarity: Floats, sizes: NDArray[np.int64], rare: Floats) -> Floats:
-    """Return how much of its score a chat keeps, for each side, between 0 (tell the base rate) and 1.
-
-    Few words tell little; and the rarer a chat's n-grams were in the training data (up to those of another script,
-    which it never saw), the less of what was learned applies. `words` (sides,), `rarity` (sides, 2) as of
-    `Classifier.signals`, `rare` as of `Weights`.
-    """
-    said = _by_chat(words, sizes) ** 2
-    total = _by_chat(rarity, sizes)
-    mean = total[:, 0] / np.maximum(total[:, 1], 1)
-    known = np.clip((rare[1] - mean) / (rare[1] - rare[0]), 0, 1)
-    return np.asarray(known * said / (said + FEW_WORDS**2))
+    idf, ngrams, words = everyone[:, averaged : averaged + 3].T
+    known = np.clip((rare[1] - idf / np.maximum(ngrams, 1)) / (rare[1] - rare[0]), 0, 1)
+    return signals, known * words**2 / (words**2 + FEW_WORDS**2)
 
 
 def decide(score: Floats, sizes: NDArray[np.int64], kept: Floats, base: Floats) -> Floats:

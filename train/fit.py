@@ -22,7 +22,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 from models.chat import Chat
-from models.classifier import CLIPPED, SHARES, Networks, Trees, Weights, both_sides, decide, held_back, log_odds
+from models.classifier import CLIPPED, SHARES, SUMS, Networks, Trees, Weights, combine, decide, log_odds
 from models.features import COUNTS, N_BUCKETS, Side, pair_ngrams, read_sides, word_counts, word_ngrams
 from train.data import Edition
 
@@ -30,6 +30,7 @@ SEED = 2026
 FOLDS = 5
 FITS = FOLDS + 3  # of one `fit`: the inner folds, the linear stage, the boosted trees, the rest
 USUAL = 95  # percentile of the rarity of held-out chats up to which a chat is like the training data
+IDF, NGRAMS = SUMS.index("idf"), SUMS.index("n-grams")
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -90,16 +91,11 @@ class LinearStage:
         self.rarities = self.idf.astype(np.float32)
         return self
 
-    def say(self, table: Table) -> Floats:
-        """Return what a side's words say about itself and about its counterpart, (sides, 2), in log odds."""
-        length = np.sqrt(table.own @ self.rarities.astype(np.float64) ** 2 + 1)
-        weights = np.stack([self.own, self.others], axis=1).astype(np.float64)
-        return np.asarray((table.own @ weights) / length[:, None])
-
-    def rarity(self, table: Table) -> Floats:
-        """Return the sum of the idf of each side's n-grams and their number, (sides, 2)."""
-        idf = self.rarities.astype(np.float64)
-        return np.stack([table.own @ idf, table.own @ np.ones(N_BUCKETS)], axis=1)
+    def sums(self, table: Table) -> Floats:
+        """Return the columns of `SUMS` for each side, (sides, len(SUMS))."""
+        own, others, idf = (array.astype(np.float64) for array in (self.own, self.others, self.rarities))
+        of_ngrams = np.stack([own, others, idf**2, idf, np.ones(N_BUCKETS)], axis=1)
+        return np.concatenate([table.own @ of_ngrams, table.words[:, None], table.counts], axis=1)
 
     def _design(self, table: Table) -> sparse.csr_matrix:
         return sparse.csr_matrix(sparse.hstack([self._scaled(table.own), self._scaled(table.others)]))
@@ -123,10 +119,8 @@ class Fitted:
 
     def predict(self, table: Table) -> Floats:
         """Return each side's probability of being a bot, (sides,), by scikit-learn."""
-        inputs = signals(table, self.linear.say(table))
-        sizes = table.sizes()
-        kept = held_back(table.words, self.linear.rarity(table), sizes, self.rare)
-        return decide(self.score(inputs), sizes, kept, np.array(self.base))
+        inputs, kept = combine(self.linear.sums(table), table.talk, table.sizes(), self.rare)
+        return decide(self.score(inputs), table.sizes(), kept, np.array(self.base))
 
     def score(self, inputs: Floats) -> Floats:
         """Return each side's score, (sides,), in log odds, from the signals (sides, len(SIGNALS))."""
@@ -194,16 +188,16 @@ def _trees(grown: Sequence[tuple[Any, Floats]]) -> Trees:
 
 def fit(table: Table, labels: Ints, step: Callable[[], object] = lambda: None) -> Fitted:
     """Fit all parts on a table and its labels (sides,); `step` is called after each of the `FITS` fits."""
-    said = np.zeros((len(labels), 2))
-    rarity = np.zeros((len(labels), 2))
+    sums = np.zeros((len(labels), len(SUMS)))
     for rest, held_out in folds(labels, table.group, SEED + 1):
-        part = LinearStage().fit(table.take(rest), labels[rest])
-        said[held_out] = part.say(table.take(held_out))
-        rarity[held_out] = part.rarity(table.take(held_out))
+        sums[held_out] = LinearStage().fit(table.take(rest), labels[rest]).sums(table.take(held_out))
         step()
     linear = LinearStage().fit(table, labels)
     step()
-    inputs = signals(table, said)
+    by_chat = np.add.reduceat(sums, np.cumsum([0, *table.sizes()[:-1]]))
+    usual = np.percentile(by_chat[:, IDF] / np.maximum(by_chat[:, NGRAMS], 1), USUAL)
+    rare = np.array([usual, linear.rarities.max()])
+    inputs, _ = combine(sums, table.talk, table.sizes(), rare)
     boosted = GradientBoostingClassifier(
         n_estimators=200,
         learning_rate=0.06,
@@ -235,15 +229,7 @@ def fit(table: Table, labels: Ints, step: Callable[[], object] = lambda: None) -
         for network in networks:
             network.fit(_clip(scaler.transform(inputs)), labels)
     step()
-    total = np.add.reduceat(rarity, np.concatenate([[0], np.cumsum(table.sizes())[:-1]]))
-    usual = np.percentile(total[:, 0] / np.maximum(total[:, 1], 1), USUAL)
-    rare = np.array([usual, linear.rarities.max()])
     return Fitted(linear, boosted, randomised, scaler, networks, float(labels.mean()), rare)
-
-
-def signals(table: Table, said: Floats) -> Floats:
-    """Return the input of the trees, (sides, len(SIGNALS))."""
-    return both_sides(said, table.counts, table.talk, table.sizes())
 
 
 def folds(labels: Ints, group: Ints, seed: int) -> list[tuple[Ints, Ints]]:
