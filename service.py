@@ -17,8 +17,9 @@ from pydantic import AfterValidator, BeforeValidator, GetJsonSchemaHandler, Root
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
-from models.chat import EXAMPLE_CHAT, Chat, Chats, Prediction, Predictions
+from models.chat import EXAMPLE_CHAT, Chat, Chats, Explanation, Prediction, Predictions
 from models.classifier import SHIPPED, Classifier
+from models.explain import explain
 from serving.edge import Edge
 
 MAX_BATCH_SIZE = 64  # chats scored at once; a larger batch gains nothing and holds up the others
@@ -78,9 +79,14 @@ class TuringTestService:
             await asyncio.sleep(0)  # let other requests in
         return Predictions.model_construct(predictions=predictions)
 
+    @bentoml.api
+    async def explain(self, chat: Chat, /) -> Explanation:
+        """Score one chat, and say what moved each participant's score."""
+        return explain(self.classifier, chat)
+
 
 TuringTestService.add_asgi_middleware(  # type: ignore[attr-defined]  # the decorator's return type is the class
     Edge,
-    bodies={"/predict": Chat, "/predict_queued": Chat, "/predict_batch": Chats},
+    bodies={"/predict": Chat, "/predict_queued": Chat, "/predict_batch": Chats, "/explain": Chat},
     queued={"/predict": "/predict_queued"},
 )

@@ -75,3 +75,39 @@ class Predictions(BaseModel):
     """The answers for many chats, in the order of the request."""
 
     predictions: list[Prediction] = Field(description="One prediction for each chat, in the order of the request.")
+
+
+class Signal(BaseModel):
+    """One thing about a participant that moved the score."""
+
+    name: str = Field(description='What it is, such as "opens the chat".')
+    weight: float = Field(description="Log odds; above 0 toward bot, below 0 toward human.")
+
+
+class Span(BaseModel):
+    """A word or two neighbouring words of a message, and what they say by themselves."""
+
+    message_id: Identifier = Field(description="The message, as given in the chat.")
+    start: int = Field(ge=0, description="Index of the first character in the message's text.")
+    end: int = Field(ge=0, description="Index after the last character.")
+    signal: str = Field(description="The signal that these words are part of.")
+    weight: float = Field(description="Share in that signal's value, log odds of the linear model; exact.")
+
+
+class ExplainedParticipant(Participant):
+    """The answer for one participant, and what moved it: `base` + all `signals` + `rest` = `score`."""
+
+    base: float = Field(description="Score, in log odds, of a participant with typical signals.")
+    signals: list[Signal] = Field(description="The strongest signals, the strongest first; approximate.")
+    rest: float = Field(description="All other signals, and the interplay of all of them.")
+    score: float = Field(description="Log odds before the participants are scored together and rare chats held back.")
+    spans: list[Span] = Field(description="The words that weigh most in what was said, the heaviest first.")
+
+
+class Explanation(BaseModel):
+    """What moved the answers for one chat."""
+
+    chat_id: Identifier = Field(description="As given in the chat.")
+    participants: list[ExplainedParticipant] = Field(description="Participants in the order of their first message.")
+    method: str = Field(description="How the weights are found and what is approximate about them.")
+    model_version: str = Field(description="Version of the classifier that answered.")

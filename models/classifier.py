@@ -21,7 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.chat import Chat, Confidence, Participant, Prediction
-from models.features import COUNTS, N_BUCKETS, STYLE, Side, pair_ngrams, read_sides, style, word_counts, word_ngrams
+from models.features import (
+    BOUNDARY,
+    COUNTS,
+    N_BUCKETS,
+    STYLE,
+    Side,
+    pair_ngrams,
+    read_sides,
+    style,
+    word_counts,
+    word_hash,
+    word_ngrams,
+)
 
 ARTIFACT = "classifier.npz"
 METRICS = "metrics.json"
@@ -36,11 +48,12 @@ SUMS = ("weight as speaker", "weight as counterpart", "squared length", "idf", "
 SIGNALS = (*LINEAR, *STYLE, *(f"the other one: {name}" for name in (*LINEAR, *STYLE)))
 
 # Chosen by cross-validation within and across the 2025 and 2026 editions, see the model card.
-SHARES = (0.4, 0.4, 0.2)  # of boosted trees, randomised trees and network in the score
+SHARES = (0.35, 0.35, 0.3)  # of boosted trees, randomised trees and network in the score
 TEMPER = 0.95  # takes back some of the score's confidence
-LIFT = 0.25  # log odds; at most one bot in a chat makes each of two suspects less likely, more than the data says
+LIFT = 0.3  # log odds; at most one bot in a chat makes each of two suspects less likely, more than the data says
 FEW_WORDS = 2  # a chat of so many words keeps half of what its score says beyond the base rate
 CLIPPED = (0.01, 1e-4)  # probabilities of randomised trees and of networks stay so far from 0 and 1
+MANY_WORDS = 60  # in a chat of so many words rarity counts once; in others by their number, from 0.2 to 3 times
 
 # What `confidence` means: the least probability of the more likely side. The model card shows how often it is right.
 CONFIDENCE: Mapping[Confidence, float] = {"high": 0.9, "medium": 0.7, "low": 0.0}
@@ -89,8 +102,8 @@ class Weights:
     `own` and `others`, shape (N_BUCKETS,): weight of an n-gram in the participant's words and in the others' words.
     `idf`, shape (N_BUCKETS,): inverse document frequency, how rare an n-gram is. `boosted`: leaves in log odds, to be
     summed with `start`. `randomised`: leaves as probabilities, to be averaged. `base`: share of bots among the
-    participants. `rare`: mean idf of a chat's n-grams above which it counts as unlike the training data, and that of
-    n-grams that were never seen.
+    participants. `rare`: mean idf of a chat's n-grams above which it counts as rare, and that at which nothing is known
+    of it; both are percentiles of chats held out from the training data.
     """
 
     own: NDArray[np.float32]
@@ -165,6 +178,9 @@ class Classifier:
         own, others, idf = (array.astype(np.float64) for array in (weights.own, weights.others, weights.idf))
         grams = np.stack([own, others, idf**2, idf, np.ones(N_BUCKETS)], axis=1)
         self._grams = np.concatenate([grams, np.zeros((1, grams.shape[1]))])  # the last row is that of nothing
+        self._rows: dict[str, int]
+        self._values: Floats
+        self._hashes: NDArray[np.uint64]
         self._forget()
 
     def predict(self, chats: Sequence[Chat]) -> list[Prediction]:
@@ -207,31 +223,32 @@ class Classifier:
         """Return the columns of `SUMS` for each side, from its words and pairs."""
         if len(self._rows) > _CACHED_WORDS:
             self._forget()
-        rows, pairs, first_row, first_pair = [], [], [], []
+        rows: list[int] = []
+        first = []
         for side in sides:
-            first_row.append(len(rows))
-            rows.append(0)
-            rows += [self._rows.get(word) or self._look_up(word) for word in side.words]
-            first_pair.append(len(pairs))
-            pairs.append(N_BUCKETS)
-            pairs += pair_ngrams(side.pairs)
-        sums = np.add.reduceat(self._values.take(rows, axis=0), first_row)
-        sums[:, : self._grams.shape[1]] += np.add.reduceat(self._grams.take(pairs, axis=0), first_pair)
+            first.append(len(rows))
+            rows += [self._rows[word] if word in self._rows else self._look_up(word) for word in side.words]
+        sums = np.add.reduceat(self._values.take(rows, axis=0), first)
+        pairs = pair_ngrams(self._hashes.take(rows))
+        sums[:, : self._grams.shape[1]] += np.add.reduceat(self._grams.take(pairs, axis=0), first)
         return sums
 
     def _look_up(self, word: str) -> int:
-        """Put what a word adds to `SUMS` into the cache; returns its row."""
-        row = len(self._rows) + 1
+        """Put what a word adds to `SUMS`, and its hash, into the cache; returns its row."""
+        row = len(self._rows)
         if row == len(self._values):
             self._values = np.concatenate([self._values, np.zeros_like(self._values)])
+            self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
         self._values[row] = [*self._grams[word_ngrams(word)].sum(axis=0), 1, *word_counts(word)]
+        self._hashes[row] = word_hash(word)
         self._rows[word] = row
         return row
 
     def _forget(self) -> None:
-        """Start the cache of words anew; its row 0 is that of nothing."""
-        self._rows: dict[str, int] = {}
+        """Start the cache of words anew; a boundary adds nothing."""
+        self._rows = {BOUNDARY: 0}
         self._values = np.zeros((_CACHED_WORDS // 8, len(SUMS)))
+        self._hashes = np.zeros(len(self._values), np.uint64)
 
     @classmethod
     def load(cls, folder: Path = SHIPPED) -> Self:
@@ -285,9 +302,9 @@ def combine(sums: Floats, talk: Floats, sizes: NDArray[np.int64], rare: Floats) 
     `sums` (sides, len(SUMS)) and `talk` (sides, len(TALK)) describe the sides of all chats, `sizes` (chats,) is the
     number of sides in each, `rare` as of `Weights`. Returns the signals, (sides, len(SIGNALS)), and how much of its
     score a side keeps, (sides,), between 0 (tell the base rate) and 1: few words tell little; and the rarer a chat's
-    n-grams were in the training data (up to those of another script, which it never saw), the less of what was learned
-    applies. With more than two participants the others' words are taken together and their talk is averaged; a
-    participant who is alone has zeros there.
+    n-grams were in the training data (up to those of the rarest chats in it), and the more words say so,
+    the less of what was learned applies. With more than two participants the others' words are taken together and their
+    talk is averaged; a participant who is alone has zeros there.
     """
     linear = sums[:, :2] / np.sqrt(sums[:, 2:3] + 1)
     own = np.concatenate([linear, talk, sums[:, 3:]], axis=1)
@@ -300,8 +317,9 @@ def combine(sums: Floats, talk: Floats, sizes: NDArray[np.int64], rare: Floats) 
     signals = np.concatenate([features[: len(own)], features[len(own) :]], axis=1)
 
     idf, ngrams, words = everyone[:, averaged : averaged + 3].T
-    known = np.clip((rare[1] - idf / np.maximum(ngrams, 1)) / (rare[1] - rare[0]), 0, 1)
-    return signals, known * words**2 / (words**2 + FEW_WORDS**2)
+    strange = np.clip((idf / np.maximum(ngrams, 1) - rare[0]) / (rare[1] - rare[0]), 0, 1) ** 2
+    familiar = (1 - strange) ** np.clip(words / MANY_WORDS, 0.2, 3)
+    return signals, familiar * words**2 / (words**2 + FEW_WORDS**2)
 
 
 def decide(score: Floats, sizes: NDArray[np.int64], kept: Floats, base: Floats) -> Floats:

@@ -5,10 +5,8 @@ over its tokens. So a token is looked at once and cached, a participant's words 
 (one's own words are the other one's "others' words"), and no text needs to be stored: tokens are hashed.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from math import log1p
 from zlib import crc32
 
@@ -19,6 +17,7 @@ from models.chat import Chat, Identifier
 
 N_BUCKETS = 1 << 17  # hashed n-grams of one side of the chat; weights of both sides fit the artifact's 5 MB
 MAX_NGRAM = 4  # characters; longer ones did not pay in cross-validation
+BOUNDARY = "\n"  # stands among the words of a side before each message and after the last; no word is written so
 LONGEST_WORD = 40  # characters hashed of one word, so that a pasted blob costs no more than a sentence
 
 # What is counted in a word, in the columns of `word_counts`.
@@ -67,6 +66,9 @@ TALK = (
     "empty messages",
     "has the last word",
 )
+# Odd multipliers of multiplicative hashing (Knuth, The Art of Computer Programming 3, 6.4): 2^64 over the golden ratio,
+# and over its square.
+_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0x61C8864680B583EB))
 _QUOTES = frozenset("\"'«»“”„`")
 _DASHES = frozenset("-—–")
 _SMALL = frozenset(".,?!()-—–\"'«»“”„`:;")
@@ -76,12 +78,12 @@ _SMALL = frozenset(".,?!()-—–\"'«»“”„`:;")
 class Side:
     """One participant's side of a chat: the words and what was done with them.
 
-    `words` are the words as written, `pairs` neighbouring words in lower case, `talk` has the columns of `TALK`.
+    `words` are the words as written, with a `BOUNDARY` before each message that says something and after the last;
+    `talk` has the columns of `TALK`.
     """
 
     participant_id: Identifier
     words: list[str]
-    pairs: list[str]
     talk: list[float]
 
 
@@ -98,9 +100,20 @@ def word_ngrams(word: str) -> NDArray[np.int64]:
     return np.array([crc32(gram.encode("utf-8", "surrogatepass")) % N_BUCKETS for gram in grams], dtype=np.int64)
 
 
-def pair_ngrams(pairs: Sequence[str]) -> list[int]:
-    """Hash pairs of neighbouring words, each as one n-gram; returns their buckets."""
-    return [crc32(f"p{pair}".encode("utf-8", "surrogatepass")) % N_BUCKETS for pair in pairs]
+def word_hash(word: str) -> int:
+    """Hash a word in lower case, for the pairs it stands in; never 0, which is the hash of `BOUNDARY`."""
+    return 0 if word == BOUNDARY else crc32(word[:LONGEST_WORD].lower().encode("utf-8", "surrogatepass")) | 1 << 32
+
+
+def pair_ngrams(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Hash each two neighbours of a row of word hashes, (words,), as one n-gram.
+
+    Returns (words,): buckets, at each word that of the pair it begins; `N_BUCKETS`, which is none, where two boundaries
+    meet and at the end.
+    """
+    mixed = (hashes[:-1] * _MIX[0] + hashes[1:] * _MIX[1]) >> np.uint64(64 - N_BUCKETS.bit_length() + 1)
+    mixed[(hashes[:-1] == 0) & (hashes[1:] == 0)] = N_BUCKETS
+    return np.concatenate([mixed.astype(np.int64), [N_BUCKETS]])
 
 
 @lru_cache(maxsize=1 << 15)
@@ -152,10 +165,9 @@ class _Turns:
 
     def __init__(self, first: int) -> None:
         self.first = first
-        self.words: list[str] = []
+        self.words = [BOUNDARY]
         self.said: list[str] = []  # words in lower case
         self.bare: list[str] = []  # and without signs around them
-        self.pairs: list[str] = []
         self.lowered: list[str] = []
         self.lengths: list[int] = []
         self.spoken = self.capitals = self.stops = self.questions = self.letters = self.brackets = self.lines = 0
@@ -179,9 +191,9 @@ class _Turns:
         self.lines += "\n" in text
         said = lowered.split()
         self.words += text.split()
+        self.words.append(BOUNDARY)
         self.said += said
         self.bare += [word.strip(".,?!()") for word in said]
-        self.pairs += [f"{first} {second}" for first, second in pairwise(["^", *said, "$"])]
 
     def talk(self, chat: "_Whole", others: "list[_Turns]") -> list[float]:
         """Return the columns of `TALK`."""
@@ -242,7 +254,7 @@ def read_sides(chat: Chat) -> list[Side]:
         before = now
     everyone = list(turns.values())
     return [
-        Side(participant, side.words, side.pairs, side.talk(whole, [other for other in everyone if other is not side]))
+        Side(participant, side.words, side.talk(whole, [other for other in everyone if other is not side]))
         for participant, side in turns.items()
     ]
 

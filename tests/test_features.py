@@ -1,19 +1,40 @@
 import numpy as np
 import pytest
 
-from models.features import COUNTS, MAX_NGRAM, N_BUCKETS, TALK, read_sides, word_counts, word_ngrams
+from models.features import (
+    COUNTS,
+    MAX_NGRAM,
+    N_BUCKETS,
+    TALK,
+    pair_ngrams,
+    read_sides,
+    word_counts,
+    word_hash,
+    word_ngrams,
+)
 from tests.conftest import make_chat
 
 
 def test_sides_stand_in_the_order_of_first_appearance() -> None:
     sides = read_sides(make_chat(("b", "hi"), (7, "hello there"), ("b", "bye")))
     assert [side.participant_id for side in sides] == ["b", 7]
-    assert [side.words for side in sides] == [["hi", "bye"], ["hello", "there"]]
+    assert [side.words for side in sides] == [["\n", "hi", "\n", "bye", "\n"], ["\n", "hello", "there", "\n"]]
 
 
-def test_pairs_do_not_cross_messages() -> None:
-    (side,) = read_sides(make_chat((0, "one two"), (0, "three")))
-    assert side.pairs == ["^ one", "one two", "two $", "^ three", "three $"]
+def buckets_of_pairs(*words: str) -> list[int]:
+    return list(pair_ngrams(np.array([word_hash(word) for word in words], np.uint64)))
+
+
+def test_pairs_are_those_of_neighbours_in_a_message() -> None:
+    (side,) = read_sides(make_chat((0, "one Two"), (0, "three")))
+    pairs = [("\n", "one"), ("one", "two"), ("two", "\n"), ("\n", "three"), ("three", "\n")]
+    assert buckets_of_pairs(*side.words)[:-1] == [buckets_of_pairs(*pair)[0] for pair in pairs]
+    assert len(set(buckets_of_pairs(*side.words)[:-1])) == len(pairs)
+
+
+def test_two_boundaries_are_no_pair() -> None:
+    assert buckets_of_pairs("\n", "\n", "one")[0] == N_BUCKETS
+    assert buckets_of_pairs("\n", "\n", "one")[1] < N_BUCKETS
 
 
 def test_ngrams_are_stable_and_in_range() -> None:
@@ -56,7 +77,6 @@ def test_talk_tells_who_does_what() -> None:
 
 def test_an_empty_text_is_a_turn_without_words() -> None:
     side, _ = read_sides(make_chat((0, ""), (1, "?")))
-    assert side.words == []
-    assert side.pairs == []
+    assert side.words == ["\n"]
     assert side.talk[TALK.index("empty messages")] == 1
     assert np.isfinite(side.talk).all()

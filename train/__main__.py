@@ -1,21 +1,23 @@
-"""`python -m train [DATA …]`: fit, cross-validate, and write artifact, metrics and model card.
+"""`python -m train`: fit and measure the classifier, measure a stored one, or predict with it.
 
-Exit codes: 0 done, 1 the data cannot be used (one line says where), 2 wrong arguments.
+Exit codes: 0 done, 1 the data or the model cannot be used (one line says where), 2 wrong arguments.
 """
 
 import argparse
+import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from models.classifier import SHIPPED
+from models.classifier import SHIPPED, Classifier, ModelError
 from train.artifact import write_artifact
 from train.card import write_card
-from train.data import DataError, read_editions
-from train.evaluate import evaluate, steps_of
+from train.data import DataError, read_chats, read_editions
+from train.evaluate import Measured, evaluate, measure_on, steps_of
 from train.fit import FITS, fit, tabulate
+from train.report import REPORT, write_report
 
 SAMPLE = Path(__file__).parent / "sample"
 UNSHIPPED = Path("trained")
@@ -23,26 +25,64 @@ UNSHIPPED = Path("trained")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    options = _parser().parse_args(arguments)
-    folders = options.data or [SAMPLE]
-    out = options.out or (SHIPPED if options.data else UNSHIPPED)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command, rest = (arguments[0], arguments[1:]) if arguments[:1] in (["evaluate"], ["predict"]) else ("", arguments)
+    options = {"": _fit_parser, "evaluate": _evaluate_parser, "predict": _predict_parser}[command]().parse_args(rest)
     try:
-        editions = read_editions(folders)
-    except DataError as error:
+        {"": _fit, "evaluate": _evaluate, "predict": _predict}[command](options)
+    except (DataError, ModelError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _fit(options: argparse.Namespace) -> None:
+    editions = read_editions(options.data or [SAMPLE])
+    others = read_editions(options.elsewhere)
+    out: Path = options.out or (SHIPPED if options.data else UNSHIPPED)
     with tqdm(total=FITS + steps_of(editions), unit="fit", desc="train", disable=options.quiet) as bar:
         tables = [tabulate(edition) for edition in editions]
         measured = evaluate(editions, tables, lambda: bar.update(1))
         fitted = fit(*tabulate(*editions), step=lambda: bar.update(1))
-    metrics = write_artifact(out, fitted.weights(), editions, measured)
+    elsewhere = measure_on(Classifier(fitted.weights(), "just fitted"), others)
+    metrics = write_artifact(out, fitted.weights(), editions, measured, elsewhere)
     write_card(out, metrics)
-    print(f"{out}: model {metrics['version']}, " + "; ".join(f"{row['on']}: {row['roc_auc']:.4f}" for row in measured))
-    return 0
+    write_report(out / REPORT, metrics, [*measured, *elsewhere], fitted)
+    print(f"{out}: model {metrics['version']}")
+    _print([*measured, *elsewhere])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m train", description="Train the bot-or-human classifier.")
+def _evaluate(options: argparse.Namespace) -> None:
+    _print(measure_on(Classifier.load(options.model), read_editions(options.data)))
+
+
+def _predict(options: argparse.Namespace) -> None:
+    classifier = Classifier.load(options.model)
+    answers = classifier.predict(read_chats(options.chats))
+    with options.out.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["ID", "is_bot"])
+        for answer in answers:
+            rows.writerows([f"{answer.chat_id}_{s.participant_id}", s.is_bot_probability] for s in answer.participants)
+    print(f"{options.out}: {len(answers)} dialogs, model {classifier.version}")
+
+
+def _print(measured: Sequence[Measured]) -> None:
+    for part in measured:
+        row = part.row()
+        print(
+            f"{row['on']}: ROC AUC {row['roc_auc']:.4f}, log loss {row['log_loss']:.4f}"
+            f" (base rate {row['log_loss_of_base_rate']:.4f}), calibration error {row['calibration_error']:.4f},"
+            f" {row['participants']} participants"
+        )
+
+
+def _fit_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train",
+        description="Fit the bot-or-human classifier, cross-validate it, and write artifact, metrics, card and report.",
+        epilog="More: `python -m train evaluate --help`, `python -m train predict --help`.",
+    )
     parser.add_argument(
         "data",
         metavar="DATA",
@@ -51,8 +91,35 @@ def _parser() -> argparse.ArgumentParser:
         help=f"folders with train.json and ytrain.csv; without any, the small sample that comes with the project"
         f" (then --out is {UNSHIPPED}/, not the shipped artifact's folder)",
     )
-    parser.add_argument("--out", type=Path, help="folder for artifact, metrics and card (default: models/)")
+    parser.add_argument(
+        "--elsewhere",
+        metavar="DATA",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="folders of other chats, to measure on and nothing else",
+    )
+    parser.add_argument("--out", type=Path, help="folder for artifact, metrics, card and report (default: models/)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def _evaluate_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train evaluate", description="Measure a stored classifier on labelled chats."
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="folder with classifier.npz and metrics.json")
+    parser.add_argument("data", metavar="DATA", nargs="+", type=Path, help="folders with train.json and ytrain.csv")
+    return parser
+
+
+def _predict_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train predict", description="Predict for the competition: a CSV file with ID,is_bot."
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="folder with classifier.npz and metrics.json")
+    parser.add_argument("chats", metavar="test.json", type=Path, help="dialogs in the format of train.json")
+    parser.add_argument("--out", type=Path, required=True, help="the file to write, say submission.csv")
     return parser
 
 

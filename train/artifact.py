@@ -14,10 +14,15 @@ import sklearn
 
 from models.classifier import ARTIFACT, FORMAT, METRICS, Weights
 from train.data import Edition
+from train.evaluate import Measured
 
 
 def write_artifact(
-    folder: Path, weights: Weights, editions: Sequence[Edition], measured: list[dict[str, Any]]
+    folder: Path,
+    weights: Weights,
+    editions: Sequence[Edition],
+    measured: Sequence[Measured],
+    elsewhere: Sequence[Measured] = (),
 ) -> dict[str, Any]:
     """Write artifact and metrics to a folder; returns the metrics.
 
@@ -48,7 +53,8 @@ def write_artifact(
             }
             for edition in editions
         ],
-        "measured": measured,
+        "measured": [part.row() for part in measured],
+        "elsewhere": [part.row() for part in elsewhere],
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ARTIFACT).write_bytes(buffer.getvalue())

@@ -42,16 +42,13 @@ def read_editions(folders: Sequence[Path]) -> list[Edition]:
 
 def _read_edition(folder: Path) -> Edition:
     chats_file, labels_file = folder / CHATS, folder / LABELS
+    raw, dialogs = _read_dialogs(chats_file)
     try:
-        raw = chats_file.read_bytes()
-        dialogs = json.loads(raw)
         table = pd.read_csv(labels_file, dtype={"dialog_id": str})
-    except FileNotFoundError as error:
-        raise DataError(f"{error.filename}: no such file; a data folder holds {CHATS} and {LABELS}") from None
+    except FileNotFoundError:
+        raise DataError(f"{labels_file}: no such file; a data folder holds {CHATS} and {LABELS}") from None
     except ValueError as error:
-        raise DataError(f"{folder}: cannot be read: {error}") from None
-    if not isinstance(dialogs, dict) or not dialogs:
-        raise DataError(f"{chats_file}: expected an object of dialogs by their identifier")
+        raise DataError(f"{labels_file}: cannot be read: {error}") from None
     labels = _read_labels(labels_file, table, dialogs)
     chats = [_read_chat(chats_file, dialog_id, messages) for dialog_id, messages in dialogs.items()]
     by_side = []
@@ -63,6 +60,26 @@ def _read_edition(folder: Path) -> Edition:
         by_side.append([labels[chat.chat_id, index] for index in participants])
     digest = hashlib.sha256(raw + labels_file.read_bytes()).hexdigest()
     return Edition(folder.resolve().name, digest, chats, by_side)
+
+
+def read_chats(file: Path) -> list[Chat]:
+    """Read dialogs without labels; raises `DataError` for a file that cannot be used."""
+    return [_read_chat(file, dialog_id, messages) for dialog_id, messages in _read_dialogs(file)[1].items()]
+
+
+def _read_dialogs(file: Path) -> tuple[bytes, dict[str, Any]]:
+    try:
+        raw = file.read_bytes()
+        dialogs = json.loads(raw)
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file; it holds the dialogs") from None
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{file}: cannot be read: {error}") from None
+    if not isinstance(dialogs, dict) or not dialogs:
+        raise DataError(f"{file}: expected an object of dialogs by their identifier")
+    return raw, dialogs
 
 
 def _read_labels(file: Path, table: pd.DataFrame, dialogs: dict[str, Any]) -> dict[tuple[Any, Any], int]:

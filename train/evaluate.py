@@ -1,6 +1,7 @@
-"""Measure the classifier on chats it was not fitted on: inside each edition, and from one edition to another."""
+"""Measure the classifier on chats it was not fitted on: inside each edition, from one edition to another, elsewhere."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
@@ -8,10 +9,65 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
+from models.classifier import CONFIDENCE, Classifier
 from train.data import Edition
 from train.fit import FITS, FOLDS, SEED, Table, fit, folds
 
 CLIP = 0.001  # probabilities are clipped to [CLIP, 1 - CLIP] for the log loss
+BINS = 10  # of the calibration error, of equal width
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measurement: the labels and the probabilities, (sides,), and the number of messages in each side's chat.
+
+    `base` is the share of bots in the data that the model was fitted on.
+    """
+
+    on: str
+    labels: Ints
+    probabilities: Floats
+    messages: Ints
+    base: float
+
+    def row(self) -> dict[str, Any]:
+        """Return the figures of this measurement."""
+        right = (self.probabilities > 0.5) == self.labels
+        likelier = np.maximum(self.probabilities, 1 - self.probabilities)
+        confidence = {}
+        below = np.inf
+        for name, least in CONFIDENCE.items():
+            chosen = (likelier >= least) & (likelier < below)
+            below = least
+            accuracy = round(float(right[chosen].mean()), 4) if chosen.any() else None
+            confidence[name] = {"share": round(float(chosen.mean()), 4), "accuracy": accuracy}
+        return {
+            "on": self.on,
+            "roc_auc": round(float(roc_auc_score(self.labels, self.probabilities)), 4),
+            "log_loss": round(clipped_log_loss(self.labels, self.probabilities), 4),
+            "log_loss_of_base_rate": round(clipped_log_loss(self.labels, np.full(len(self.labels), self.base)), 4),
+            "calibration_error": round(calibration_error(self.labels, self.probabilities), 4),
+            "participants": len(self.labels),
+            "confidence": confidence,
+        }
+
+
+def clipped_log_loss(labels: Ints, probabilities: Floats) -> float:
+    """Return the log loss in nats, with probabilities clipped at `CLIP`."""
+    return float(log_loss(labels, np.clip(probabilities, CLIP, 1 - CLIP)))
+
+
+def calibration_error(labels: Ints, probabilities: Floats) -> float:
+    """Return the expected calibration error over `BINS` bins of equal width (Naeini et al. 2015, AAAI)."""
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    gaps = [
+        abs(float(probabilities[bins == at].mean() - labels[bins == at].mean())) * float((bins == at).mean())
+        for at in np.unique(bins)
+    ]
+    return sum(gaps)
 
 
 def steps_of(editions: Sequence[Edition]) -> int:
@@ -21,31 +77,46 @@ def steps_of(editions: Sequence[Edition]) -> int:
 
 def evaluate(
     editions: Sequence[Edition],
-    tables: Sequence[tuple[Table, NDArray[np.int64]]],
+    tables: Sequence[tuple[Table, Ints]],
     step: Callable[[], object] = lambda: None,
-) -> list[dict[str, Any]]:
-    """Cross-validate on each edition and test each edition's model on every other one.
-
-    Returns one row for each measurement: what was measured `on`, `roc_auc`, `log_loss`, `participants`.
-    """
-    rows = []
+) -> list[Measured]:
+    """Cross-validate on each edition and test each edition's model on every other one."""
+    measured = []
     for edition, (table, labels) in zip(editions, tables, strict=True):
         probabilities = np.zeros(len(labels))
         for rest, held_out in folds(labels, table.group, SEED):
             probabilities[held_out] = fit(table.take(rest), labels[rest], step).predict(table.take(held_out))
-        rows.append({"on": f"{edition.name}, {FOLDS}-fold cross-validation", **measure(labels, probabilities)})
+        on = f"{edition.name}, {FOLDS}-fold cross-validation"
+        measured.append(Measured(on, labels, probabilities, _messages(edition), float(labels.mean())))
     for fitted, tested in permutations(range(len(editions)), 2):
         table, labels = tables[tested]
-        probabilities = fit(*tables[fitted], step).predict(table)
+        model = fit(*tables[fitted], step)
         on = f"trained on {editions[fitted].name}, tested on {editions[tested].name}"
-        rows.append({"on": on, **measure(labels, probabilities)})
-    return rows
+        measured.append(Measured(on, labels, model.predict(table), _messages(editions[tested]), model.base))
+    return measured
 
 
-def measure(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, Any]:
-    """Return ROC AUC, log loss in nats with probabilities clipped at `CLIP`, and the number of participants."""
-    return {
-        "roc_auc": round(float(roc_auc_score(labels, probabilities)), 4),
-        "log_loss": round(float(log_loss(labels, np.clip(probabilities, CLIP, 1 - CLIP))), 4),
-        "participants": len(labels),
-    }
+def measure_on(classifier: Classifier, editions: Sequence[Edition]) -> list[Measured]:
+    """Test a classifier, as it is served, on labelled chats."""
+    base = float(classifier.weights.base)
+    return [
+        Measured(
+            edition.name,
+            np.array([label for of_chat in edition.labels for label in of_chat]),
+            np.array(
+                [
+                    side.is_bot_probability
+                    for answer in classifier.predict(edition.chats)
+                    for side in answer.participants
+                ]
+            ),
+            _messages(edition),
+            base,
+        )
+        for edition in editions
+    ]
+
+
+def _messages(edition: Edition) -> Ints:
+    sizes = [len(of_chat) for of_chat in edition.labels]
+    return np.array([len(chat.messages) for chat in edition.chats]).repeat(sizes)

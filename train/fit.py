@@ -23,13 +23,24 @@ from sklearn.preprocessing import StandardScaler
 
 from models.chat import Chat
 from models.classifier import CLIPPED, SHARES, SUMS, Networks, Trees, Weights, combine, decide, log_odds
-from models.features import COUNTS, N_BUCKETS, Side, pair_ngrams, read_sides, word_counts, word_ngrams
+from models.features import (
+    BOUNDARY,
+    COUNTS,
+    N_BUCKETS,
+    Side,
+    pair_ngrams,
+    read_sides,
+    word_counts,
+    word_hash,
+    word_ngrams,
+)
 from train.data import Edition
 
 SEED = 2026
 FOLDS = 5
 FITS = FOLDS + 3  # of one `fit`: the inner folds, the linear stage, the boosted trees, the rest
-USUAL = 95  # percentile of the rarity of held-out chats up to which a chat is like the training data
+RARE = (75, 99.8)  # percentiles of held-out chats' rarity: above the first a chat counts as rare, at the second nothing
+# is known of it
 IDF, NGRAMS = SUMS.index("idf"), SUMS.index("n-grams")
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -52,9 +63,10 @@ class Table:
         per_chat = sparse.csr_matrix((np.ones(len(sides)), (self.group, np.arange(len(sides)))))
         self.others = ((per_chat @ self.own)[self.group] - self.own).tocsr()
         self.others.eliminate_zeros()
-        self.counts = np.array([np.sum([[0] * len(COUNTS), *map(word_counts, side.words)], axis=0) for side in sides])
+        words = [[word for word in side.words if word != BOUNDARY] for side in sides]
+        self.counts = np.array([np.sum([[0] * len(COUNTS), *map(word_counts, said)], axis=0) for said in words])
         self.talk = np.array([side.talk for side in sides])
-        self.words = np.array([len(side.words) for side in sides], dtype=np.float64)
+        self.words = np.array([len(said) for said in words], np.float64)
 
     def take(self, rows: Ints) -> "Table":
         """Return the sides of these rows; whole chats, in order."""
@@ -195,8 +207,7 @@ def fit(table: Table, labels: Ints, step: Callable[[], object] = lambda: None) -
     linear = LinearStage().fit(table, labels)
     step()
     by_chat = np.add.reduceat(sums, np.cumsum([0, *table.sizes()[:-1]]))
-    usual = np.percentile(by_chat[:, IDF] / np.maximum(by_chat[:, NGRAMS], 1), USUAL)
-    rare = np.array([usual, linear.rarities.max()])
+    rare = np.percentile(by_chat[:, IDF] / np.maximum(by_chat[:, NGRAMS], 1), RARE)
     inputs, _ = combine(sums, table.talk, table.sizes(), rare)
     boosted = GradientBoostingClassifier(
         n_estimators=200,
@@ -239,6 +250,7 @@ def folds(labels: Ints, group: Ints, seed: int) -> list[tuple[Ints, Ints]]:
 
 
 def _ngram_counts(side: Side) -> sparse.csr_matrix:
-    buckets = [np.array(pair_ngrams(side.pairs), np.int64), *map(word_ngrams, side.words)]
+    pairs = pair_ngrams(np.array([*map(word_hash, side.words)], np.uint64))
+    buckets = [pairs[pairs < N_BUCKETS], *(word_ngrams(word) for word in side.words if word != BOUNDARY)]
     columns, counts = np.unique(np.concatenate(buckets), return_counts=True)
     return sparse.csr_matrix((counts.astype(np.float64), (np.zeros(len(columns), int), columns)), (1, N_BUCKETS))

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from models.classifier import LINEAR, SIGNALS, Classifier
+from models.explain import SHOWN_SIGNALS, SHOWN_SPANS, explain, spans, weigh
+from models.features import read_sides
+from tests.conftest import CURL_CHAT, Server, make_chat, send
+
+CHAT = make_chat((0, "  Hello, my  friend!"), (1, "hi"), (0, ""), (2, "who are you? 😀"), (1, "I am a person"))
+
+
+def test_the_weights_add_up(classifier: Classifier) -> None:
+    for side in explain(classifier, CHAT).participants:
+        assert side.base + sum(signal.weight for signal in side.signals) + side.rest == pytest.approx(side.score)
+        assert len(side.signals) == SHOWN_SIGNALS
+        assert len(side.spans) <= SHOWN_SPANS
+
+
+def test_the_answer_is_that_of_predict(classifier: Classifier) -> None:
+    (prediction,) = classifier.predict([CHAT])
+    answers = [(side.participant_id, side.is_bot_probability) for side in prediction.participants]
+    explained = explain(classifier, CHAT).participants
+    assert [(side.participant_id, side.is_bot_probability) for side in explained] == answers
+
+
+def test_the_spans_add_up_to_the_linear_models_signals(classifier: Classifier) -> None:
+    sides = read_sides(CHAT)
+    signals, _ = classifier.signals(sides, np.array([len(sides)]))
+    for side, row in zip(sides, signals, strict=True):
+        found = list(spans(classifier, CHAT, side.participant_id))
+        for name in (LINEAR[0], f"the other one: {LINEAR[1]}"):
+            got = sum(span.weight for span in found if span.signal == name)
+            assert got == pytest.approx(row[SIGNALS.index(name)])
+
+
+def test_a_span_holds_the_words_it_weighs(classifier: Classifier) -> None:
+    texts = {message.message_id: message.text for message in CHAT.messages}
+    cut = {texts[span.message_id][span.start : span.end] for span in spans(classifier, CHAT, 0)}
+    assert {"Hello,", "friend!", "my  friend!", "who are", "😀"} <= cut
+
+
+def test_a_signal_that_is_typical_weighs_nothing(classifier: Classifier) -> None:
+    signals = classifier.weights.networks.center.copy()
+    signals[SIGNALS.index("opens the chat")] += 1
+    _, weights, _ = weigh(classifier, signals)
+    assert np.flatnonzero(weights).tolist() in ([SIGNALS.index("opens the chat")], [])
+
+
+def test_it_is_served(server: Server, classifier: Classifier) -> None:
+    answer = send(f"{server.url}/explain", CURL_CHAT)
+    assert answer.status == 200
+    assert answer.json["participants"][0]["signals"][0]["name"] in SIGNALS
+    assert answer.json["model_version"] == classifier.version
+    assert send(f"{server.url}/explain", {"chat_id": 1, "messages": []}).status == 400
