@@ -1,16 +1,16 @@
 """Made-up chats, drawn to the lengths of real ones.
 
 Words are built from syllables and drawn by Zipf's law, so that some come again and again and many only once, as in
-real chats. Lengths are log-normal with the means and spreads of the You are Bot data (2025 and 2026 together): 6.6
-messages in a chat and 3.2 words in a message in the middle.
+real chats. Lengths are log-normal, with the means and spreads of the You are Bot data, 2025 and 2026 together: on average
+7 messages in a chat, some 30 words and 240 characters.
 """
 
 from typing import Any
 
 import numpy as np
 
-MESSAGES = (1.95, 0.65)  # mean and standard deviation of the logarithm of the messages in a chat
-WORDS = (0.90, 0.85)  # and of the words in a message
+MESSAGES = (1.84, 0.52)  # mean and standard deviation of the logarithm of the messages in a chat
+WORDS = (1.0, 0.91)  # and of the words in a message
 VOCABULARY = 20_000
 _SYLLABLES = [consonant + vowel for consonant in "бвгджзклмнпрстхш" for vowel in "аеиоуы"]
 
@@ -18,12 +18,12 @@ _SYLLABLES = [consonant + vowel for consonant in "бвгджзклмнпрстх
 def draw_chats(number: int, seed: int = 1) -> list[dict[str, Any]]:
     """Return chats as bodies of `/predict`, each with its number as `chat_id`."""
     draw = np.random.default_rng(seed)
-    words = ["".join(draw.choice(_SYLLABLES, draw.integers(1, 5))) for _ in range(VOCABULARY)]
+    words = ["".join(draw.choice(_SYLLABLES, draw.integers(1, 7))) for _ in range(VOCABULARY)]
     chance = 1 / np.arange(1, VOCABULARY + 1)
     chance /= chance.sum()
 
     def text() -> str:
-        length = min(60, max(1, round(draw.lognormal(*WORDS))))
+        length = min(150, max(1, round(draw.lognormal(*WORDS))))
         said = " ".join(words[index] for index in draw.choice(VOCABULARY, length, p=chance))
         return f"{said}{draw.choice(['', '', '', '.', '?', ')'])}"
 

@@ -173,6 +173,10 @@ class Classifier:
     def __init__(self, weights: Weights, version: str) -> None:
         self.version = version
         self.weights = weights
+        nets, units = weights.networks.out.shape
+        self._out = np.zeros((nets * units, nets))  # all networks' last layers as one matrix
+        for net in range(nets):
+            self._out[net * units : (net + 1) * units, net] = weights.networks.out[net]
         self._boosted = Forest(weights.boosted)
         self._randomised = Forest(weights.randomised)
         own, others, idf = (array.astype(np.float64) for array in (weights.own, weights.others, weights.idf))

@@ -48,7 +48,7 @@ loss is in nats, with probabilities clipped to [0.001, 0.999].</p>
 <h2>Figures</h2>
 {figures}
 <h2>Beside published results</h2>
-<p>On the 2025 edition; the published ones were measured on chats that are not in these data.</p>
+<p>On the 2025 edition; the published ones need not have been measured on the same chats.</p>
 {published}
 <h2>Pictures</h2>
 {pictures}
