@@ -1,8 +1,8 @@
 """Made-up chats, drawn to the lengths of real ones.
 
 Words are built from syllables and drawn by Zipf's law, so that some come again and again and many only once, as in
-real chats. Lengths are log-normal, with the means and spreads of the You are Bot data, 2025 and 2026 together: on average
-7 messages in a chat, some 30 words and 240 characters.
+real chats. Lengths are log-normal, with the means and spreads of the You are Bot data, 2025 and 2026 together: on
+average 7 messages in a chat, some 30 words and 240 characters.
 """
 
 from typing import Any
