@@ -2,6 +2,7 @@
 # make test    install everything into .venv and run every test that this machine can run
 # make check   the one gate: format, lint, types, tests
 # make image   build the Bento and the image turing_test_service:latest
+# make bench   measure the service beside its peers (needs wrk and hey), into benchmarks/results
 # make train   train on DATA="folder …", or on the sample without it
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -15,7 +16,7 @@ export BENTOML_DO_NOT_TRACK := True
 # index, the build uses the host's network. Set CONTAINERIZE_OPTS yourself to decide otherwise.
 REACHES_INDEX := import urllib.request; urllib.request.urlopen('https://pypi.org/simple/pip/', timeout=5)
 
-.PHONY: serve test check image train
+.PHONY: serve test check image train bench
 
 serve: $(VENV)/serving
 	$(BIN)/bentoml serve
@@ -38,6 +39,11 @@ image: $(VENV)/serving
 
 train: $(VENV)/development
 	$(BIN)/python -m train $(DATA)
+
+bench:
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	.venv-bench/bin/python -m benchmarks.serving $(BENCH)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,7 +1,7 @@
 """The service: a chat comes in, each participant's probability of being a bot goes out.
 
-`/predict` scores a chat that comes alone at once; chats that come together go through its batched twin
-`/predict_queued`, which the edge chooses (see `serving/edge.py`).
+`/predict` scores a chat that comes alone at once; chats that come together are joined and go through the batched
+`/predict_joined`, which the edge chooses (see `serving/edge.py`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ from typing import Annotated
 
 import bentoml
 from bentoml.validators import ContentType
-from pydantic import AfterValidator, BeforeValidator, GetJsonSchemaHandler, RootModel
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import core_schema
 
-from models.chat import EXAMPLE_CHAT, Chat, Chats, Explanation, Prediction, Predictions
+from models.chat import EXAMPLE_CHAT, Chat, ChatList, Chats, Explanation, Prediction, Predictions
 from models.classifier import SHIPPED, Classifier
 from models.explain import explain
 from serving.edge import Edge
@@ -25,25 +22,19 @@ from serving.edge import Edge
 MAX_BATCH_SIZE = 64  # chats scored at once; a larger batch gains nothing and holds up the others
 MAX_LATENCY_MS = 10_000  # BentoML answers 503 to what it expects to take longer, so this is no target but a last resort
 
+WORKERS = int(os.environ.get("WORKERS") or min(2, os.cpu_count() or 1))  # processes that serve, each with the model
+# BentoML starts them with this environment. The model's matrices are small: threads for them only take cores away.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-class QueuedChat(RootModel[Annotated[Chat, AfterValidator(lambda chat: [chat])]]):
-    """A chat as a batch of one, the form in which BentoML's batching joins requests."""
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        """Describe the body as a chat; BentoML's OpenAPI has no place for a reference at the top."""
-        return handler.resolve_ref_schema(handler(schema))
-
-
-QueuedPrediction = Annotated[Prediction, BeforeValidator(lambda batch: batch[0]), ContentType("application/json")]
+# The content type is named so that BentoML does not work it out from the schema for each answer.
+JoinedPredictions = Annotated[list[Prediction], ContentType("application/json")]
 
 
 @bentoml.service(
     name="turing_test_service",
     # distro="none": the image gets no compiler and no git, which BentoML would install for packages without wheels
     image=bentoml.images.Image(base_image="python:3.11-slim", distro="none"),
+    workers=WORKERS,
     http={"port": 8000},
     traffic={"timeout": 60},
     tracing={"excluded_urls": ".*"},
@@ -65,10 +56,10 @@ class TuringTestService:
         """Score one chat: each participant's probability of being a bot."""
         return self.classifier.predict([chat])[0]
 
-    @bentoml.api(batchable=True, max_batch_size=MAX_BATCH_SIZE, max_latency_ms=MAX_LATENCY_MS, input_spec=QueuedChat)
-    async def predict_queued(self, chats: list[Chat]) -> QueuedPrediction:
-        """Score one chat together with those that arrive at the same time; `/predict` does so by itself."""
-        return self.classifier.predict(chats)  # type: ignore[return-value]  # BentoML splits the list
+    @bentoml.api(batchable=True, max_batch_size=MAX_BATCH_SIZE, max_latency_ms=MAX_LATENCY_MS, input_spec=ChatList)
+    async def predict_joined(self, chats: list[Chat]) -> JoinedPredictions:
+        """Score a list of chats together with those that arrive at the same time; `/predict` goes here by itself."""
+        return self.classifier.predict(chats)
 
     @bentoml.api
     async def predict_batch(self, request: Chats, /) -> Predictions:
@@ -87,6 +78,7 @@ class TuringTestService:
 
 TuringTestService.add_asgi_middleware(  # type: ignore[attr-defined]  # the decorator's return type is the class
     Edge,
-    bodies={"/predict": Chat, "/predict_queued": Chat, "/predict_batch": Chats, "/explain": Chat},
-    queued={"/predict": "/predict_queued"},
+    bodies={"/predict": Chat, "/predict_joined": ChatList, "/predict_batch": Chats, "/explain": Chat},
+    joined={"/predict": "/predict_joined"},
+    largest=MAX_BATCH_SIZE,
 )

@@ -7,7 +7,7 @@ nothing: it counts as a turn and adds no words).
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, RootModel, WithJsonSchema
 from pydantic.config import JsonDict
 
 # Strict members: "1" stays a string and 1 an integer, and neither true nor 1.0 passes for an identifier. The schema
@@ -53,6 +53,12 @@ class Chats(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": {"chats": [EXAMPLE_CHAT]}})
 
     chats: list[Chat] = Field(min_length=1, description="Chats to score, at least one.")
+
+
+class ChatList(RootModel[list[Chat]]):
+    """The same as a bare list, the form in which BentoML's batching joins requests."""
+
+    model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": [EXAMPLE_CHAT]})
 
 
 class Participant(BaseModel):

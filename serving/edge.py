@@ -1,9 +1,10 @@
 """The edge: every request to a prediction route is checked here, before BentoML sees it.
 
 A request that is wrong is answered at once with a short JSON error that names the field, and leaves one line in the
-log; neither holds text of a chat. A request that is right goes on unchanged. A chat that comes while others are being
-answered goes to BentoML's batching queue instead of straight to the scorer: that is where adaptive batching pays,
-while a chat that comes alone never waits for company.
+log; neither holds text of a chat. A request that is right and comes alone goes on unchanged: it never waits for
+company. Chats that come while others are being answered are joined, and go to BentoML's batching queue as one request
+for all of them: a hop through BentoML costs more than scoring a chat, so fewer and larger hops are what makes batching
+pay (see `benchmarks/README.md`).
 """
 
 import asyncio
@@ -13,7 +14,8 @@ from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from starlette.responses import JSONResponse
+from pydantic_core import from_json, to_json
+from starlette.responses import JSONResponse, Response
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -25,15 +27,18 @@ _SHOWN = 5  # fields named in an error; more would only repeat
 
 
 class Edge:
-    """ASGI middleware that checks bodies and chooses the way of a chat.
+    """ASGI middleware that checks bodies and joins chats.
 
-    `bodies` maps a path to the type of its body, `queued` a path to the path of its batched twin.
+    `bodies` maps a path to the type of its body; a path in `joined` maps to one that takes a JSON list of such bodies
+    and answers with a list, of at most `largest` each.
     """
 
-    def __init__(self, app: App, bodies: Mapping[str, type[BaseModel]], queued: Mapping[str, str]) -> None:
+    def __init__(
+        self, app: App, bodies: Mapping[str, type[BaseModel]], joined: Mapping[str, str], largest: int
+    ) -> None:
         self.app = app
         self._bodies = bodies
-        self._queued = queued
+        self._joiners = {path: Joiner(app, target, largest) for path, target in joined.items()}
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,12 +62,64 @@ class Edge:
         self._in_flight += 1
         try:
             await asyncio.sleep(0)  # lets requests that arrived together count each other
-            if self._in_flight > 1 and scope["path"] in self._queued:
-                path = self._queued[scope["path"]]
-                scope = {**scope, "path": path, "raw_path": path.encode()}
-            await self.app(scope, _replay(body, receive), send)
+            joiner = self._joiners.get(scope["path"]) if self._in_flight > 1 else None
+            if joiner:
+                answer = await joiner.ask(scope, body)
+                await answer(scope, receive, send)
+            else:
+                await self.app(scope, _replay(body, receive), send)
         finally:
             self._in_flight -= 1
+
+
+class Joiner:
+    """Sends the bodies that arrive in the same turn of the event loop as one list, and takes the answers apart."""
+
+    def __init__(self, app: App, path: str, largest: int) -> None:
+        self._app = app
+        self._path = path
+        self._largest = largest
+        self._waiting: list[tuple[bytes, asyncio.Future[Response]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def ask(self, scope: Scope, body: bytes) -> Response:
+        """Return the answer to one body."""
+        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._waiting.append((body, future))
+        if len(self._waiting) == 1:
+            task = asyncio.create_task(self._flush(scope))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await future
+
+    async def _flush(self, scope: Scope) -> None:
+        waiting, self._waiting = self._waiting, []
+        groups = [waiting[start : start + self._largest] for start in range(0, len(waiting), self._largest)]
+        await asyncio.gather(*(self._send(scope, group) for group in groups))
+
+    async def _send(self, scope: Scope, group: list[tuple[bytes, "asyncio.Future[Response]"]]) -> None:
+        body = b"[" + b",".join(body for body, _ in group) + b"]"
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        status, content = HTTPStatus.INTERNAL_SERVER_ERROR.value, b""
+
+        async def capture(message: MutableMapping[str, Any]) -> None:
+            nonlocal status, content
+            status = message.get("status", status)
+            content += message.get("body", b"")
+
+        async def nothing() -> MutableMapping[str, Any]:
+            await asyncio.get_running_loop().create_future()  # no client behind it hangs up
+            return {}
+
+        joined = {**scope, "path": self._path, "raw_path": self._path.encode(), "headers": headers}
+        try:
+            await self._app(joined, _replay(body, nothing), capture)
+        finally:
+            answers = [to_json(answer) for answer in from_json(content)] if status == HTTPStatus.OK else None
+            for number, (_, future) in enumerate(group):
+                answer = answers[number] if answers else to_json({"error": HTTPStatus(status).phrase, "detail": []})
+                if not future.done():
+                    future.set_result(Response(answer, status, media_type="application/json"))
 
 
 def _is_json(scope: Scope) -> bool:

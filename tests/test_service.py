@@ -78,7 +78,8 @@ def test_http_batch_and_training_give_the_same_numbers(sample_server: Server, fi
     from_training = fitted.predict(table)
     bodies = sample_bodies()
     single = [number for body in bodies for number in numbers(send(f"{server.url}/predict", body).json)]
-    queued = [number for body in bodies for number in numbers(send(f"{server.url}/predict_queued", body).json)]
+    joined = send(f"{server.url}/predict_joined", bodies).json
+    queued = [number for answer in joined for number in numbers(answer)]
     batch = send(f"{server.url}/predict_batch", {"chats": bodies}).json["predictions"]
     assert [answer["chat_id"] for answer in batch] == [body["chat_id"] for body in bodies]
     for got in (single, queued, [number for answer in batch for number in numbers(answer)]):
@@ -153,7 +154,7 @@ GOOD = {"message_id": 0, "text": TEXT, "participant_id": 0}
         (None, "body"),
     ],
 )
-@pytest.mark.parametrize("route", ["/predict", "/predict_queued"])
+@pytest.mark.parametrize("route", ["/predict", "/predict_joined"])
 def test_a_wrong_field_is_named(server: Server, route: str, body: object, field: str) -> None:
     answer = send(f"{server.url}{route}", raw=json.dumps(body).encode())
     assert answer.status == 400
