@@ -14,9 +14,10 @@ from typing import Annotated
 import bentoml
 from bentoml.validators import ContentType
 
-from models.chat import EXAMPLE_CHAT, Chat, ChatList, Chats, Explanation, Prediction, Predictions
+from models.chat import EXAMPLE_CHAT, Answer, Chat, ChatList, ChatOrMessage, Chats, Explanation, Prediction, Predictions
 from models.classifier import SHIPPED, Classifier
 from models.explain import explain
+from serving.dialogs import Dialogs
 from serving.edge import Edge
 
 MAX_BATCH_SIZE = 64  # chats scored at once; a larger batch gains nothing and holds up the others
@@ -29,11 +30,15 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # The content type is named so that BentoML does not work it out from the schema for each answer.
 JoinedPredictions = Annotated[list[Prediction], ContentType("application/json")]
 
+DIALOGS = Dialogs.from_environment()  # connects when it is first asked
+
 
 @bentoml.service(
     name="turing_test_service",
     # distro="none": the image gets no compiler and no git, which BentoML would install for packages without wheels
-    image=bentoml.images.Image(base_image="python:3.11-slim", distro="none"),
+    image=bentoml.images.Image(base_image="python:3.11-slim", distro="none").run(
+        "install -d -o bentoml -g bentoml /history"  # where a volume for the dialogs goes
+    ),
     workers=WORKERS,
     http={"port": 8000},
     traffic={"timeout": 60},
@@ -48,13 +53,13 @@ class TuringTestService:
         self.classifier.predict([Chat.model_validate(EXAMPLE_CHAT)])
         self.ready = True
 
-    def __is_ready__(self) -> bool:
-        return self.ready
+    async def __is_ready__(self) -> bool:
+        return self.ready and await DIALOGS.is_ready()
 
     @bentoml.api
-    async def predict(self, chat: Chat, /) -> Prediction:
-        """Score one chat: each participant's probability of being a bot."""
-        return self.classifier.predict([chat])[0]
+    async def predict(self, request: ChatOrMessage, /) -> Answer:
+        """Score one chat, or one message of a dialog, which the edge replaces by the chat of its dialog so far."""
+        return Answer.model_construct(root=self.classifier.predict([request.chat()])[0])
 
     @bentoml.api(batchable=True, max_batch_size=MAX_BATCH_SIZE, max_latency_ms=MAX_LATENCY_MS, input_spec=ChatList)
     async def predict_joined(self, chats: list[Chat]) -> JoinedPredictions:
@@ -78,7 +83,8 @@ class TuringTestService:
 
 TuringTestService.add_asgi_middleware(  # type: ignore[attr-defined]  # the decorator's return type is the class
     Edge,
-    bodies={"/predict": Chat, "/predict_joined": ChatList, "/predict_batch": Chats, "/explain": Chat},
+    bodies={"/predict": ChatOrMessage, "/predict_joined": ChatList, "/predict_batch": Chats, "/explain": Chat},
     joined={"/predict": "/predict_joined"},
     largest=MAX_BATCH_SIZE,
+    dialogs=DIALOGS,
 )

@@ -5,9 +5,9 @@ validates, so both see who spoke, in which order, and what an empty text means (
 nothing: it counts as a turn and adds no words).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, WithJsonSchema
 from pydantic.config import JsonDict
 
 # Strict members: "1" stays a string and 1 an integer, and neither true nor 1.0 passes for an identifier. The schema
@@ -26,6 +26,15 @@ EXAMPLE_CHAT: JsonDict = {
         {"message_id": 1, "text": "Who are you calling?", "participant_id": 1},
     ],
 }
+
+
+EXAMPLE_MESSAGE: JsonDict = {
+    "text": "Hi, how are you?",
+    "dialog_id": "0f2d4682-d939-4af6-beb9-880a5da202a2",
+    "id": "13ab658b-8463-4410-a747-33ea2dfb7b68",
+    "participant_index": 0,
+}
+ShortText = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class Message(BaseModel):
@@ -61,6 +70,17 @@ class ChatList(RootModel[list[Chat]]):
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": [EXAMPLE_CHAT]})
 
 
+class PlatformMessage(BaseModel):
+    """One message of a dialog, as the You are Bot platform sends it."""
+
+    model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": EXAMPLE_MESSAGE})
+
+    text: str = Field(description="What was said; may be empty.")
+    dialog_id: ShortText = Field(description="The dialog that the message belongs to.")
+    id: ShortText = Field(description="Identifier of the message; the same one again is a retry.")
+    participant_index: int = Field(strict=True, ge=-(2**31), lt=2**31, description="Who said it.")
+
+
 class Participant(BaseModel):
     """The answer for one participant of a chat."""
 
@@ -75,6 +95,59 @@ class Prediction(BaseModel):
     chat_id: Identifier = Field(description="As given in the chat.")
     participants: list[Participant] = Field(description="Participants in the order of their first message.")
     model_version: str = Field(description="Version of the classifier that answered.")
+
+
+class MessageAnswer(BaseModel):
+    """The answer for one message of a dialog."""
+
+    id: str = Field(description="Identifier of this answer, a new UUID.")
+    message_id: str = Field(description="The message, as given.")
+    dialog_id: str = Field(description="The dialog, as given.")
+    participant_index: int = Field(description="Who said it, as given.")
+    is_bot_probability: float = Field(
+        ge=0, le=1, description="Probability that this participant is a bot, given all messages of the dialog so far."
+    )
+
+
+def _shape(body: Any) -> str | None:
+    """Tell a chat from a message by the fields that only one of them has."""
+    if isinstance(body, Chat | Prediction):
+        return "chat"
+    if isinstance(body, PlatformMessage | MessageAnswer):
+        return "message"
+    if not isinstance(body, dict):
+        return None
+    if {"messages", "chat_id", "participants"} & body.keys():
+        return "chat"
+    return "message" if {"text", "dialog_id", "id", "participant_index"} & body.keys() else None
+
+
+_BY_SHAPE = Discriminator(
+    _shape,
+    custom_error_type="neither_shape",
+    custom_error_message="Send a chat (chat_id, messages) or one message of a dialog (text, dialog_id, id,"
+    " participant_index)",
+)
+
+
+class ChatOrMessage(
+    RootModel[Annotated[Annotated[Chat, Tag("chat")] | Annotated[PlatformMessage, Tag("message")], _BY_SHAPE]]
+):
+    """What `/predict` takes: a chat, or one message of a dialog that the service remembers."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    def chat(self) -> Chat:
+        """Return the chat; raises ValueError for a message, which is one only together with its dialog."""
+        if isinstance(self.root, PlatformMessage):
+            raise ValueError("a message of a dialog is scored over HTTP, where the dialog is remembered")
+        return self.root
+
+
+class Answer(
+    RootModel[Annotated[Annotated[Prediction, Tag("chat")] | Annotated[MessageAnswer, Tag("message")], _BY_SHAPE]]
+):
+    """What `/predict` answers: a prediction for a chat, or for a message."""
 
 
 class Predictions(BaseModel):

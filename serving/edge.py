@@ -4,7 +4,8 @@ A request that is wrong is answered at once with a short JSON error that names t
 log; neither holds text of a chat. A request that is right and comes alone goes on unchanged: it never waits for
 company. Chats that come while others are being answered are joined, and go to BentoML's batching queue as one request
 for all of them: a hop through BentoML costs more than scoring a chat, so fewer and larger hops are what makes batching
-pay (see `benchmarks/README.md`).
+pay (see `benchmarks/README.md`). One message of a dialog becomes the chat of the dialog so far (`serving/dialogs.py`),
+and goes the same ways.
 """
 
 import asyncio
@@ -12,10 +13,14 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
+from uuid import uuid4
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import from_json, to_json
 from starlette.responses import JSONResponse, Response
+
+from models.chat import MessageAnswer, PlatformMessage
+from serving.dialogs import Dialogs, RefusedError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -23,6 +28,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger("bentoml.edge")
+_TAGS = ("int", "str", "chat", "message")  # members of unions, which pydantic names among the fields
 _SHOWN = 5  # fields named in an error; more would only repeat
 
 
@@ -34,11 +40,17 @@ class Edge:
     """
 
     def __init__(
-        self, app: App, bodies: Mapping[str, type[BaseModel]], joined: Mapping[str, str], largest: int
+        self,
+        app: App,
+        bodies: Mapping[str, type[BaseModel]],
+        joined: Mapping[str, str],
+        largest: int,
+        dialogs: Dialogs,
     ) -> None:
         self.app = app
         self._bodies = bodies
         self._joiners = {path: Joiner(app, target, largest) for path, target in joined.items()}
+        self._dialogs = dialogs
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,30 +58,68 @@ class Edge:
         body_type = self._bodies.get(scope["path"]) if scope["type"] == "http" else None
         if body_type is None or scope["method"] != "POST":
             return await self.app(scope, receive, send)
-        if not _is_json(scope):
-            return await _refuse(
-                scope, receive, send, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body has to be application/json"
-            )
-        body = await _read(receive)
-        if body is None:
-            return None  # the client went away
-        try:
-            body_type.model_validate_json(body)
-        except ValidationError as error:
-            return await _refuse(
-                scope, receive, send, HTTPStatus.BAD_REQUEST, "the request is not valid", _fields(error)
-            )
         self._in_flight += 1
         try:
-            await asyncio.sleep(0)  # lets requests that arrived together count each other
-            joiner = self._joiners.get(scope["path"]) if self._in_flight > 1 else None
+            if not _is_json(scope):
+                raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body has to be application/json")
+            body = await _read(receive)
+            if body is None:
+                return None  # the client went away
+            request = _parse(body_type, body)
+            if isinstance(request, PlatformMessage):
+                return await self._answer_message(request, scope, receive, send)
+            joiner = await self._company(scope["path"])
             if joiner:
-                answer = await joiner.ask(scope, body)
-                await answer(scope, receive, send)
-            else:
-                await self.app(scope, _replay(body, receive), send)
+                status, content = await joiner.ask(scope, body)
+                return await Response(content, status, media_type="application/json")(scope, receive, send)
+            return await self.app(scope, _replay(body, receive), send)
+        except RefusedError as refused:
+            return await _refuse(refused, scope, receive, send)
         finally:
             self._in_flight -= 1
+
+    async def _company(self, path: str) -> "Joiner | None":
+        """Return what joins requests to a path, unless this one is alone."""
+        await asyncio.sleep(0)  # lets requests that arrived together count each other
+        return self._joiners.get(path) if self._in_flight > 1 else None
+
+    async def _answer_message(self, message: PlatformMessage, scope: Scope, receive: Receive, send: Send) -> None:
+        """Store a message, score the chat of its dialog so far, and answer for who sent it."""
+        chat = (await self._dialogs.remember(message)).model_dump_json().encode()
+        joiner = await self._company(scope["path"])
+        status, content = await (joiner.ask(scope, chat) if joiner else call(self.app, scope, scope["path"], chat))
+        if status == HTTPStatus.OK:
+            probabilities = {
+                side["participant_id"]: side["is_bot_probability"] for side in from_json(content)["participants"]
+            }
+            answer = MessageAnswer(
+                id=str(uuid4()),
+                message_id=message.id,
+                dialog_id=message.dialog_id,
+                participant_index=message.participant_index,
+                is_bot_probability=probabilities[message.participant_index],
+            )
+            content = answer.model_dump_json().encode()
+        await Response(content, status, media_type="application/json")(scope, receive, send)
+
+
+async def call(app: App, scope: Scope, path: str, body: bytes) -> tuple[int, bytes]:
+    """Ask an app for the answer to a body at a path; returns status and content."""
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    status, content = HTTPStatus.INTERNAL_SERVER_ERROR.value, b""
+
+    async def capture(message: MutableMapping[str, Any]) -> None:
+        nonlocal status, content
+        status = message.get("status", status)
+        content += message.get("body", b"")
+
+    async def nothing() -> MutableMapping[str, Any]:
+        await asyncio.get_running_loop().create_future()  # no client behind it hangs up
+        return {}
+
+    inner = {**scope, "path": path, "raw_path": path.encode(), "headers": headers}
+    await app(inner, _replay(body, nothing), capture)
+    return status, content
 
 
 class Joiner:
@@ -79,12 +129,12 @@ class Joiner:
         self._app = app
         self._path = path
         self._largest = largest
-        self._waiting: list[tuple[bytes, asyncio.Future[Response]]] = []
+        self._waiting: list[tuple[bytes, asyncio.Future[tuple[int, bytes]]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(self, scope: Scope, body: bytes) -> Response:
-        """Return the answer to one body."""
-        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+    async def ask(self, scope: Scope, body: bytes) -> tuple[int, bytes]:
+        """Return status and content of the answer to one body."""
+        future: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self._waiting.append((body, future))
         if len(self._waiting) == 1:
             task = asyncio.create_task(self._flush(scope))
@@ -97,29 +147,26 @@ class Joiner:
         groups = [waiting[start : start + self._largest] for start in range(0, len(waiting), self._largest)]
         await asyncio.gather(*(self._send(scope, group) for group in groups))
 
-    async def _send(self, scope: Scope, group: list[tuple[bytes, "asyncio.Future[Response]"]]) -> None:
-        body = b"[" + b",".join(body for body, _ in group) + b"]"
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        status, content = HTTPStatus.INTERNAL_SERVER_ERROR.value, b""
-
-        async def capture(message: MutableMapping[str, Any]) -> None:
-            nonlocal status, content
-            status = message.get("status", status)
-            content += message.get("body", b"")
-
-        async def nothing() -> MutableMapping[str, Any]:
-            await asyncio.get_running_loop().create_future()  # no client behind it hangs up
-            return {}
-
-        joined = {**scope, "path": self._path, "raw_path": self._path.encode(), "headers": headers}
+    async def _send(self, scope: Scope, group: list[tuple[bytes, "asyncio.Future[tuple[int, bytes]]"]]) -> None:
+        status, answers = HTTPStatus.INTERNAL_SERVER_ERROR.value, None
         try:
-            await self._app(joined, _replay(body, nothing), capture)
-        finally:
+            body = b"[" + b",".join(body for body, _ in group) + b"]"
+            status, content = await call(self._app, scope, self._path, body)
             answers = [to_json(answer) for answer in from_json(content)] if status == HTTPStatus.OK else None
+        finally:
+            error = to_json({"error": HTTPStatus(status).phrase, "detail": []})
             for number, (_, future) in enumerate(group):
-                answer = answers[number] if answers else to_json({"error": HTTPStatus(status).phrase, "detail": []})
                 if not future.done():
-                    future.set_result(Response(answer, status, media_type="application/json"))
+                    future.set_result((status, answers[number] if answers else error))
+
+
+def _parse(body_type: type[BaseModel], body: bytes) -> Any:
+    """Return the body as its type, what is inside of it if that only wraps; raises `RefusedError` naming the fields."""
+    try:
+        parsed = body_type.model_validate_json(body)
+    except ValidationError as error:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "the request is not valid", _fields(error)) from None
+    return parsed.root if isinstance(parsed, RootModel) else parsed
 
 
 def _is_json(scope: Scope) -> bool:
@@ -164,7 +211,7 @@ def _path(location: tuple[int | str, ...]) -> str:
     for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part.isidentifier() and part not in ("int", "str"):
+        elif part.isidentifier() and part not in _TAGS:
             path += f".{part}" if path else part
     return path or "body"
 
@@ -177,14 +224,8 @@ def _message(part: Any) -> str:
     return str(part["msg"])
 
 
-async def _refuse(
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    status: HTTPStatus,
-    error: str,
-    detail: list[dict[str, str]] | None = None,
-) -> None:
-    named = ", ".join(dict.fromkeys(part["field"] for part in detail or []))
-    logger.warning("%s %d: %s%s", scope["path"], status, error, f" ({named})" if named else "")
-    await JSONResponse({"error": error, "detail": detail or []}, status_code=status)(scope, receive, send)
+async def _refuse(refused: RefusedError, scope: Scope, receive: Receive, send: Send) -> None:
+    named = ", ".join(dict.fromkeys(part["field"] for part in refused.detail))
+    logger.warning("%s %d: %s%s", scope["path"], refused.status, refused.error, f" ({named})" if named else "")
+    body = {"error": refused.error, "detail": refused.detail}
+    await JSONResponse(body, status_code=refused.status)(scope, receive, send)

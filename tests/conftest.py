@@ -47,8 +47,15 @@ def find_chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+def find_postgresql() -> Path | None:
+    """Return the folder of PostgreSQL's programs, Debian's or that of the PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
+    return found[-1].parent if found[-1].is_file() else None
+
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "docker": (_has_docker, "no Docker engine with Compose answers here"),
+    "postgresql": (lambda: find_postgresql() is not None, "no PostgreSQL is installed here"),
     "browser": (lambda: find_chromium() is not None, "no Chromium is installed here"),
 }
 
@@ -129,7 +136,12 @@ def start_server(folder: Path, **environment: str) -> Server:
         process = subprocess.Popen(
             [sys.executable, "-m", "bentoml", "serve", "--port", str(port)],
             cwd=ROOT,
-            env={**os.environ, "BENTOML_DO_NOT_TRACK": "True", **environment},
+            env={
+                **os.environ,
+                "BENTOML_DO_NOT_TRACK": "True",
+                "HISTORY_FOLDER": str(folder / "history"),
+                **environment,
+            },
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, RootModel
 
+from serving.dialogs import Dialogs
 from serving.edge import Edge, Receive, Scope, Send
+
+NOWHERE = Dialogs("sqlite:////nowhere/dialogs.sqlite")  # no test here sends a message of a dialog
 
 
 class Body(BaseModel):
@@ -35,9 +38,7 @@ class Inner:
         await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
 
-async def ask(
-    edge: Edge, body: bytes, path: str = "/one", content_type: bytes = b"application/json"
-) -> tuple[int, Any]:
+async def ask(edge: Edge, body: bytes, content_type: bytes = b"application/json") -> tuple[int, Any]:
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
     sent: list[Any] = []
 
@@ -53,7 +54,7 @@ async def ask(
 
 
 def edge_before(inner: Inner, largest: int = 64) -> Edge:
-    return Edge(inner, {"/one": Body, "/many": Bodies}, joined={"/one": "/many"}, largest=largest)
+    return Edge(inner, {"/one": Body, "/many": Bodies}, joined={"/one": "/many"}, largest=largest, dialogs=NOWHERE)
 
 
 def test_a_request_that_comes_alone_goes_on_unchanged() -> None:

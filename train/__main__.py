@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from models.classifier import SHIPPED, Classifier, ModelError
@@ -17,6 +18,7 @@ from train.card import write_card
 from train.data import DataError, read_chats, read_editions
 from train.evaluate import Measured, evaluate, measure_on, steps_of
 from train.fit import FITS, fit, tabulate
+from train.replay import tell_all
 from train.report import REPORT, write_report
 
 SAMPLE = Path(__file__).parent / "sample"
@@ -25,12 +27,13 @@ UNSHIPPED = Path("trained")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    command, rest = (arguments[0], arguments[1:]) if arguments[:1] in (["evaluate"], ["predict"]) else ("", arguments)
-    options = {"": _fit_parser, "evaluate": _evaluate_parser, "predict": _predict_parser}[command]().parse_args(rest)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    named = arguments[0] if arguments and arguments[0] in COMMANDS else ""
+    parser, run = COMMANDS[named]
+    options = parser().parse_args(arguments[1:] if named else arguments)
     try:
-        {"": _fit, "evaluate": _evaluate, "predict": _predict}[command](options)
-    except (DataError, ModelError) as error:
+        run(options)
+    except (DataError, ModelError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
     return 0
@@ -67,6 +70,17 @@ def _predict(options: argparse.Namespace) -> None:
     print(f"{options.out}: {len(answers)} dialogs, model {classifier.version}")
 
 
+def _replay(options: argparse.Namespace) -> None:
+    for edition in read_editions(options.data):
+        told = tell_all(options.url, edition, disable=options.quiet)
+        part = Measured(edition.name, np.zeros(0, int), np.zeros(0), np.zeros(0, int), 0.5, told)
+        for row in part.rows_so_far():
+            print(
+                f"{edition.name}, {row['messages']} messages: ROC AUC {row['roc_auc']:.4f},"
+                f" log loss {row['log_loss']:.4f}, {row['participants']} participants"
+            )
+
+
 def _print(measured: Sequence[Measured]) -> None:
     for part in measured:
         row = part.row()
@@ -81,7 +95,7 @@ def _fit_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train",
         description="Fit the bot-or-human classifier, cross-validate it, and write artifact, metrics, card and report.",
-        epilog="More: `python -m train evaluate --help`, `python -m train predict --help`.",
+        epilog="More: `python -m train evaluate --help`, likewise predict and replay.",
     )
     parser.add_argument(
         "data",
@@ -113,6 +127,17 @@ def _evaluate_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _replay_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train replay",
+        description="Tell labelled chats to a running service message by message, and measure its answers.",
+    )
+    parser.add_argument("url", metavar="URL", help="say http://localhost:8000")
+    parser.add_argument("data", metavar="DATA", nargs="+", type=Path, help="folders with train.json and ytrain.csv")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
 def _predict_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train predict", description="Predict for the competition: a CSV file with ID,is_bot."
@@ -122,6 +147,13 @@ def _predict_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="the file to write, say submission.csv")
     return parser
 
+
+COMMANDS = {
+    "": (_fit_parser, _fit),
+    "evaluate": (_evaluate_parser, _evaluate),
+    "predict": (_predict_parser, _predict),
+    "replay": (_replay_parser, _replay),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -56,6 +56,13 @@ How often an answer was right at 0.5, by its `confidence`, and the share of answ
 | --- | --- | --- | --- |
 {confidence}
 
+Told message by message, as the platform does: after so many messages of each chat, for who has spoken by then (of the
+cross-validation above; a chat that is shorter counts with all it has).
+
+| on | messages | ROC AUC | log loss | participants |
+| --- | --- | --- | --- | --- |
+{so_far}
+
 ## Measured elsewhere
 
 The shipped model on other games' chats. It was not fitted on them; how strongly it holds back on unlike chats
@@ -97,6 +104,7 @@ def write_card(folder: Path, metrics: dict[str, Any]) -> None:
         ),
         measured=_figures(metrics["measured"]),
         confidence=_confidence(metrics["measured"]),
+        so_far=_so_far(metrics["measured"]),
         elsewhere=_figures(metrics["elsewhere"]),
         confidence_elsewhere=_confidence(metrics["elsewhere"]),
     )
@@ -115,3 +123,12 @@ def _confidence(rows: list[dict[str, Any]]) -> str:
 
     lines = [[row["on"], *(cell(row["confidence"][name]) for name in ("high", "medium", "low"))] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines or [["not measured", *["–"] * 3]])
+
+
+def _so_far(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        [row["on"], part["messages"], f"{part['roc_auc']:.4f}", f"{part['log_loss']:.4f}", str(part["participants"])]
+        for row in rows
+        for part in row.get("so_far", [])
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

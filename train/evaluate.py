@@ -14,6 +14,7 @@ from train.data import Edition
 from train.fit import FITS, FOLDS, SEED, Table, fit, folds
 
 CLIP = 0.001  # probabilities are clipped to [CLIP, 1 - CLIP] for the log loss
+AFTER = (1, 2, 4, 8, None)  # messages of a chat that is told one by one
 BINS = 10  # of the calibration error, of equal width
 
 Floats = NDArray[np.float64]
@@ -32,6 +33,7 @@ class Measured:
     probabilities: Floats
     messages: Ints
     base: float
+    so_far: dict[str, tuple[Ints, Floats]] | None = None  # labels and probabilities after the first messages
 
     def row(self) -> dict[str, Any]:
         """Return the figures of this measurement."""
@@ -52,7 +54,19 @@ class Measured:
             "calibration_error": round(calibration_error(self.labels, self.probabilities), 4),
             "participants": len(self.labels),
             "confidence": confidence,
-        }
+        } | ({"so_far": self.rows_so_far()} if self.so_far else {})
+
+    def rows_so_far(self) -> list[dict[str, Any]]:
+        """Return the figures after the first messages of each chat."""
+        return [
+            {
+                "messages": after,
+                "roc_auc": round(float(roc_auc_score(labels, probabilities)), 4),
+                "log_loss": round(clipped_log_loss(labels, probabilities), 4),
+                "participants": len(labels),
+            }
+            for after, (labels, probabilities) in (self.so_far or {}).items()
+        ]
 
 
 def clipped_log_loss(labels: Ints, probabilities: Floats) -> float:
@@ -84,16 +98,46 @@ def evaluate(
     measured = []
     for edition, (table, labels) in zip(editions, tables, strict=True):
         probabilities = np.zeros(len(labels))
+        replayed = []
         for rest, held_out in folds(labels, table.group, SEED):
-            probabilities[held_out] = fit(table.take(rest), labels[rest], step).predict(table.take(held_out))
+            fitted = fit(table.take(rest), labels[rest], step)
+            probabilities[held_out] = fitted.predict(table.take(held_out))
+            replayed.append(replay(Classifier(fitted.weights(), "fold"), edition, np.unique(table.group[held_out])))
         on = f"{edition.name}, {FOLDS}-fold cross-validation"
-        measured.append(Measured(on, labels, probabilities, _messages(edition), float(labels.mean())))
-    for fitted, tested in permutations(range(len(editions)), 2):
+        base = float(labels.mean())
+        measured.append(Measured(on, labels, probabilities, _messages(edition), base, _join(replayed)))
+    for first, tested in permutations(range(len(editions)), 2):
         table, labels = tables[tested]
-        model = fit(*tables[fitted], step)
-        on = f"trained on {editions[fitted].name}, tested on {editions[tested].name}"
+        model = fit(*tables[first], step)
+        on = f"trained on {editions[first].name}, tested on {editions[tested].name}"
         measured.append(Measured(on, labels, model.predict(table), _messages(editions[tested]), model.base))
     return measured
+
+
+def replay(classifier: Classifier, edition: Edition, chosen: Ints) -> dict[str, tuple[Ints, Floats]]:
+    """Score chats, by their numbers, as the platform tells them: after so many messages, for who has spoken by then.
+
+    Returns labels and probabilities by the number of messages; chats that are shorter count with all they have.
+    """
+    told = {}
+    for after in AFTER:
+        chats = [edition.chats[at].model_copy(update={"messages": edition.chats[at].messages[:after]}) for at in chosen]
+        labels, probabilities = [], []
+        for at, answer in zip(chosen, classifier.predict(chats), strict=True):
+            labels += edition.labels[at][: len(answer.participants)]
+            probabilities += [side.is_bot_probability for side in answer.participants]
+        told["all" if after is None else str(after)] = (np.array(labels), np.array(probabilities))
+    return told
+
+
+def _join(parts: Sequence[dict[str, tuple[Ints, Floats]]]) -> dict[str, tuple[Ints, Floats]]:
+    return {
+        after: (
+            np.concatenate([part[after][0] for part in parts]),
+            np.concatenate([part[after][1] for part in parts]),
+        )
+        for after in parts[0]
+    }
 
 
 def measure_on(classifier: Classifier, editions: Sequence[Edition]) -> list[Measured]:

@@ -1,0 +1,300 @@
+"""The memory of dialogs: messages come one at a time, and each is scored with all that came before it.
+
+One table, in SQLite or PostgreSQL, holds the messages in the order of their arrival. Messages that arrive while others
+are being stored are stored together, in one transaction, and are answered only after it is committed. Any number of
+processes may share the table: SQLite lets one transaction write at a time, and PostgreSQL one for each dialog.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    event,
+    insert,
+    select,
+    text,
+)
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from models.chat import Chat, Message, PlatformMessage
+
+MAX_MESSAGES = 2_000  # of a dialog
+MAX_BYTES = 1_000_000  # of all texts of a dialog in UTF-8
+GIVE_UP = 1.5  # seconds to store messages, before the answer is 503
+TOGETHER = 64  # messages stored in one transaction
+CLEAN_EVERY = 3600  # seconds between two deletions of old dialogs
+SCHEMA_LOCK = 0x7475_7269  # any number, for PostgreSQL's lock while the table is created
+
+logger = logging.getLogger("bentoml.dialogs")
+messages = Table(
+    "messages",
+    MetaData(),
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", String(128), nullable=False, unique=True),
+    Column("text", Text, nullable=False),
+    Column("dialog_id", String(128), nullable=False),
+    Column("participant_index", Integer, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Index("messages_of_dialog", "dialog_id", "seq"),
+)
+_OLD = select(messages.c.dialog_id).group_by(messages.c.dialog_id)
+_KNOWN = select(messages).where(messages.c.id.in_(bindparam("ids", expanding=True)))
+_SO_FAR = select(messages).where(messages.c.dialog_id.in_(bindparam("dialogs", expanding=True))).order_by("seq")
+
+
+class RefusedError(Exception):
+    """A request that is not taken: the status, the error, and the fields it is about."""
+
+    def __init__(self, status: HTTPStatus, error: str, detail: Sequence[dict[str, str]] = ()) -> None:
+        super().__init__(error)
+        self.status = status
+        self.error = error
+        self.detail = list(detail)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """One stored message."""
+
+    id: str
+    text: str
+    dialog_id: str
+    participant_index: int
+
+    def size(self) -> int:
+        return len(self.text.encode("utf-8", "surrogatepass"))
+
+
+class Dialogs:
+    """Stores messages and answers with the chat of their dialog so far."""
+
+    def __init__(self, url: str, days: float | None = None) -> None:
+        self._url = url
+        self._days = days
+        self._is_open = False
+        self._cleaned = 0.0
+        self._waiting: list[tuple[PlatformMessage, asyncio.Future[Chat]]] = []
+        self._storing: asyncio.Task[None] | None = None
+
+    @cached_property
+    def _engine(self) -> AsyncEngine:
+        return _engine(self._url)
+
+    @classmethod
+    def from_environment(cls) -> "Dialogs":
+        """Return the memory that `HISTORY_URL`, `HISTORY_FOLDER` and `HISTORY_DAYS` name."""
+        folder = Path(os.environ.get("HISTORY_FOLDER") or "history").resolve()
+        days = os.environ.get("HISTORY_DAYS")
+        return cls(
+            os.environ.get("HISTORY_URL") or f"sqlite:///{folder / 'dialogs.sqlite'}", float(days) if days else None
+        )
+
+    async def remember(self, message: PlatformMessage) -> Chat:
+        """Store a message; returns the chat of its dialog up to it.
+
+        A message that is stored already (same `id` and content) is not stored again, and gives the same chat. Raises
+        `RefusedError` with 409 for other content under the same `id`, 413 for a dialog that is full, and 503 when the
+        store does not answer in time.
+        """
+        future: asyncio.Future[Chat] = asyncio.get_running_loop().create_future()
+        self._waiting.append((message, future))
+        if self._storing is None or self._storing.done():
+            self._storing = asyncio.create_task(self._store_waiting())
+        return await future
+
+    async def is_ready(self) -> bool:
+        """Tell whether the store answers."""
+        try:
+            async with asyncio.timeout(GIVE_UP), self._engine.connect() as connection:
+                await self._open(connection)
+                await connection.execute(select(messages.c.seq).limit(1))
+                await connection.commit()
+        except (SQLAlchemyError, OSError, TimeoutError):
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+    async def _store_waiting(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
+            outcomes: Sequence[Chat | RefusedError]
+            try:
+                async with asyncio.timeout(GIVE_UP):
+                    outcomes = await self._store_again_if_lost([message for message, _ in group])
+            except (SQLAlchemyError, OSError, TimeoutError) as error:
+                logger.warning("the store of dialogs does not answer: %s", type(error).__name__)
+                gone = RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "the store of dialogs does not answer, try again")
+                outcomes = [gone] * len(group)
+            for (_, future), outcome in zip(group, outcomes, strict=True):
+                if future.done():
+                    continue
+                if isinstance(outcome, RefusedError):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+
+    async def _store_again_if_lost(self, group: Sequence[PlatformMessage]) -> list[Chat | RefusedError]:
+        """Store once more after what a second try mends: a connection that broke, an id that came in meanwhile."""
+        try:
+            return await self._store(group)
+        except IntegrityError:
+            return await self._store(group)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            return await self._store(group)
+
+    async def _store(self, group: Sequence[PlatformMessage]) -> list[Chat | RefusedError]:
+        async with self._engine.connect() as connection:
+            await self._open(connection)
+            async with connection.begin():
+                dialog_ids = sorted({message.dialog_id for message in group})
+                if connection.dialect.name == "postgresql":
+                    await connection.execute(
+                        text(
+                            "SELECT pg_advisory_xact_lock(hash) FROM (SELECT DISTINCT hashtextextended(d, 0) AS hash"
+                            " FROM unnest(CAST(:dialogs AS text[])) AS d ORDER BY hash) AS locks"
+                        ),
+                        {"dialogs": dialog_ids},
+                    )
+                rows = await connection.execute(_KNOWN, {"ids": [message.id for message in group]})
+                known = {row.id: _said(row) for row in rows}
+                dialogs: dict[str, list[_Said]] = {dialog_id: [] for dialog_id in dialog_ids}
+                for row in await connection.execute(_SO_FAR, {"dialogs": dialog_ids}):
+                    dialogs[row.dialog_id].append(_said(row))
+                outcomes, new = _take(group, known, dialogs)
+                if new:
+                    now = datetime.now(UTC)
+                    await connection.execute(
+                        insert(messages),
+                        [
+                            {
+                                "id": said.id,
+                                "text": said.text,
+                                "dialog_id": said.dialog_id,
+                                "participant_index": said.participant_index,
+                                "created_at": now,
+                            }
+                            for said in new
+                        ],
+                    )
+        return outcomes
+
+    async def _open(self, connection: AsyncConnection) -> None:
+        """Create the table, once, whoever else does so at the same time; delete old dialogs, if they are to be."""
+        if not self._is_open:
+            async with connection.begin():
+                if connection.dialect.name == "postgresql":
+                    await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": SCHEMA_LOCK})
+                await connection.run_sync(messages.metadata.create_all)
+            self._is_open = True
+        if self._days is not None and time.monotonic() - self._cleaned > CLEAN_EVERY:
+            self._cleaned = time.monotonic()
+            oldest = datetime.now(UTC) - timedelta(days=self._days)
+            async with connection.begin():
+                from_old = _OLD.having(text("max(created_at) < :oldest")).params(oldest=oldest)
+                await connection.execute(delete(messages).where(messages.c.dialog_id.in_(from_old)))
+
+
+def _take(
+    group: Sequence[PlatformMessage], known: dict[str, _Said], dialogs: dict[str, list[_Said]]
+) -> tuple[list[Chat | RefusedError], list[_Said]]:
+    """Decide on each message in turn; returns what comes of each, and what is new. `known` and `dialogs` grow."""
+    outcomes: list[Chat | RefusedError] = []
+    new = []
+    for message in group:
+        said = _Said(message.id, message.text, message.dialog_id, message.participant_index)
+        dialog = dialogs[message.dialog_id]
+        if message.id in known:
+            if known[message.id] != said:
+                outcomes.append(
+                    RefusedError(
+                        HTTPStatus.CONFLICT,
+                        "the message is stored with other content",
+                        [{"field": "id", "message": "Is taken"}],
+                    )
+                )
+                continue
+        else:
+            if len(dialog) >= MAX_MESSAGES or sum(earlier.size() for earlier in dialog) + said.size() > MAX_BYTES:
+                outcomes.append(
+                    RefusedError(
+                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                        f"the dialog is full: {MAX_MESSAGES} messages or {MAX_BYTES} bytes",
+                        [{"field": "dialog_id", "message": "Is full"}],
+                    )
+                )
+                continue
+            dialog.append(said)
+            known[said.id] = said
+            new.append(said)
+        outcomes.append(_chat(dialog[: dialog.index(said) + 1]))
+    return outcomes, new
+
+
+def _chat(said: Sequence[_Said]) -> Chat:
+    return Chat.model_construct(
+        chat_id=said[0].dialog_id,
+        messages=[
+            Message.model_construct(message_id=part.id, text=part.text, participant_id=part.participant_index)
+            for part in said
+        ],
+    )
+
+
+def _said(row: Any) -> _Said:
+    return _Said(row.id, row.text, row.dialog_id, row.participant_index)
+
+
+def _engine(url: str) -> AsyncEngine:
+    """Return an engine for a URL of SQLite or PostgreSQL, with or without the name of an asynchronous driver."""
+    for plain, driver in (
+        ("sqlite://", "sqlite+aiosqlite://"),
+        ("postgresql://", "postgresql+asyncpg://"),
+        ("postgres://", "postgresql+asyncpg://"),
+    ):
+        if url.startswith(plain):
+            url = driver + url.removeprefix(plain)
+    if url.startswith("postgresql"):
+        return create_async_engine(url, pool_size=2, max_overflow=2, connect_args={"timeout": GIVE_UP})
+    engine = create_async_engine(url, connect_args={"timeout": GIVE_UP})
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # transactions begin below, not in the driver
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")  # readers and the writer don't wait for each other
+        cursor.execute("PRAGMA synchronous=NORMAL")  # what is committed survives the end of any process
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # one writer at a time, from its first statement on
+
+    folder = Path(engine.url.database or ".").parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return engine

@@ -1,0 +1,275 @@
+"""The platform's contract: one message at a time, on a real server and a real store."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from serving.dialogs import MAX_BYTES, MAX_MESSAGES
+from tests.conftest import CURL_CHAT, Answer, Server, is_ready, running, sample_bodies, send, wait_until
+from tests.stores import PostgreSql, Sqlite
+
+Store = Sqlite | PostgreSql
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(Sqlite, id="sqlite"), pytest.param(PostgreSql, id="postgresql", marks=pytest.mark.postgresql)],
+)
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    made: Store = request.param(tmp_path_factory.mktemp("store"))
+    made.start()
+    yield made
+    made.stop()
+    if isinstance(made, Sqlite):
+        made.start()
+
+
+@pytest.fixture(scope="module")
+def server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("server"), HISTORY_URL=store.url) as started:
+        yield started
+
+
+def message(text: str = "hi", dialog: str | None = None, who: int = 0) -> dict[str, Any]:
+    return {"text": text, "dialog_id": dialog or str(uuid4()), "id": str(uuid4()), "participant_index": who}
+
+
+def tell(server: Server, body: dict[str, Any]) -> Answer:
+    return send(f"{server.url}/predict", body)
+
+
+def probability(server: Server, body: dict[str, Any]) -> float:
+    answer = tell(server, body)
+    assert answer.status == 200, answer.text
+    return float(answer.json["is_bot_probability"])
+
+
+def replay(server: Server, body: dict[str, Any]) -> dict[int, float]:
+    """Send a chat message by message; returns each participant's last probability."""
+    dialog = str(uuid4())
+    last = {}
+    for part in body["messages"]:
+        said = message(part["text"], dialog, part["participant_id"])
+        last[part["participant_id"]] = probability(server, said)
+    return last
+
+
+def at_once(server: Server, messages: list[dict[str, Any]]) -> dict[int, float]:
+    chat = [{"message_id": m["id"], "text": m["text"], "participant_id": m["participant_index"]} for m in messages]
+    answer = send(f"{server.url}/predict", {"chat_id": "x", "messages": chat}).json
+    return {side["participant_id"]: side["is_bot_probability"] for side in answer["participants"]}
+
+
+def test_the_contract(server: Server) -> None:
+    body = message("Hi, how are you?")
+    answer = tell(server, body)
+    assert answer.status == 200
+    assert set(answer.json) == {"id", "message_id", "dialog_id", "participant_index", "is_bot_probability"}
+    assert (answer.json["message_id"], answer.json["dialog_id"]) == (body["id"], body["dialog_id"])
+    assert answer.json["participant_index"] == 0
+    assert UUID(answer.json["id"]).version == 4
+    assert 0 < answer.json["is_bot_probability"] < 1
+
+
+def test_a_chat_told_message_by_message_ends_as_the_chat_at_once(server: Server) -> None:
+    for body in sample_bodies()[:6]:
+        last_speaker = body["messages"][-1]["participant_id"]
+        told = replay(server, body)[last_speaker]
+        answer = send(f"{server.url}/predict", body).json
+        whole = {side["participant_id"]: side["is_bot_probability"] for side in answer["participants"]}
+        assert told == pytest.approx(whole[last_speaker], abs=1e-9)
+
+
+def test_a_retry_is_not_stored_twice_and_answers_the_same(server: Server, store: Store) -> None:
+    first = message("one two three")
+    before = probability(server, first)
+    probability(server, message("what?", first["dialog_id"], 1))
+    assert probability(server, first) == pytest.approx(before, abs=1e-12)
+    assert store.query(f"SELECT count(*) FROM messages WHERE id = '{first['id']}'") == ["1"]  # noqa: S608
+
+
+@pytest.mark.parametrize("change", [{"text": "other"}, {"dialog_id": "other"}, {"participant_index": 1}])
+def test_the_same_id_with_other_content_is_a_conflict(server: Server, change: dict[str, Any]) -> None:
+    body = message()
+    probability(server, body)
+    answer = tell(server, {**body, **change})
+    assert answer.status == 409
+    assert answer.json["detail"][0]["field"] == "id"
+
+
+def test_the_table_is_the_baselines(server: Server, store: Store) -> None:
+    body = message("Привет 👋", who=1)
+    probability(server, body)
+    where = f"FROM messages WHERE id = '{body['id']}'"
+    for column, value in (("text", body["text"]), ("dialog_id", body["dialog_id"]), ("participant_index", "1")):
+        assert store.query(f"SELECT {column} {where}") == [value]
+    assert store.query(f"SELECT created_at {where}")[0].startswith("20")
+
+
+def test_messages_keep_the_order_of_their_arrival(server: Server, store: Store) -> None:
+    dialog = str(uuid4())
+    sent = [message(f"number {number}", dialog, number % 2) for number in range(30)]
+    for body in sent:
+        probability(server, body)
+    stored = store.query(f"SELECT id FROM messages WHERE dialog_id = '{dialog}' ORDER BY seq")  # noqa: S608
+    assert stored == [body["id"] for body in sent]
+
+
+@pytest.mark.parametrize("dialogs", [1, 50])
+def test_fifty_clients(server: Server, store: Store, dialogs: int) -> None:
+    """Each client's answer is that of the dialog up to its message, in the order in which they were stored."""
+    names = [str(uuid4()) for _ in range(dialogs)]
+    bodies = [message(f"words number {n}", names[n % dialogs], n % 2) for n in range(100)]
+    with ThreadPoolExecutor(50) as clients:
+        answers = list(clients.map(lambda body: tell(server, body), bodies))
+    assert [answer.status for answer in answers] == [200] * 100
+    by_id = {body["id"]: body for body in bodies}
+    got = {answer.json["message_id"]: answer.json["is_bot_probability"] for answer in answers}
+    for name in names[:10]:
+        order = store.query(f"SELECT id FROM messages WHERE dialog_id = '{name}' ORDER BY seq")  # noqa: S608
+        assert len(order) == 100 // dialogs
+        for end in range(1, len(order) + 1):
+            said = [by_id[identifier] for identifier in order[:end]]
+            expected = at_once(server, said)[said[-1]["participant_index"]]
+            assert got[order[end - 1]] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_dialog_has_limits(server: Server, store: Store) -> None:
+    full = message("x" * (MAX_BYTES // 2))
+    probability(server, full)
+    answer = tell(server, message("x" * (MAX_BYTES // 2 + 1), full["dialog_id"]))
+    assert answer.status == 413
+    count = f"SELECT count(*) FROM messages WHERE dialog_id = '{full['dialog_id']}'"  # noqa: S608
+    assert store.query(count) == ["1"]
+    assert probability(server, message("short", full["dialog_id"])) > 0
+
+
+def test_the_number_of_messages_has_a_limit(server: Server) -> None:
+    dialog = str(uuid4())
+    with ThreadPoolExecutor(16) as clients:
+        answers = list(clients.map(lambda _: tell(server, message("", dialog)).status, range(MAX_MESSAGES + 10)))
+    assert sorted(set(answers)) == [200, 413]
+    assert answers.count(413) == 10
+
+
+def test_two_servers_share_one_memory(server: Server, store: Store, tmp_path: Path) -> None:
+    with running(tmp_path, HISTORY_URL=store.url) as other:
+        dialog = str(uuid4())
+        first, second = message("привет", dialog), message("ты бот?", dialog, 1)
+        probability(server, first)
+        told = probability(other, second)
+        assert told == pytest.approx(at_once(server, [first, second])[1], abs=1e-9)
+        assert probability(server, second) == pytest.approx(told, abs=1e-12)
+
+
+def under_load(server: Server, disturb: Callable[[], None]) -> tuple[list[dict[str, Any]], set[int]]:
+    """Tell messages from 8 clients while something happens; returns what was answered 200, and all statuses."""
+    answered: list[dict[str, Any]] = []
+    statuses: set[int] = set()
+    end = time.monotonic() + 3
+
+    def client() -> None:
+        dialog = str(uuid4())
+        while time.monotonic() < end:
+            body = message("a few words", dialog)
+            try:
+                answer = tell(server, body)
+            except OSError:  # the server is gone
+                time.sleep(0.05)
+                continue
+            statuses.add(answer.status)
+            if answer.status == 200:
+                answered.append(body)
+
+    threads = [threading.Thread(target=client) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    disturb()
+    for thread in threads:
+        thread.join()
+    return answered, statuses
+
+
+def all_stored(store: Store, answered: list[dict[str, Any]]) -> bool:
+    return {body["id"] for body in answered} <= set(store.query("SELECT id FROM messages"))
+
+
+def test_what_was_answered_survives_kill_9_of_the_service(store: Store, tmp_path: Path) -> None:
+    with running(tmp_path, HISTORY_URL=store.url) as server:
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+
+        def kill() -> None:
+            for pid in [*children.read_text().split(), str(server.process.pid)]:
+                os.kill(int(pid), signal.SIGKILL)
+
+        answered, _ = under_load(server, kill)
+    assert answered
+    wait_until(lambda: all_stored(store, answered), 10)
+
+
+def test_what_was_answered_survives_kill_9_of_the_store(server: Server, store: Store) -> None:
+    answered, statuses = under_load(server, store.kill)
+    assert answered
+    assert statuses <= {200, 503}
+    assert all_stored(store, answered)
+    assert tell(server, message()).status == 200
+
+
+def test_a_store_that_is_down_is_503_and_comes_back_by_itself(server: Server, store: Store) -> None:
+    probability(server, message())
+    store.stop()
+    try:
+        start = time.monotonic()
+        answer = tell(server, message())
+        assert answer.status == 503
+        assert time.monotonic() - start < 2
+        assert "store" in answer.json["error"]
+        assert not is_ready(server.url)
+        assert send(f"{server.url}/predict", CURL_CHAT).status == 200
+    finally:
+        store.start()
+    wait_until(lambda: is_ready(server.url), 10)
+    assert tell(server, message()).status == 200
+
+
+def test_a_restart_forgets_nothing(store: Store, tmp_path: Path) -> None:
+    first = message("hello there")
+    second = message("are you a bot?", first["dialog_id"], 1)
+    with running(tmp_path, HISTORY_URL=store.url) as server:
+        probability(server, first)
+    with running(tmp_path, HISTORY_URL=store.url) as server:
+        assert probability(server, second) == pytest.approx(at_once(server, [first, second])[1], abs=1e-9)
+
+
+def test_old_dialogs_are_deleted(store: Store, tmp_path: Path) -> None:
+    body = message("soon forgotten")
+    with running(tmp_path, HISTORY_URL=store.url) as server:
+        probability(server, body)
+    time.sleep(1.5)
+    with running(tmp_path, HISTORY_URL=store.url, HISTORY_DAYS=str(1 / 86400)):
+        count = f"SELECT count(*) FROM messages WHERE id = '{body['id']}'"  # noqa: S608
+        wait_until(lambda: store.query(count) == ["0"], 10)
+
+
+def test_a_body_that_is_neither_says_which_fields_make_which(server: Server) -> None:
+    answer = tell(server, {"question": 1})
+    assert answer.status == 400
+    assert "chat_id, messages" in answer.text
+    assert "text, dialog_id, id, participant_index" in answer.text
+
+
+def test_both_bodies_are_documented(server: Server) -> None:
+    openapi = send(f"{server.url}/docs.json").json
+    schema = openapi["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    names = [part["$ref"].split("/")[-1] for part in schema["oneOf"]]
+    assert names == ["Chat", "PlatformMessage"]
+    assert all(openapi["components"]["schemas"][name]["example"] for name in names)
