@@ -42,6 +42,7 @@ class PostgreSql:
         self._data = folder / "data"
         self._port = free_port()
         self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        folder.mkdir(exist_ok=True)
         folder.chmod(0o755)
         for parent in folder.parents[:3]:
             if parent.owner() == folder.owner() and parent != Path("/tmp"):  # noqa: S108  # pytest's own folders

@@ -38,6 +38,8 @@ def test_it_runs_as_described(project: Path) -> None:
     url = f"http://localhost:{port}"
     wait_until(lambda: is_ready(url))
     assert send(f"{url}/predict", CURL_CHAT).status == 200
+    message = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
+    assert send(f"{url}/predict", message).status == 200
 
     running = inspect(NAME)
     assert running["HostConfig"]["Memory"] == 4 * 2**30
@@ -71,3 +73,11 @@ def test_a_variable_of_the_shell_comes_first(project: Path, monkeypatch: pytest.
     shown = compose(project, "config")
     assert 'published: "8443"' in shown
     assert "target: 8000" in shown
+
+
+def test_the_profile_adds_postgresql(project: Path) -> None:
+    assert "postgres" not in compose(project, "config", "--services").split()
+    assert set(compose(project, "--profile", "postgres", "config", "--services").split()) == {NAME, "postgres"}
+    shown = compose(project, "--profile", "postgres", "config")
+    assert "pg_isready" in shown
+    assert "condition: service_healthy" in shown

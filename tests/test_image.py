@@ -16,6 +16,7 @@ import pytest
 from models.classifier import ARTIFACT, METRICS, SHIPPED, Classifier
 from tests.conftest import CURL_CHAT, free_port, is_ready, send, wait_until
 from tests.engine import IMAGE, Container, container, docker, inspect
+from tests.stores import PostgreSql
 from train.__main__ import main
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("image")]
@@ -175,3 +176,38 @@ def test_it_gets_ready_again_after_a_restart() -> None:
         docker("restart", started.name)
         wait_until(lambda: is_ready(started.url))
         assert send(f"{started.url}/predict", CURL_CHAT).status == 200
+
+
+def test_dialogs_live_in_the_volume() -> None:
+    """What one container was told, the next one knows."""
+    first = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
+    second = {"text": "are you a bot?", "dialog_id": "d", "id": "2", "participant_index": 1}
+    told = {"chat_id": "d", "messages": [_as_chat(first), _as_chat(second)]}
+    volume = f"turing-test-{free_port()}"
+    try:
+        with container("-v", f"{volume}:/history") as started:
+            assert send(f"{started.url}/predict", first).status == 200
+        with container("-v", f"{volume}:/history") as started:
+            answer = send(f"{started.url}/predict", second).json["is_bot_probability"]
+            whole = send(f"{started.url}/predict", told).json["participants"][1]["is_bot_probability"]
+            assert answer == pytest.approx(whole, abs=1e-9)
+    finally:
+        docker("volume", "rm", volume)
+
+
+def _as_chat(message: dict[str, object]) -> dict[str, object]:
+    return {"message_id": message["id"], "text": message["text"], "participant_id": message["participant_index"]}
+
+
+@pytest.mark.postgresql
+def test_dialogs_in_a_postgresql_outside_the_container(tmp_path: Path) -> None:
+    store = PostgreSql(tmp_path / "store")
+    store.start()
+    message = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
+    try:
+        port = free_port()
+        with container("--net=host", "-e", f"PORT={port}", "-e", f"HISTORY_URL={store.url}", port=port) as started:
+            assert send(f"{started.url}/predict", message).status == 200
+        assert store.query("SELECT text FROM messages") == ["hi"]
+    finally:
+        store.stop()
