@@ -67,7 +67,7 @@ def contestants() -> list[Contestant]:
 
 
 @contextmanager
-def running(contestant: Contestant, path: str, body: bytes) -> Iterator[tuple[psutil.Process, float]]:
+def running(contestant: Contestant, body: bytes) -> Iterator[tuple[psutil.Process, float]]:
     """Start a server; yields its process and the seconds to its first answer; leaves no process behind."""
     environment = {
         **os.environ,
@@ -82,7 +82,7 @@ def running(contestant: Contestant, path: str, body: bytes) -> Iterator[tuple[ps
             contestant.command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            while not _answers(path, body):
+            while not _answers(body):
                 if process.poll() is not None or time.monotonic() - start > START_LIMIT:
                     log.seek(0)
                     raise RuntimeError(f"{contestant.name} does not start:\n{log.read().decode()[-2000:]}")
@@ -97,9 +97,9 @@ def running(contestant: Contestant, path: str, body: bytes) -> Iterator[tuple[ps
             process.wait()
 
 
-def _answers(path: str, body: bytes) -> bool:
+def _answers(body: bytes) -> bool:
     request = urllib.request.Request(  # localhost
-        f"http://localhost:{PORT}{path}", body, {"Content-Type": "application/json"}
+        f"http://localhost:{PORT}/predict", body, {"Content-Type": "application/json"}
     )
     try:
         with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310
@@ -108,11 +108,11 @@ def _answers(path: str, body: bytes) -> bool:
         return False
 
 
-def drive(clients: int, seconds: float, chats: Path, path: str = "/predict") -> dict[str, Any]:
+def drive(clients: int, seconds: float, *arguments: object, script: str = "chats.lua") -> dict[str, Any]:
     """Run wrk with so many clients; returns requests per second, p50 and p99 in ms, and what failed."""
-    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s", "-s", "benchmarks/chats.lua"]
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s", "-s", f"benchmarks/{script}"]
     done = subprocess.run(  # noqa: S603
-        [*command, f"http://localhost:{PORT}{path}", "--", str(chats)],
+        [*command, f"http://localhost:{PORT}/predict", "--", *map(str, arguments)],
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -138,7 +138,7 @@ def memory(process: psutil.Process) -> float:
 def measure(contestant: Contestant, seconds: float, burst: float, chats: Path) -> dict[str, Any]:
     """Measure one server: by clients, alone before and right after a burst, and its memory."""
     body = chats.read_bytes().splitlines()[0]
-    with running(contestant, "/predict", body) as (process, start):
+    with running(contestant, body) as (process, start):
         drive(8, 3, chats)  # warm up
         by_clients = [middle(clients, seconds, chats) for clients in CLIENTS]
         before = drive(1, seconds, chats)

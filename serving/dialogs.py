@@ -59,8 +59,14 @@ messages = Table(
     Index("messages_of_dialog", "dialog_id", "seq"),
 )
 _OLD = select(messages.c.dialog_id).group_by(messages.c.dialog_id)
-_KNOWN = select(messages).where(messages.c.id.in_(bindparam("ids", expanding=True)))
-_SO_FAR = select(messages).where(messages.c.dialog_id.in_(bindparam("dialogs", expanding=True))).order_by("seq")
+_STORED = (
+    select(messages.c.id, messages.c.text, messages.c.dialog_id, messages.c.participant_index)
+    .where(
+        messages.c.id.in_(bindparam("ids", expanding=True))
+        | messages.c.dialog_id.in_(bindparam("dialogs", expanding=True))
+    )
+    .order_by(messages.c.seq)
+)
 
 
 class RefusedError(Exception):
@@ -181,11 +187,15 @@ class Dialogs:
                         ),
                         {"dialogs": dialog_ids},
                     )
-                rows = await connection.execute(_KNOWN, {"ids": [message.id for message in group]})
-                known = {row.id: _said(row) for row in rows}
+                rows = await connection.execute(
+                    _STORED, {"ids": [message.id for message in group], "dialogs": dialog_ids}
+                )
+                stored = [_Said(*row) for row in rows]
+                known = {said.id: said for said in stored}
                 dialogs: dict[str, list[_Said]] = {dialog_id: [] for dialog_id in dialog_ids}
-                for row in await connection.execute(_SO_FAR, {"dialogs": dialog_ids}):
-                    dialogs[row.dialog_id].append(_said(row))
+                for said in stored:
+                    if said.dialog_id in dialogs:
+                        dialogs[said.dialog_id].append(said)
                 outcomes, new = _take(group, known, dialogs)
                 if new:
                     now = datetime.now(UTC)
@@ -266,10 +276,6 @@ def _chat(said: Sequence[_Said]) -> Chat:
     )
 
 
-def _said(row: Any) -> _Said:
-    return _Said(row.id, row.text, row.dialog_id, row.participant_index)
-
-
 def _engine(url: str) -> AsyncEngine:
     """Return an engine for a URL of SQLite or PostgreSQL, with or without the name of an asynchronous driver."""
     for plain, driver in (
@@ -281,7 +287,7 @@ def _engine(url: str) -> AsyncEngine:
             url = driver + url.removeprefix(plain)
     if url.startswith("postgresql"):
         return create_async_engine(url, pool_size=2, max_overflow=2, connect_args={"timeout": GIVE_UP})
-    engine = create_async_engine(url, connect_args={"timeout": GIVE_UP})
+    engine = create_async_engine(url, connect_args={"timeout": GIVE_UP}, pool_reset_on_return=None)
 
     @event.listens_for(engine.sync_engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:
