@@ -6,7 +6,6 @@ over its tokens. So a token is looked at once and cached, a participant's words 
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import log1p
 from zlib import crc32
 
@@ -87,7 +86,6 @@ class Side:
     talk: list[float]
 
 
-@lru_cache(maxsize=1 << 15)
 def word_ngrams(word: str) -> NDArray[np.int64]:
     """Hash a word's character n-grams (1 to `MAX_NGRAM`, padded with a space at both ends) and the word itself.
 
@@ -116,7 +114,6 @@ def pair_ngrams(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
     return np.concatenate([mixed.astype(np.int64), [N_BUCKETS]])
 
 
-@lru_cache(maxsize=1 << 15)
 def word_counts(word: str) -> tuple[int, ...]:
     """Count a word's characters by kind, in the columns of `COUNTS`."""
     letters = capitals = digits = cyrillic = latin = brackets = dashes = quotes = signs = emoji = 0

@@ -8,6 +8,7 @@ chats are kept together in every split, inner and outer, because both sides of a
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -249,8 +250,11 @@ def folds(labels: Ints, group: Ints, seed: int) -> list[tuple[Ints, Ints]]:
     return [(np.asarray(rest), np.asarray(held_out)) for rest, held_out in split]
 
 
+_ngrams_of = lru_cache(maxsize=None)(word_ngrams)  # words come again and again
+
+
 def _ngram_counts(side: Side) -> sparse.csr_matrix:
     pairs = pair_ngrams(np.array([*map(word_hash, side.words)], np.uint64))
-    buckets = [pairs[pairs < N_BUCKETS], *(word_ngrams(word) for word in side.words if word != BOUNDARY)]
+    buckets = [pairs[pairs < N_BUCKETS], *(_ngrams_of(word) for word in side.words if word != BOUNDARY)]
     columns, counts = np.unique(np.concatenate(buckets), return_counts=True)
     return sparse.csr_matrix((counts.astype(np.float64), (np.zeros(len(columns), int), columns)), (1, N_BUCKETS))
