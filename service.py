@@ -86,5 +86,6 @@ TuringTestService.add_asgi_middleware(  # type: ignore[attr-defined]  # the deco
     bodies={"/predict": ChatOrMessage, "/predict_joined": ChatList, "/predict_batch": Chats, "/explain": Chat},
     joined={"/predict": "/predict_joined"},
     largest=MAX_BATCH_SIZE,
+    largest_body=int(os.environ.get("MAX_BODY_BYTES") or 2**20),
     dialogs=DIALOGS,
 )

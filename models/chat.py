@@ -7,15 +7,20 @@ nothing: it counts as a turn and adds no words).
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, WithJsonSchema, field_validator
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 # Strict members: "1" stays a string and 1 an integer, and neither true nor 1.0 passes for an identifier. The schema
 # says oneOf because BentoML's OpenAPI keeps only the first member of an anyOf.
 Identifier = Annotated[
-    Annotated[int, Field(strict=True)] | Annotated[str, Field(strict=True)],
-    WithJsonSchema({"oneOf": [{"type": "integer"}, {"type": "string"}]}),
+    Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | Annotated[str, Field(strict=True, max_length=128)],
+    WithJsonSchema({"oneOf": [{"type": "integer"}, {"type": "string", "maxLength": 128}]}),
 ]
+ShortText = Annotated[str, Field(min_length=1, max_length=128)]
+SaidText = Annotated[str, Field(max_length=8_000)]
+MAX_MESSAGES = 2_000  # of a chat or dialog
+MAX_CHATS = 256  # of a batch
 
 Confidence = Literal["high", "medium", "low"]
 
@@ -34,7 +39,6 @@ EXAMPLE_MESSAGE: JsonDict = {
     "id": "13ab658b-8463-4410-a747-33ea2dfb7b68",
     "participant_index": 0,
 }
-ShortText = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class Message(BaseModel):
@@ -43,7 +47,7 @@ class Message(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     message_id: Identifier = Field(description="Identifier of the message, integer or string.", examples=[0])
-    text: str = Field(description="What was said; may be empty.", examples=["How about the money?"])
+    text: SaidText = Field(description="What was said; may be empty.", examples=["How about the money?"])
     participant_id: Identifier = Field(description="Who said it, integer or string.", examples=[0])
 
 
@@ -53,7 +57,16 @@ class Chat(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": EXAMPLE_CHAT})
 
     chat_id: Identifier = Field(description="Identifier of the chat, echoed in the answer.", examples=[42])
-    messages: list[Message] = Field(min_length=1, description="Messages in the order of the talk, at least one.")
+    messages: list[Message] = Field(
+        min_length=1, max_length=MAX_MESSAGES, description="Messages in the order of the talk, at least one."
+    )
+
+    @field_validator("messages")
+    @classmethod
+    def _differ(cls, messages: list[Message]) -> list[Message]:
+        if len({message.message_id for message in messages}) < len(messages):
+            raise PydanticCustomError("not_unique", "Every message_id should be unique")
+        return messages
 
 
 class Chats(BaseModel):
@@ -61,10 +74,10 @@ class Chats(BaseModel):
 
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": {"chats": [EXAMPLE_CHAT]}})
 
-    chats: list[Chat] = Field(min_length=1, description="Chats to score, at least one.")
+    chats: list[Chat] = Field(min_length=1, max_length=MAX_CHATS, description="Chats to score, at least one.")
 
 
-class ChatList(RootModel[list[Chat]]):
+class ChatList(RootModel[Annotated[list[Chat], Field(min_length=1, max_length=MAX_CHATS)]]):
     """The same as a bare list, the form in which BentoML's batching joins requests."""
 
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": [EXAMPLE_CHAT]})
@@ -75,7 +88,7 @@ class PlatformMessage(BaseModel):
 
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": EXAMPLE_MESSAGE})
 
-    text: str = Field(description="What was said; may be empty.")
+    text: SaidText = Field(description="What was said; may be empty.")
     dialog_id: ShortText = Field(description="The dialog that the message belongs to.")
     id: ShortText = Field(description="Identifier of the message; the same one again is a retry.")
     participant_index: int = Field(strict=True, ge=-(2**31), lt=2**31, description="Who said it.")

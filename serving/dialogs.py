@@ -37,9 +37,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from models.chat import Chat, Message, PlatformMessage
+from models.chat import MAX_MESSAGES, Chat, Message, PlatformMessage
 
-MAX_MESSAGES = 2_000  # of a dialog
 MAX_BYTES = 1_000_000  # of all texts of a dialog in UTF-8
 GIVE_UP = 1.5  # seconds to store messages, before the answer is 503
 TOGETHER = 64  # messages stored in one transaction
@@ -152,6 +151,7 @@ class Dialogs:
                 async with asyncio.timeout(GIVE_UP):
                     outcomes = await self._store_again_if_lost([message for message, _ in group])
             except (SQLAlchemyError, OSError, TimeoutError) as error:
+                self._is_open = False  # the table may be gone, too
                 logger.warning("the store of dialogs does not answer: %s", type(error).__name__)
                 gone = RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "the store of dialogs does not answer, try again")
                 outcomes = [gone] * len(group)

@@ -35,8 +35,8 @@ _SHOWN = 5  # fields named in an error; more would only repeat
 class Edge:
     """ASGI middleware that checks bodies and joins chats.
 
-    `bodies` maps a path to the type of its body; a path in `joined` maps to one that takes a JSON list of such bodies
-    and answers with a list, of at most `largest` each.
+    `bodies` maps a path to the type of its body, of at most `largest_body` bytes. A path in `joined` maps to one that
+    takes a JSON list of such bodies, at most `largest` at once, and answers with a list. `dialogs` remembers messages.
     """
 
     def __init__(
@@ -45,11 +45,13 @@ class Edge:
         bodies: Mapping[str, type[BaseModel]],
         joined: Mapping[str, str],
         largest: int,
+        largest_body: int,
         dialogs: Dialogs,
     ) -> None:
         self.app = app
         self._bodies = bodies
         self._joiners = {path: Joiner(app, target, largest) for path, target in joined.items()}
+        self._largest_body = largest_body
         self._dialogs = dialogs
         self._in_flight = 0
 
@@ -62,7 +64,7 @@ class Edge:
         try:
             if not _is_json(scope):
                 raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body has to be application/json")
-            body = await _read(receive)
+            body = await _read(scope, receive, self._largest_body)
             if body is None:
                 return None  # the client went away
             request = _parse(body_type, body)
@@ -174,16 +176,22 @@ def _is_json(scope: Scope) -> bool:
     return len(kinds) == 1 and kinds[0].split(b";")[0].strip().lower() == b"application/json"
 
 
-async def _read(receive: Receive) -> bytes | None:
-    """Read the whole body; returns None when the client hangs up before its end."""
-    chunks = []
-    more = True
-    while more:
+async def _read(scope: Scope, receive: Receive, largest: int) -> bytes | None:
+    """Read the body; returns None when the client hangs up before its end, raises `RefusedError` beyond the limit.
+
+    Of a body that says or shows that it is too large the rest is not read.
+    """
+    declared = [int(value) for name, value in scope["headers"] if name == b"content-length" and value.isdigit()]
+    size, chunks, more = max(declared, default=0), [], True
+    while more and size <= largest:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         chunks.append(message.get("body", b""))
+        size = max(size, sum(map(len, chunks)))
         more = message.get("more_body", False)
+    if size > largest:
+        raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {largest} bytes")
     return b"".join(chunks)
 
 
@@ -220,7 +228,7 @@ def _message(part: Any) -> str:
     if part["type"] == "json_invalid":
         return "not valid JSON"
     if part["loc"] and part["loc"][-1] in ("int", "str"):
-        return "Input should be an integer or a string"
+        return "Input should be an integer of 64 bits or a string of at most 128 characters"
     return str(part["msg"])
 
 
@@ -228,4 +236,6 @@ async def _refuse(refused: RefusedError, scope: Scope, receive: Receive, send: S
     named = ", ".join(dict.fromkeys(part["field"] for part in refused.detail))
     logger.warning("%s %d: %s%s", scope["path"], refused.status, refused.error, f" ({named})" if named else "")
     body = {"error": refused.error, "detail": refused.detail}
-    await JSONResponse(body, status_code=refused.status)(scope, receive, send)
+    # what is left of a body that is too large is not read: the connection cannot be used again
+    headers = {"connection": "close"} if refused.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else None
+    await JSONResponse(body, refused.status, headers)(scope, receive, send)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from models.chat import Chat
+from models.chat import Chat, Message
 from models.classifier import Classifier
 
 ROOT = Path(__file__).parent.parent
@@ -196,13 +196,11 @@ def sample_bodies() -> list[dict[str, Any]]:
 
 
 def make_chat(*turns: tuple[int | str, str]) -> Chat:
-    """Return a chat of (participant, text) turns."""
-    return Chat.model_validate(
-        {
-            "chat_id": "test",
-            "messages": [
-                {"message_id": number, "participant_id": participant, "text": text}
-                for number, (participant, text) in enumerate(turns)
-            ],
-        }
+    """Return a chat of (participant, text) turns, whatever the limits of a request."""
+    return Chat.model_construct(
+        chat_id="test",
+        messages=[
+            Message.model_construct(message_id=number, participant_id=participant, text=text)
+            for number, (participant, text) in enumerate(turns)
+        ],
     )

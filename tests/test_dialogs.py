@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from serving.dialogs import MAX_BYTES, MAX_MESSAGES
+from models.chat import MAX_MESSAGES
+from serving.dialogs import MAX_BYTES
 from tests.conftest import CURL_CHAT, Answer, Server, is_ready, running, sample_bodies, send, wait_until
 from tests.stores import PostgreSql, Sqlite
 
@@ -143,13 +144,13 @@ def test_fifty_clients(server: Server, store: Store, dialogs: int) -> None:
 
 
 def test_a_dialog_has_limits(server: Server, store: Store) -> None:
-    full = message("x" * (MAX_BYTES // 2))
-    probability(server, full)
-    answer = tell(server, message("x" * (MAX_BYTES // 2 + 1), full["dialog_id"]))
-    assert answer.status == 413
-    count = f"SELECT count(*) FROM messages WHERE dialog_id = '{full['dialog_id']}'"  # noqa: S608
-    assert store.query(count) == ["1"]
-    assert probability(server, message("short", full["dialog_id"])) > 0
+    dialog, text = str(uuid4()), "😀" * 8_000  # 32,000 bytes
+    fits = MAX_BYTES // 32_000
+    answers = [tell(server, message(text, dialog)) for _ in range(fits + 1)]
+    assert [answer.status for answer in answers] == [200] * fits + [413]
+    assert answers[-1].json["detail"][0]["field"] == "dialog_id"
+    assert store.query(f"SELECT count(*) FROM messages WHERE dialog_id = '{dialog}'") == [str(fits)]  # noqa: S608
+    assert probability(server, message("short", dialog)) > 0
 
 
 def test_the_number_of_messages_has_a_limit(server: Server) -> None:

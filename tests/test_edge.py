@@ -54,7 +54,14 @@ async def ask(edge: Edge, body: bytes, content_type: bytes = b"application/json"
 
 
 def edge_before(inner: Inner, largest: int = 64) -> Edge:
-    return Edge(inner, {"/one": Body, "/many": Bodies}, joined={"/one": "/many"}, largest=largest, dialogs=NOWHERE)
+    return Edge(
+        inner,
+        {"/one": Body, "/many": Bodies},
+        joined={"/one": "/many"},
+        largest=largest,
+        largest_body=1000,
+        dialogs=NOWHERE,
+    )
 
 
 def test_a_request_that_comes_alone_goes_on_unchanged() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -213,17 +214,20 @@ def test_bad_requests_harm_no_others(server: Server, classifier: Classifier) -> 
 def test_requests_in_flight_are_answered_on_sigterm(tmp_path: Path) -> None:
     server = start_server(tmp_path)
     wait_until(lambda: is_ready(server.url))
-    with ThreadPoolExecutor(1) as client:
-        running = client.submit(send, f"{server.url}/predict_batch", {"chats": sample_bodies() * 100})
+    body = json.dumps(CURL_CHAT).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("localhost", int(server.url.rsplit(":", 1)[1])), timeout=20) as client:
+        client.sendall(head.encode() + body[:20])
         time.sleep(0.3)
-        assert not running.done()
         server.process.terminate()
-        assert running.result().status == 200
+        time.sleep(0.5)
+        client.sendall(body[20:])
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
     assert server.process.wait(timeout=10) == 0
 
 
 def test_the_spec_documents_both_identifiers(server: Server) -> None:
     spec = send(f"{server.url}/docs.json").json
     schema = spec["components"]["schemas"]["Message"]["properties"]["participant_id"]
-    assert schema["oneOf"] == [{"type": "integer"}, {"type": "string"}]
+    assert schema["oneOf"] == [{"type": "integer"}, {"type": "string", "maxLength": 128}]
     assert "example" in spec["components"]["schemas"]["Chat"]

@@ -102,15 +102,18 @@ def _read_labels(file: Path, table: pd.DataFrame, dialogs: dict[str, Any]) -> di
 
 def _read_chat(file: Path, dialog_id: str, messages: Any) -> Chat:
     try:
-        return Chat(
+        texts = [message["text"] for message in messages]
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise TypeError
+        return Chat.model_construct(  # not validated: the limits of a request do not hold for data
             chat_id=dialog_id,
             messages=[
-                Message(
+                Message.model_construct(
                     message_id=message["message"],
-                    text=message["text"],
+                    text=text,
                     participant_id=int(message["participant_index"]),
                 )
-                for message in messages
+                for message, text in zip(messages, texts, strict=True)
             ],
         )
     except KeyError as error:
