@@ -4,16 +4,26 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from pathlib import Path
 
-from tests.conftest import find_postgresql, free_port
+from tests.conftest import find_postgresql, free_port, wait_until
+
+
+def _lives(pid: str) -> bool:
+    """Tell whether a process is there and not only waiting for its parent to take notice of its end."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 class Sqlite:
     """SQLite; it is stopped by holding its write lock."""
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "dialogs.sqlite"
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="sqlite-"))
+        self.file = self._folder / "dialogs.sqlite"
         self.url = f"sqlite:///{self.file}"
         self._holder: sqlite3.Connection | None = None
 
@@ -26,6 +36,10 @@ class Sqlite:
             self._holder.close()
         self._holder = None
 
+    def remove(self) -> None:
+        self.start()
+        shutil.rmtree(self._folder)
+
     def kill(self) -> None:
         """Do nothing: SQLite lives in the service's own processes."""
 
@@ -37,17 +51,12 @@ class Sqlite:
 class PostgreSql:
     """PostgreSQL on a free port, run as a user who is not root."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self._bin = find_postgresql() or Path()
-        self._data = folder / "data"
+        # not in pytest's folders, which only their owner may enter
+        self._data = Path(tempfile.mkdtemp(prefix="postgresql-"))
         self._port = free_port()
         self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        folder.mkdir(exist_ok=True)
-        folder.chmod(0o755)
-        for parent in folder.parents[:3]:
-            if parent.owner() == folder.owner() and parent != Path("/tmp"):  # noqa: S108  # pytest's own folders
-                parent.chmod(0o755)
-        self._data.mkdir()
         if self._as_user:
             shutil.chown(self._data, "postgres")
         self._run("initdb", "-D", self._data, "-U", "dialogs", "--auth=trust")
@@ -74,11 +83,16 @@ class PostgreSql:
     def stop(self) -> None:
         self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", self._data)
 
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self._data)
+
     def kill(self) -> None:
         """Kill every process of the cluster with SIGKILL, and start it again."""
         pid = (self._data / "postmaster.pid").read_text().split()[0]
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         subprocess.run(["kill", "-9", pid, *children], check=False)
+        wait_until(lambda: not any(_lives(child) for child in [pid, *children]), 20)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         self.start()
 

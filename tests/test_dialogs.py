@@ -24,13 +24,11 @@ Store = Sqlite | PostgreSql
     scope="module",
     params=[pytest.param(Sqlite, id="sqlite"), pytest.param(PostgreSql, id="postgresql", marks=pytest.mark.postgresql)],
 )
-def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    made: Store = request.param(tmp_path_factory.mktemp("store"))
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    made: Store = request.param()
     made.start()
     yield made
-    made.stop()
-    if isinstance(made, Sqlite):
-        made.start()
+    made.remove()
 
 
 @pytest.fixture(scope="module")

@@ -200,8 +200,8 @@ def _as_chat(message: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.postgresql
-def test_dialogs_in_a_postgresql_outside_the_container(tmp_path: Path) -> None:
-    store = PostgreSql(tmp_path / "store")
+def test_dialogs_in_a_postgresql_outside_the_container() -> None:
+    store = PostgreSql()
     store.start()
     message = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
     try:
@@ -210,4 +210,4 @@ def test_dialogs_in_a_postgresql_outside_the_container(tmp_path: Path) -> None:
             assert send(f"{started.url}/predict", message).status == 200
         assert store.query("SELECT text FROM messages") == ["hi"]
     finally:
-        store.stop()
+        store.remove()
