@@ -17,8 +17,10 @@ Identifier = Annotated[
     Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | Annotated[str, Field(strict=True, max_length=128)],
     WithJsonSchema({"oneOf": [{"type": "integer"}, {"type": "string", "maxLength": 128}]}),
 ]
-ShortText = Annotated[str, Field(min_length=1, max_length=128)]
 SaidText = Annotated[str, Field(max_length=8_000)]
+_NO_NUL = r"^[^\x00]*$"  # a character that PostgreSQL cannot store
+StoredText = Annotated[str, Field(max_length=8_000, pattern=_NO_NUL)]
+StoredName = Annotated[str, Field(min_length=1, max_length=128, pattern=_NO_NUL)]
 MAX_MESSAGES = 2_000  # of a chat or dialog
 MAX_CHATS = 256  # of a batch
 
@@ -88,9 +90,9 @@ class PlatformMessage(BaseModel):
 
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": EXAMPLE_MESSAGE})
 
-    text: SaidText = Field(description="What was said; may be empty.")
-    dialog_id: ShortText = Field(description="The dialog that the message belongs to.")
-    id: ShortText = Field(description="Identifier of the message; the same one again is a retry.")
+    text: StoredText = Field(description="What was said; may be empty.")
+    dialog_id: StoredName = Field(description="The dialog that the message belongs to.")
+    id: StoredName = Field(description="Identifier of the message; the same one again is a retry.")
     participant_index: int = Field(strict=True, ge=-(2**31), lt=2**31, description="Who said it.")
 
 

@@ -60,7 +60,6 @@ class Edge:
         body_type = self._bodies.get(scope["path"]) if scope["type"] == "http" else None
         if body_type is None or scope["method"] != "POST":
             return await self.app(scope, receive, send)
-        self._in_flight += 1
         try:
             if not _is_json(scope):
                 raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body has to be application/json")
@@ -68,17 +67,23 @@ class Edge:
             if body is None:
                 return None  # the client went away
             request = _parse(body_type, body)
-            if isinstance(request, PlatformMessage):
-                return await self._answer_message(request, scope, receive, send)
-            joiner = await self._company(scope["path"])
-            if joiner:
-                status, content = await joiner.ask(scope, body)
-                return await Response(content, status, media_type="application/json")(scope, receive, send)
-            return await self.app(scope, _replay(body, receive), send)
+            self._in_flight += 1  # from here on; a body that trickles in is no company
+            try:
+                return await self._hand_on(request, body, scope, receive, send)
+            finally:
+                self._in_flight -= 1
         except RefusedError as refused:
             return await _refuse(refused, scope, receive, send)
-        finally:
-            self._in_flight -= 1
+
+    async def _hand_on(self, request: object, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send a right request the way that fits it."""
+        if isinstance(request, PlatformMessage):
+            return await self._answer_message(request, scope, receive, send)
+        joiner = await self._company(scope["path"])
+        if joiner is None:
+            return await self.app(scope, _replay(body, receive), send)
+        status, content = await joiner.ask(scope, body)
+        return await Response(content, status, media_type="application/json")(scope, receive, send)
 
     async def _company(self, path: str) -> "Joiner | None":
         """Return what joins requests to a path, unless this one is alone."""

@@ -104,6 +104,21 @@ def test_the_same_id_with_other_content_is_a_conflict(server: Server, change: di
     assert answer.json["detail"][0]["field"] == "id"
 
 
+@pytest.mark.parametrize("field", ["text", "id", "dialog_id"])
+def test_a_character_that_no_store_takes_is_the_clients_fault(server: Server, field: str) -> None:
+    answer = tell(server, {**message(), field: "a\0b"})
+    assert answer.status == 400
+    assert answer.json["detail"][0]["field"] == field
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t", "😀" * 10, "line\nline", "'; DROP TABLE messages; --"])
+def test_any_text_is_stored_as_it_is(server: Server, store: Store, text: str) -> None:
+    body = message(text)
+    probability(server, body)
+    assert probability(server, body) > 0
+    assert store.query("SELECT count(*) FROM messages")[0] != "0"
+
+
 def test_the_table_is_the_baselines(server: Server, store: Store) -> None:
     body = message("Привет 👋", who=1)
     probability(server, body)

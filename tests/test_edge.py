@@ -70,6 +70,31 @@ def test_a_request_that_comes_alone_goes_on_unchanged() -> None:
     assert inner.asked == [("/one", {"number": 7})]
 
 
+def test_a_body_that_trickles_in_is_no_company() -> None:
+    inner = Inner()
+
+    async def both() -> None:
+        edge = edge_before(inner)
+        never = asyncio.get_running_loop().create_future()
+
+        async def receive() -> Any:
+            return await never
+
+        async def send(_: Any) -> None:
+            """Nothing is answered."""
+
+        headers = [(b"content-type", b"application/json")]
+        slow = asyncio.create_task(
+            edge({"type": "http", "method": "POST", "path": "/one", "headers": headers}, receive, send)
+        )
+        await asyncio.sleep(0.01)
+        await ask(edge, b'{"number": 7}')
+        slow.cancel()
+
+    asyncio.run(both())
+    assert [path for path, _ in inner.asked] == ["/one"]
+
+
 def together(inner: Inner, bodies: list[bytes], largest: int = 64) -> list[tuple[int, Any]]:
     async def all_at_once() -> list[tuple[int, Any]]:
         edge = edge_before(inner, largest)
