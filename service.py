@@ -58,7 +58,7 @@ class TuringTestService:
 
     @bentoml.api
     async def predict(self, request: ChatOrMessage, /) -> Answer:
-        """Score one chat, or one message of a dialog, which the edge replaces by the chat of its dialog so far."""
+        """Score one chat, or one message together with all that its dialog holds so far (the edge puts it in)."""
         return Answer.model_construct(root=self.classifier.predict([request.chat()])[0])
 
     @bentoml.api(batchable=True, max_batch_size=MAX_BATCH_SIZE, max_latency_ms=MAX_LATENCY_MS, input_spec=ChatList)

@@ -14,8 +14,9 @@ import pytest
 
 from models.chat import MAX_MESSAGES
 from serving.dialogs import MAX_BYTES
-from tests.conftest import CURL_CHAT, Answer, Server, is_ready, running, sample_bodies, send, wait_until
+from tests.conftest import CURL_CHAT, SAMPLE, Answer, Server, is_ready, running, sample_bodies, send, wait_until
 from tests.stores import PostgreSql, Sqlite
+from train.__main__ import main
 
 Store = Sqlite | PostgreSql
 
@@ -236,6 +237,28 @@ def test_what_was_answered_survives_kill_9_of_the_store(server: Server, store: S
     assert statuses <= {200, 503}
     assert all_stored(store, answered)
     assert tell(server, message()).status == 200
+
+
+def test_a_store_that_is_stopped_and_started_under_load(server: Server, store: Store) -> None:
+    def stop_and_start() -> None:
+        store.stop()
+        time.sleep(0.5)
+        store.start()
+
+    answered, statuses = under_load(server, stop_and_start)
+    assert statuses <= {200, 503}
+    assert all_stored(store, answered)
+    assert tell(server, message()).status == 200
+
+
+def test_labelled_chats_are_replayed(server: Server, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    before = int(store.query("SELECT count(*) FROM messages")[0])
+    assert main(["replay", server.url, str(SAMPLE), "--quiet"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in shown] == ["1", "2", "4", "8", "all"]
+    assert all("ROC AUC" in line and "log loss" in line for line in shown)
+    said = sum(len(body["messages"]) for body in sample_bodies())
+    assert int(store.query("SELECT count(*) FROM messages")[0]) == before + said
 
 
 def test_a_store_that_is_down_is_503_and_comes_back_by_itself(server: Server, store: Store) -> None:
