@@ -212,18 +212,17 @@ def test_bad_requests_harm_no_others(server: Server, classifier: Classifier) -> 
 
 
 def test_requests_in_flight_are_answered_on_sigterm(tmp_path: Path) -> None:
-    server = start_server(tmp_path)
-    wait_until(lambda: is_ready(server.url))
     body = json.dumps(CURL_CHAT).encode()
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection(("localhost", int(server.url.rsplit(":", 1)[1])), timeout=20) as client:
-        client.sendall(head.encode() + body[:20])
-        time.sleep(0.3)
-        server.process.terminate()
-        time.sleep(0.5)
-        client.sendall(body[20:])
-        assert client.recv(65536).startswith(b"HTTP/1.1 200")
-    assert server.process.wait(timeout=10) == 0
+    with running(tmp_path) as server:
+        with socket.create_connection(("localhost", int(server.url.rsplit(":", 1)[1])), timeout=20) as client:
+            client.sendall(head.encode() + body[:20])
+            time.sleep(0.3)
+            server.process.terminate()
+            time.sleep(0.5)
+            client.sendall(body[20:])
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        assert server.process.wait(timeout=10) == 0
 
 
 def test_the_spec_documents_both_identifiers(server: Server) -> None:
