@@ -41,7 +41,7 @@ DIALOGS = Dialogs.from_environment()  # connects when it is first asked
     ),
     workers=WORKERS,
     http={"port": 8000},
-    traffic={"timeout": 60},
+    traffic={"timeout": 15},  # BentoML keeps a timer of each request so long: at 3,500 a second, 60 s took 130 MB
     tracing={"excluded_urls": ".*"},
     logging={"access": {"enabled": False}},
 )
