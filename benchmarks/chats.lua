@@ -1,4 +1,6 @@
 -- wrk: sends the chats of a file in turn, and prints what it counted as JSON.
+dofile("benchmarks/counted.lua")
+
 local bodies = {}
 local next_body = 0
 
@@ -11,11 +13,4 @@ end
 function request()
   next_body = next_body % #bodies + 1
   return wrk.format(nil, nil, nil, bodies[next_body])
-end
-
-function done(summary, latency, requests)
-  local errors = summary.errors
-  print(string.format('{"requests": %d, "seconds": %f, "failed": %d, "p50_ms": %f, "p99_ms": %f}',
-    summary.requests, summary.duration / 1e6, errors.connect + errors.read + errors.write + errors.status + errors.timeout,
-    latency:percentile(50) / 1000, latency:percentile(99) / 1000))
 end

@@ -16,12 +16,11 @@ from uuid import uuid4
 import httpx
 
 from benchmarks.chats import draw_chats
-from benchmarks.serving import PORT, Contestant, contestants, drive, running
+from benchmarks.serving import PORT, RUNS, Contestant, contestants, drive, running
 
 LENGTH = 7  # messages in a chat, the mean of the You are Bot data
 LENGTHS = (20, 200)
 MEASURED = 40  # messages timed at each length
-RUNS = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,6 @@
 -- wrk: tells dialogs message by message, each dialog of so many messages, and prints what it counted as JSON.
+dofile("benchmarks/counted.lua")
+
 local texts = {}
 local sent = 0
 local run
@@ -17,11 +19,4 @@ function request()
   sent = sent + 1
   return wrk.format(nil, nil, nil, string.format(
     '{"text": %s, "dialog_id": "%s-%d", "id": "%s-%d", "participant_index": %d}', text, run, dialog, run, sent, number % 2))
-end
-
-function done(summary, latency, requests)
-  local errors = summary.errors
-  print(string.format('{"requests": %d, "seconds": %f, "failed": %d, "p50_ms": %f, "p99_ms": %f}',
-    summary.requests, summary.duration / 1e6, errors.connect + errors.read + errors.write + errors.status + errors.timeout,
-    latency:percentile(50) / 1000, latency:percentile(99) / 1000))
 end

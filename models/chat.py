@@ -19,7 +19,7 @@ Identifier = Annotated[
 ]
 SaidText = Annotated[str, Field(max_length=8_000)]
 _NO_NUL = r"^[^\x00]*$"  # a character that PostgreSQL cannot store
-StoredText = Annotated[str, Field(max_length=8_000, pattern=_NO_NUL)]
+StoredText = Annotated[SaidText, Field(pattern=_NO_NUL)]
 StoredName = Annotated[str, Field(min_length=1, max_length=128, pattern=_NO_NUL)]
 MAX_MESSAGES = 2_000  # of a chat or dialog
 MAX_CHATS = 256  # of a batch

@@ -338,7 +338,11 @@ def decide(score: Floats, sizes: NDArray[np.int64], kept: Floats, base: Floats) 
     return np.asarray(1 / (1 + np.exp(-(start + kept * (log_odds(together) - start)))))
 
 
+def sum_chats(values: Floats, sizes: NDArray[np.int64]) -> Floats:
+    """Sum the rows of each chat's sides; returns one row for each chat."""
+    return np.asarray(np.add.reduceat(values, np.concatenate([[0], np.cumsum(sizes)[:-1]])))
+
+
 def _by_chat(values: Floats, sizes: NDArray[np.int64]) -> Floats:
     """Sum the rows of each chat, and give each of its sides the sum."""
-    first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    return np.asarray(np.add.reduceat(values, first).repeat(sizes, axis=0))
+    return sum_chats(values, sizes).repeat(sizes, axis=0)

@@ -192,8 +192,8 @@ class _Turns:
         self.said += said
         self.bare += [word.strip(".,?!()") for word in said]
 
-    def talk(self, chat: "_Whole", others: "list[_Turns]") -> list[float]:
-        """Return the columns of `TALK`."""
+    def talk(self, messages: int, characters: int, others: "list[_Turns]") -> list[float]:
+        """Return the columns of `TALK`, in a chat of so many messages and characters."""
         turns, chars, spoken = len(self.lengths), sum(self.lengths), self.spoken or 1
         mean = chars / turns
         n_words = len(self.said) or 1
@@ -202,8 +202,8 @@ class _Turns:
         return [
             float(self.first == 0),
             log1p(turns),
-            turns / chat.messages,
-            chars / (chat.chars or 1),
+            turns / messages,
+            chars / (characters or 1),
             log1p(len(self.said)),
             log1p(mean),
             log1p((sum([(length - mean) ** 2 for length in self.lengths]) / turns) ** 0.5),
@@ -223,20 +223,14 @@ class _Turns:
             sum([text in their_texts for text in self.lowered]) / turns,
             log1p(mean) - log1p(self.answered / (self.replies or 1)),
             self.lengths.count(0) / turns,
-            float(self.last == chat.messages - 1),
+            float(self.last == messages - 1),
         ]
-
-
-@dataclass(slots=True)
-class _Whole:
-    messages: int
-    chars: int
 
 
 def read_sides(chat: Chat) -> list[Side]:
     """Split a chat into its participants' sides, in the order of their first message."""
     turns: dict[Identifier, _Turns] = {}
-    whole = _Whole(len(chat.messages), 0)
+    characters = 0
     before: _Turns | None = None
     for position, message in enumerate(chat.messages):
         now = turns.get(message.participant_id)
@@ -246,12 +240,16 @@ def read_sides(chat: Chat) -> list[Side]:
         if before is not None and before is not now:
             now.replies += 1
             now.answered += before.lengths[-1]
-        whole.chars += len(text)
+        characters += len(text)
         now.add(position, text)
         before = now
     everyone = list(turns.values())
     return [
-        Side(participant, side.words, side.talk(whole, [other for other in everyone if other is not side]))
+        Side(
+            participant,
+            side.words,
+            side.talk(len(chat.messages), characters, [other for other in everyone if other is not side]),
+        )
         for participant, side in turns.items()
     ]
 

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from http import HTTPStatus
@@ -139,10 +139,6 @@ class Dialogs:
             return False
         return True
 
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._engine.dispose()
-
     async def _store_waiting(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
@@ -167,10 +163,8 @@ class Dialogs:
         """Store once more after what a second try mends: a connection that broke, an id that came in meanwhile."""
         try:
             return await self._store(group)
-        except IntegrityError:
-            return await self._store(group)
         except DBAPIError as error:
-            if not error.connection_invalidated:
+            if not (isinstance(error, IntegrityError) or error.connection_invalidated):
                 raise
             return await self._store(group)
 
@@ -199,19 +193,8 @@ class Dialogs:
                 outcomes, new = _take(group, known, dialogs)
                 if new:
                     now = datetime.now(UTC)
-                    await connection.execute(
-                        insert(messages),
-                        [
-                            {
-                                "id": said.id,
-                                "text": said.text,
-                                "dialog_id": said.dialog_id,
-                                "participant_index": said.participant_index,
-                                "created_at": now,
-                            }
-                            for said in new
-                        ],
-                    )
+                    rows_to_add = [{**asdict(said), "created_at": now} for said in new]
+                    await connection.execute(insert(messages), rows_to_add)
         return outcomes
 
     async def _open(self, connection: AsyncConnection) -> None:
@@ -239,30 +222,20 @@ def _take(
     for message in group:
         said = _Said(message.id, message.text, message.dialog_id, message.participant_index)
         dialog = dialogs[message.dialog_id]
-        if message.id in known:
-            if known[message.id] != said:
-                outcomes.append(
-                    RefusedError(
-                        HTTPStatus.CONFLICT,
-                        "the message is stored with other content",
-                        [{"field": "id", "message": "Is taken"}],
-                    )
-                )
-                continue
+        if message.id in known and known[message.id] != said:
+            taken = [{"field": "id", "message": "Is taken"}]
+            outcomes.append(RefusedError(HTTPStatus.CONFLICT, "the message is stored with other content", taken))
+        elif message.id in known:
+            outcomes.append(_chat(dialog[: dialog.index(said) + 1]))
+        elif len(dialog) >= MAX_MESSAGES or sum(earlier.size() for earlier in dialog) + said.size() > MAX_BYTES:
+            full = [{"field": "dialog_id", "message": "Is full"}]
+            error = f"the dialog is full: {MAX_MESSAGES} messages or {MAX_BYTES} bytes"
+            outcomes.append(RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error, full))
         else:
-            if len(dialog) >= MAX_MESSAGES or sum(earlier.size() for earlier in dialog) + said.size() > MAX_BYTES:
-                outcomes.append(
-                    RefusedError(
-                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                        f"the dialog is full: {MAX_MESSAGES} messages or {MAX_BYTES} bytes",
-                        [{"field": "dialog_id", "message": "Is full"}],
-                    )
-                )
-                continue
             dialog.append(said)
             known[said.id] = said
             new.append(said)
-        outcomes.append(_chat(dialog[: dialog.index(said) + 1]))
+            outcomes.append(_chat(dialog))
     return outcomes, new
 
 

@@ -125,7 +125,10 @@ class Server:
     def batch_sizes(self) -> dict[float, float]:
         """Return the batch-size histogram: number of batches with at most so many requests."""
         rows = re.findall(r'adaptive_batch_size_bucket\{le="([^"]+)".*\} (\S+)', send(f"{self.url}/metrics").text)
-        return {float(size): float(count) for size, count in rows}
+        sizes: dict[float, float] = {}
+        for size, count in rows:  # of every worker
+            sizes[float(size)] = sizes.get(float(size), 0) + float(count)
+        return sizes
 
 
 def start_server(folder: Path, **environment: str) -> Server:

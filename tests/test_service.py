@@ -89,7 +89,7 @@ def test_http_batch_and_training_give_the_same_numbers(sample_server: Server, fi
 
 def test_a_burst_of_64_is_answered_in_batches(tmp_path: Path, classifier: Classifier) -> None:
     """On a server that was idle so far: all 200, the right answer to the right caller, a batch above 1."""
-    with running(tmp_path) as server:
+    with running(tmp_path, WORKERS="1") as server:
         bodies = [{**body, "chat_id": f"{body['chat_id']}/{n}"} for n in range(2) for body in sample_bodies()][:64]
         expected = classifier.predict([Chat.model_validate(body) for body in bodies])
         for _ in range(5):

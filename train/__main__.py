@@ -47,8 +47,9 @@ def _fit(options: argparse.Namespace) -> None:
         tables = [tabulate(edition) for edition in editions]
         measured = evaluate(editions, tables, lambda: bar.update(1))
         fitted = fit(*tabulate(*editions), step=lambda: bar.update(1))
-    elsewhere = measure_on(Classifier(fitted.weights(), "just fitted"), others)
-    metrics = write_artifact(out, fitted.weights(), editions, measured, elsewhere)
+    weights = fitted.weights()
+    elsewhere = measure_on(Classifier(weights, "just fitted"), others)
+    metrics = write_artifact(out, weights, editions, measured, elsewhere)
     write_card(out, metrics)
     write_report(out / REPORT, metrics, [*measured, *elsewhere], fitted)
     print(f"{out}: model {metrics['version']}")

@@ -116,7 +116,7 @@ def write_card(folder: Path, metrics: dict[str, Any]) -> None:
 def _figures(rows: list[dict[str, Any]]) -> str:
     figures = ("roc_auc", "log_loss", "log_loss_of_base_rate", "calibration_error")
     lines = [[row["on"], *(f"{row[name]:.4f}" for name in figures), str(row["participants"])] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines or [["not measured", *["–"] * 5]])
+    return _lines(lines or [["not measured", *["–"] * 5]])
 
 
 def _confidence(rows: list[dict[str, Any]]) -> str:
@@ -124,7 +124,7 @@ def _confidence(rows: list[dict[str, Any]]) -> str:
         return "–" if level["accuracy"] is None else f"{level['accuracy']:.1%} of {level['share']:.0%}"
 
     lines = [[row["on"], *(cell(row["confidence"][name]) for name in ("high", "medium", "low"))] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines or [["not measured", *["–"] * 3]])
+    return _lines(lines or [["not measured", *["–"] * 3]])
 
 
 def _so_far(rows: list[dict[str, Any]]) -> str:
@@ -133,4 +133,8 @@ def _so_far(rows: list[dict[str, Any]]) -> str:
         for row in rows
         for part in row.get("so_far", [])
     ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return _lines(lines)
+
+
+def _lines(cells: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -6,19 +6,15 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
-from models.classifier import CONFIDENCE, Classifier
+from models.classifier import CONFIDENCE, Classifier, Floats
 from train.data import Edition
-from train.fit import FITS, FOLDS, SEED, Table, fit, folds
+from train.fit import FITS, FOLDS, SEED, Ints, Table, fit, folds
 
 CLIP = 0.001  # probabilities are clipped to [CLIP, 1 - CLIP] for the log loss
 AFTER = (1, 2, 4, 8, None)  # messages of a chat that is told one by one
 BINS = 10  # of the calibration error, of equal width
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,19 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 from models.chat import Chat
-from models.classifier import CLIPPED, SHARES, SUMS, Networks, Trees, Weights, combine, decide, log_odds
+from models.classifier import (
+    CLIPPED,
+    SHARES,
+    SUMS,
+    Floats,
+    Networks,
+    Trees,
+    Weights,
+    combine,
+    decide,
+    log_odds,
+    sum_chats,
+)
 from models.features import (
     BOUNDARY,
     COUNTS,
@@ -43,7 +55,6 @@ FITS = FOLDS + 3  # of one `fit`: the inner folds, the linear stage, the boosted
 RARE = (75, 99.8)  # percentiles of held-out chats' rarity: above the first a chat counts as rare, at the second nothing
 # is known of it
 IDF, NGRAMS = SUMS.index("idf"), SUMS.index("n-grams")
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
@@ -98,7 +109,7 @@ class LinearStage:
         """Fit on a table and its labels (sides,)."""
         self.idf = TfidfTransformer(norm=None).fit(table.own).idf_
         self._regression.fit(self._design(table), labels)
-        bot = self._regression.coef_[0] * (1 if self._regression.classes_[1] == 1 else -1)
+        bot = self._regression.coef_[0] * _sign(self._regression)
         self.own = (bot[:N_BUCKETS] * self.idf).astype(np.float32)
         self.others = (bot[N_BUCKETS:] * self.idf).astype(np.float32)
         self.rarities = self.idf.astype(np.float32)
@@ -207,8 +218,8 @@ def fit(table: Table, labels: Ints, step: Callable[[], object] = lambda: None) -
         step()
     linear = LinearStage().fit(table, labels)
     step()
-    by_chat = np.add.reduceat(sums, np.cumsum([0, *table.sizes()[:-1]]))
-    rare = np.percentile(by_chat[:, IDF] / np.maximum(by_chat[:, NGRAMS], 1), RARE)
+    of_chats = sum_chats(sums, table.sizes())
+    rare = np.percentile(of_chats[:, IDF] / np.maximum(of_chats[:, NGRAMS], 1), RARE)
     inputs, _ = combine(sums, table.talk, table.sizes(), rare)
     boosted = GradientBoostingClassifier(
         n_estimators=200,
@@ -224,6 +235,7 @@ def fit(table: Table, labels: Ints, step: Callable[[], object] = lambda: None) -
         n_estimators=60, max_depth=10, max_features=0.5, min_samples_leaf=3, random_state=SEED
     ).fit(inputs, labels)
     scaler = StandardScaler().fit(inputs)
+    scaled = _clip(scaler.transform(inputs))
     networks = [
         MLPClassifier(
             (24,),
@@ -239,7 +251,7 @@ def fit(table: Table, labels: Ints, step: Callable[[], object] = lambda: None) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # they are stopped early, which keeps them simple
         for network in networks:
-            network.fit(_clip(scaler.transform(inputs)), labels)
+            network.fit(scaled, labels)
     step()
     return Fitted(linear, boosted, randomised, scaler, networks, float(labels.mean()), rare)
 

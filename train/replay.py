@@ -6,8 +6,10 @@ import httpx
 import numpy as np
 from tqdm import tqdm
 
+from models.classifier import Floats
 from train.data import DataError, Edition
-from train.evaluate import AFTER, Floats, Ints
+from train.evaluate import AFTER
+from train.fit import Ints
 
 
 def tell_all(url: str, edition: Edition, *, disable: bool = False) -> dict[str, tuple[Ints, Floats]]:

@@ -65,7 +65,7 @@ def write_report(file: Path, metrics: dict[str, Any], measured: Sequence[Measure
         _picture("Precision and recall", lambda axes: _precision_recall(axes, measured)),
         _picture("Reliability", lambda axes: _reliability(axes, measured)),
         _picture("Log loss by messages in the chat", lambda axes: _by_length(axes, measured)),
-        _picture("Log loss by edition", lambda axes: _by_edition(axes, measured)),
+        _picture("Log loss by edition", lambda axes: _by_edition(axes, rows)),
         _picture("Importance of the signals", lambda axes: _importance(axes, fitted)),
     ]
     page = _PAGE.format(
@@ -159,8 +159,7 @@ def _by_length(axes: Axes, measured: Sequence[Measured]) -> None:
     axes.legend(fontsize="small")
 
 
-def _by_edition(axes: Axes, measured: Sequence[Measured]) -> None:
-    rows = [part.row() for part in measured]
+def _by_edition(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     places = np.arange(len(rows))
     axes.barh(places - 0.2, [row["log_loss"] for row in rows], 0.4, label="classifier")
     axes.barh(places + 0.2, [row["log_loss_of_base_rate"] for row in rows], 0.4, color="lightgrey", label="base rate")
