@@ -1,5 +1,6 @@
 """The service over HTTP, on a real server process."""
 
+import http.client
 import json
 import re
 import socket
@@ -20,6 +21,7 @@ from tests.conftest import (
     CURL_CHAT,
     ROOT,
     SAMPLE,
+    Answer,
     Server,
     is_ready,
     running,
@@ -87,14 +89,32 @@ def test_http_batch_and_training_give_the_same_numbers(sample_server: Server, fi
         assert got == pytest.approx(from_training.tolist(), abs=1e-9)
 
 
+def send_together(server: Server, bodies: list[dict[str, Any]]) -> list[Answer]:
+    """POST bodies to `/predict` on a connection each; the last bytes of all follow one another at once."""
+    connections = [http.client.HTTPConnection("localhost", int(server.url.rsplit(":", 1)[1])) for _ in bodies]
+    raw = [json.dumps(body).encode() for body in bodies]
+    for connection, body in zip(connections, raw, strict=True):
+        connection.putrequest("POST", "/predict")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body[:-1])
+    for connection, body in zip(connections, raw, strict=True):
+        connection.send(body[-1:])
+    answers = []
+    for connection in connections:
+        response = connection.getresponse()
+        answers.append(Answer(response.status, response.read().decode()))
+        connection.close()
+    return answers
+
+
 def test_a_burst_of_64_is_answered_in_batches(tmp_path: Path, classifier: Classifier) -> None:
     """On a server that was idle so far: all 200, the right answer to the right caller, a batch above 1."""
     with running(tmp_path, WORKERS="1") as server:
         bodies = [{**body, "chat_id": f"{body['chat_id']}/{n}"} for n in range(2) for body in sample_bodies()][:64]
         expected = classifier.predict([Chat.model_validate(body) for body in bodies])
         for _ in range(5):
-            with ThreadPoolExecutor(64) as clients:
-                answers = list(clients.map(lambda body: send(f"{server.url}/predict", body), bodies))
+            answers = send_together(server, bodies)
             assert [answer.status for answer in answers] == [200] * 64
             for answer, prediction in zip(answers, expected, strict=True):
                 assert answer.json["chat_id"] == prediction.chat_id
