@@ -7,15 +7,32 @@ nothing: it counts as a turn and adds no words).
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, WithJsonSchema, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    FailFast,
+    Field,
+    RootModel,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 # Strict members: "1" stays a string and 1 an integer, and neither true nor 1.0 passes for an identifier. The schema
 # says oneOf because BentoML's OpenAPI keeps only the first member of an anyOf.
 Identifier = Annotated[
-    Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | Annotated[str, Field(strict=True, max_length=128)],
-    WithJsonSchema({"oneOf": [{"type": "integer"}, {"type": "string", "maxLength": 128}]}),
+    Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)] | Annotated[str, Field(strict=True, max_length=128)],
+    WithJsonSchema(
+        {
+            "oneOf": [
+                {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+                {"type": "string", "maxLength": 128},
+            ]
+        }
+    ),
 ]
 SaidText = Annotated[str, Field(max_length=8_000)]
 _NO_NUL = r"^[^\x00]*$"  # a character that PostgreSQL cannot store
@@ -59,7 +76,8 @@ class Chat(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": EXAMPLE_CHAT})
 
     chat_id: Identifier = Field(description="Identifier of the chat, echoed in the answer.", examples=[42])
-    messages: list[Message] = Field(
+    # at the first wrong one it stops: a megabyte of wrong ones took seconds to name, and only a few are shown
+    messages: Annotated[list[Message], FailFast()] = Field(
         min_length=1, max_length=MAX_MESSAGES, description="Messages in the order of the talk, at least one."
     )
 
@@ -76,10 +94,12 @@ class Chats(BaseModel):
 
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": {"chats": [EXAMPLE_CHAT]}})
 
-    chats: list[Chat] = Field(min_length=1, max_length=MAX_CHATS, description="Chats to score, at least one.")
+    chats: Annotated[list[Chat], FailFast()] = Field(
+        min_length=1, max_length=MAX_CHATS, description="Chats to score, at least one."
+    )
 
 
-class ChatList(RootModel[Annotated[list[Chat], Field(min_length=1, max_length=MAX_CHATS)]]):
+class ChatList(RootModel[Annotated[list[Chat], FailFast(), Field(min_length=1, max_length=MAX_CHATS)]]):
     """The same as a bare list, the form in which BentoML's batching joins requests."""
 
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": [EXAMPLE_CHAT]})
@@ -93,7 +113,7 @@ class PlatformMessage(BaseModel):
     text: StoredText = Field(description="What was said; may be empty.")
     dialog_id: StoredName = Field(description="The dialog that the message belongs to.")
     id: StoredName = Field(description="Identifier of the message; the same one again is a retry.")
-    participant_index: int = Field(strict=True, ge=-(2**31), lt=2**31, description="Who said it.")
+    participant_index: int = Field(strict=True, ge=-(2**31), le=2**31 - 1, description="Who said it.")
 
 
 class Participant(BaseModel):

@@ -8,15 +8,15 @@ The linear model over n-grams is additive: its spans are exact.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.chat import Chat, ExplainedParticipant, Explanation, Identifier, Message, Signal, Span
-from models.classifier import LINEAR, SIGNALS, Classifier, Floats
-from models.features import BOUNDARY, pair_ngrams, read_sides, word_hash, word_ngrams
+from models.chat import Chat, ExplainedParticipant, Explanation, Message, Signal, Span
+from models.classifier import LINEAR, SIGNALS, Classifier, Floats, answer, decide
+from models.features import pair_ngrams, read_sides, word_hash, word_ngrams
 
 SHOWN_SIGNALS = 10
 SHOWN_SPANS = 10
@@ -30,27 +30,24 @@ METHOD = (
 def explain(classifier: Classifier, chat: Chat) -> Explanation:
     """Answer as `Classifier.predict` does, and say what moved each participant's score."""
     sides = read_sides(chat)
-    signals, _ = classifier.signals(sides, np.array([len(sides)]))
-    (prediction,) = classifier.predict([chat])
+    sizes = np.array([len(sides)])
+    signals, kept = classifier.signals(sides, sizes)
+    probabilities = decide(classifier.score(signals), sizes, kept, classifier.weights.base).tolist()
     participants = []
-    for row, answer in zip(signals, prediction.participants, strict=True):
+    for side, probability, row, words in zip(sides, probabilities, signals, spans(classifier, chat), strict=True):
         base, weights, score = weigh(classifier, row)
         strongest = np.argsort(-np.abs(weights), kind="stable")[:SHOWN_SIGNALS]
         participants.append(
             ExplainedParticipant(
-                **answer.model_dump(),
+                **answer(side, probability).model_dump(),
                 base=base,
                 signals=[Signal(name=SIGNALS[at], weight=weights[at]) for at in strongest],
                 rest=score - base - float(weights[strongest].sum()),
                 score=score,
-                spans=sorted(spans(classifier, chat, answer.participant_id), key=lambda span: -abs(span.weight))[
-                    :SHOWN_SPANS
-                ],
+                spans=words,
             )
         )
-    return Explanation(
-        chat_id=chat.chat_id, participants=participants, method=METHOD, model_version=prediction.model_version
-    )
+    return Explanation(chat_id=chat.chat_id, participants=participants, method=METHOD, model_version=classifier.version)
 
 
 def weigh(classifier: Classifier, signals: Floats) -> tuple[float, Floats, float]:
@@ -63,35 +60,75 @@ def weigh(classifier: Classifier, signals: Floats) -> tuple[float, Floats, float
     return float(base), ((score - lost) + (gained - base)) / 2, float(score)
 
 
-def spans(classifier: Classifier, chat: Chat, participant: Identifier) -> Iterator[Span]:
-    """Yield the words of all messages with their share in the linear model's signals about a participant.
+def spans(classifier: Classifier, chat: Chat, shown: int | None = SHOWN_SPANS) -> list[list[Span]]:
+    """Return for each participant the words of all messages that weigh most in the linear model's signals about it.
 
     The participant's own words are the signal "says what bots say", those of the others "says what is said to bots".
-    The weights of a signal's spans add up to its value.
+    The weights of all of a signal's spans add up to its value; `shown` is how many are returned, the heaviest first.
     """
-    speakers = dict.fromkeys(message.participant_id for message in chat.messages)
-    for speaker in speakers:
-        messages = [message for message in chat.messages if message.participant_id == speaker]
-        own = speaker == participant
-        weights = classifier.weights.own if own else classifier.weights.others
-        name = LINEAR[0] if own else f"the other one: {LINEAR[1]}"
-        found = [part for message in messages for part in _parts(message)]
-        squares = sum(float((classifier.weights.idf[grams].astype(np.float64) ** 2).sum()) for *_, grams in found)
-        share = 1 / np.sqrt(squares + 1) / (1 if own else len(speakers) - 1)
-        for message_id, start, end, grams in found:
-            weight = float(weights[grams].sum(dtype=np.float64)) * share
-            yield Span(message_id=message_id, start=start, end=end, signal=name, weight=weight)
+    messages, speakers = chat.messages, {message.participant_id: 0 for message in chat.messages}
+    places, columns = _parts(classifier, messages)
+    by_message = np.array([list(speakers).index(message.participant_id) for message in messages])
+    speaker = by_message[[at for at, _, _ in places]]
+    squares = np.bincount(speaker, columns[:, 2], len(speakers))
+    own, others = columns[:, :2].T / np.sqrt(squares + 1)[speaker] / [[1], [max(len(speakers) - 1, 1)]]
+    shown = len(places) if shown is None else shown
+    by_own, by_others = _strongest(own, speaker, shown), _strongest(others, speaker, shown)
+    # so many hold enough of the others' for each participant, after its own are left out
+    by_others = by_others[np.argsort(-np.abs(others[by_others]), kind="stable")][: 2 * shown]
+    found = []
+    for participant in range(len(speakers)):
+        parts = np.concatenate([by_own[speaker[by_own] == participant], by_others[speaker[by_others] != participant]])
+        is_own = speaker[parts] == participant
+        weights = np.where(is_own, own[parts], others[parts])
+        found.append(
+            [
+                Span(
+                    message_id=messages[places[parts[at]][0]].message_id,
+                    start=places[parts[at]][1],
+                    end=places[parts[at]][2],
+                    signal=LINEAR[0] if is_own[at] else f"the other one: {LINEAR[1]}",
+                    weight=float(weights[at]),
+                )
+                for at in np.argsort(-np.abs(weights), kind="stable")[:shown].tolist()
+            ]
+        )
+    return found
 
 
-def _parts(message: Message) -> Iterator[tuple[Identifier, int, int, NDArray[np.int64]]]:
-    """Yield the words and pairs of a message with their n-grams; a pair with a boundary belongs to its word."""
-    words = list(re.finditer(r"\S+", message.text))
-    for at, word in enumerate(words):
-        edges = [_pair(BOUNDARY, word[0])] * (at == 0) + [_pair(word[0], BOUNDARY)] * (at == len(words) - 1)
-        yield message.message_id, word.start(), word.end(), np.concatenate([word_ngrams(word[0]), *edges])
-    for first, second in pairwise(words):
-        yield message.message_id, first.start(), second.end(), _pair(first[0], second[0])
+def _strongest(weights: Floats, speaker: NDArray[np.int64], shown: int) -> NDArray[np.int64]:
+    """Return the indices of each speaker's `shown` heaviest weights, speaker by speaker."""
+    order = np.lexsort((-np.abs(weights), speaker))
+    rank = np.arange(len(order)) - np.searchsorted(speaker[order], speaker[order])
+    return order[rank < shown]
 
 
-def _pair(*words: str) -> NDArray[np.int64]:
-    return pair_ngrams(np.array([word_hash(word) for word in words], np.uint64))[:1]
+def _parts(classifier: Classifier, messages: Sequence[Message]) -> tuple[list[tuple[int, int, int]], Floats]:
+    """Return the words and the pairs of neighbouring words of messages, and what they add up to.
+
+    A part is the index of its message, its start and its end. Its columns, (parts, 3), are the sums over its n-grams of
+    their weight as one's own words and as the others', and of their squared idf. A pair with a boundary belongs to its
+    word.
+    """
+    weights = classifier.weights
+    grams = np.stack([weights.own, weights.others, weights.idf.astype(np.float64) ** 2], axis=1)
+    grams = np.concatenate([grams, np.zeros((1, 3))])  # the last row is that of no n-gram
+    known: dict[str, tuple[Floats, int]] = {}
+    places: list[tuple[int, int, int]] = []
+    columns = [np.zeros((0, 3))]
+    for at, message in enumerate(messages):
+        words = list(re.finditer(r"\S+", message.text))
+        if not words:
+            continue
+        for match in words:
+            if match[0] not in known:
+                known[match[0]] = (grams[word_ngrams(match[0])].sum(axis=0), word_hash(match[0]))
+        alone = np.array([known[match[0]][0] for match in words])
+        hashes = [0, *(known[match[0]][1] for match in words), 0]
+        pairs = grams[pair_ngrams(np.array(hashes, np.uint64))[:-1]]
+        alone[0] += pairs[0]
+        alone[-1] += pairs[-1]
+        places += [(at, match.start(), match.end()) for match in words]
+        places += [(at, first.start(), second.end()) for first, second in pairwise(words)]
+        columns += [alone, pairs[1:-1]]
+    return places, np.concatenate(columns)

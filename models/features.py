@@ -5,6 +5,8 @@ over its tokens. So a token is looked at once and cached, a participant's words 
 (one's own words are the other one's "others' words"), and no text needs to be stored: tokens are hashed.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log1p
 from zlib import crc32
@@ -192,13 +194,16 @@ class _Turns:
         self.said += said
         self.bare += [word.strip(".,?!()") for word in said]
 
-    def talk(self, messages: int, characters: int, others: "list[_Turns]") -> list[float]:
-        """Return the columns of `TALK`, in a chat of so many messages and characters."""
+    def talk(
+        self, messages: int, characters: int, speakers: Mapping[str, int], writers: Mapping[str, int]
+    ) -> list[float]:
+        """Return the columns of `TALK`, in a chat of so many messages and characters.
+
+        `speakers` says of each word, and `writers` of each message, how many participants wrote it.
+        """
         turns, chars, spoken = len(self.lengths), sum(self.lengths), self.spoken or 1
         mean = chars / turns
         n_words = len(self.said) or 1
-        theirs = set().union(*(other.bare for other in others))
-        their_texts = {text for other in others for text in other.lowered if text}
         return [
             float(self.first == 0),
             log1p(turns),
@@ -219,8 +224,8 @@ class _Turns:
             (turns - self.replies - (self.first == 0)) / turns,
             1 - len(set(self.bare)) / n_words,
             1 - len(set(self.lowered)) / turns,
-            sum([word in theirs for word in self.bare]) / n_words,
-            sum([text in their_texts for text in self.lowered]) / turns,
+            sum([speakers[word] > 1 for word in self.bare]) / n_words,
+            sum([text != "" and writers[text] > 1 for text in self.lowered]) / turns,
             log1p(mean) - log1p(self.answered / (self.replies or 1)),
             self.lengths.count(0) / turns,
             float(self.last == messages - 1),
@@ -243,13 +248,13 @@ def read_sides(chat: Chat) -> list[Side]:
         characters += len(text)
         now.add(position, text)
         before = now
-    everyone = list(turns.values())
+    speakers: Counter[str] = Counter()
+    writers: Counter[str] = Counter()
+    for side in turns.values():
+        speakers.update(set(side.bare))
+        writers.update(set(side.lowered))
     return [
-        Side(
-            participant,
-            side.words,
-            side.talk(len(chat.messages), characters, [other for other in everyone if other is not side]),
-        )
+        Side(participant, side.words, side.talk(len(chat.messages), characters, speakers, writers))
         for participant, side in turns.items()
     ]
 

@@ -7,6 +7,7 @@ processes may share the table: SQLite lets one transaction write at a time, and 
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from models.chat import MAX_MESSAGES, Chat, Message, PlatformMessage
+from serving.errors import RefusedError
 
 MAX_BYTES = 1_000_000  # of all texts of a dialog in UTF-8
 GIVE_UP = 1.5  # seconds to store messages, before the answer is 503
@@ -68,16 +70,6 @@ _STORED = (
 )
 
 
-class RefusedError(Exception):
-    """A request that is not taken: the status, the error, and the fields it is about."""
-
-    def __init__(self, status: HTTPStatus, error: str, detail: Sequence[dict[str, str]] = ()) -> None:
-        super().__init__(error)
-        self.status = status
-        self.error = error
-        self.detail = list(detail)
-
-
 @dataclass(frozen=True, slots=True)
 class _Said:
     """One stored message."""
@@ -98,7 +90,7 @@ class Dialogs:
         self._url = url
         self._days = days
         self._is_open = False
-        self._cleaned = 0.0
+        self._cleaned = -math.inf  # when; the clock may have started with the machine, a minute ago
         self._waiting: list[tuple[PlatformMessage, asyncio.Future[Chat]]] = []
         self._storing: asyncio.Task[None] | None = None
 

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, RootModel
 
+from serving.access import Access
 from serving.dialogs import Dialogs
-from serving.edge import Edge, Receive, Scope, Send
+from serving.edge import LARGE_BODY, Edge
+from serving.errors import App, Receive, Scope, Send
+from serving.gate import Gate
 
 NOWHERE = Dialogs("sqlite:////nowhere/dialogs.sqlite")  # no test here sends a message of a dialog
 
@@ -38,7 +41,7 @@ class Inner:
         await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
 
-async def ask(edge: Edge, body: bytes, content_type: bytes = b"application/json") -> tuple[int, Any]:
+async def ask(edge: App, body: bytes, content_type: bytes = b"application/json") -> tuple[int, Any]:
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
     sent: list[Any] = []
 
@@ -53,14 +56,19 @@ async def ask(edge: Edge, body: bytes, content_type: bytes = b"application/json"
     return sent[0]["status"], json.loads(b"".join(message.get("body", b"") for message in sent))
 
 
-def edge_before(inner: Inner, largest: int = 64) -> Edge:
-    return Edge(
-        inner,
-        {"/one": Body, "/many": Bodies},
-        joined={"/one": "/many"},
-        largest=largest,
-        largest_body=1000,
-        dialogs=NOWHERE,
+def edge_before(inner: App, largest: int = 64, most: int = 100) -> App:
+    """Return the edge behind the gate, which turns what the edge refuses into answers."""
+    return Gate(
+        Edge(
+            inner,
+            {"/one": Body, "/many": Bodies},
+            joined={"/one": "/many"},
+            largest=largest,
+            largest_body=20_000,
+            most=most,
+            dialogs=NOWHERE,
+        ),
+        Access(),
     )
 
 
@@ -84,7 +92,7 @@ def test_a_body_that_trickles_in_is_no_company() -> None:
             """Nothing is answered."""
 
         headers = [(b"content-type", b"application/json")]
-        slow = asyncio.create_task(
+        slow = asyncio.ensure_future(
             edge({"type": "http", "method": "POST", "path": "/one", "headers": headers}, receive, send)
         )
         await asyncio.sleep(0.01)
@@ -95,9 +103,9 @@ def test_a_body_that_trickles_in_is_no_company() -> None:
     assert [path for path, _ in inner.asked] == ["/one"]
 
 
-def together(inner: Inner, bodies: list[bytes], largest: int = 64) -> list[tuple[int, Any]]:
+def together(inner: Inner, bodies: list[bytes], largest: int = 64, most: int = 100) -> list[tuple[int, Any]]:
     async def all_at_once() -> list[tuple[int, Any]]:
-        edge = edge_before(inner, largest)
+        edge = edge_before(inner, largest, most)
         return await asyncio.gather(*(ask(edge, body) for body in bodies))
 
     return asyncio.run(all_at_once())
@@ -136,3 +144,53 @@ def test_only_json_is_taken() -> None:
     status, answer = asyncio.run(ask(edge_before(Inner()), b'{"number": 7}', content_type=b"text/plain"))
     assert status == 415
     assert answer["error"] == "the body has to be application/json"
+
+
+def test_a_large_body_is_not_joined() -> None:
+    inner = Inner()
+    large = b'{"number": 3' + b" " * LARGE_BODY + b"}"
+    bodies = [b'{"number": 1}', large, b'{"number": 2}']
+    assert together(inner, bodies) == [(200, {"number": 1}), (200, {"number": 3}), (200, {"number": 2})]
+    assert sorted(inner.asked, key=str) == [("/many", [{"number": 1}, {"number": 2}]), ("/one", {"number": 3})]
+
+
+def test_above_the_limit_requests_are_refused_at_once() -> None:
+    inner = Inner()
+    answers = together(inner, [b'{"number": 1}'] * 10, most=4)
+    assert [status for status, _ in answers] == [200] * 4 + [429] * 6
+    assert together(inner, [b'{"number": 1}'] * 4, most=4) == [(200, {"number": 1})] * 4
+
+
+class Stuck(Inner):
+    """Never answers."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(60)
+        await super().__call__(scope, receive, send)
+
+
+def test_what_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.edge.ANSWER_SECONDS", 0.05)
+    status, answer = asyncio.run(ask(edge_before(Stuck()), b'{"number": 7}'))
+    assert status == 503
+    assert answer["error"] == "there was no answer in time, try again"
+
+
+def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.edge.ANSWER_SECONDS", 0.05)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return await asyncio.get_running_loop().create_future()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def trickle() -> None:
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/one", "headers": headers}
+        await edge_before(Inner())(scope, receive, send)
+
+    asyncio.run(trickle())
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]

@@ -26,8 +26,7 @@ def test_the_answer_is_that_of_predict(classifier: Classifier) -> None:
 def test_the_spans_add_up_to_the_linear_models_signals(classifier: Classifier) -> None:
     sides = read_sides(CHAT)
     signals, _ = classifier.signals(sides, np.array([len(sides)]))
-    for side, row in zip(sides, signals, strict=True):
-        found = list(spans(classifier, CHAT, side.participant_id))
+    for found, row in zip(spans(classifier, CHAT, shown=None), signals, strict=True):
         for name in (LINEAR[0], f"the other one: {LINEAR[1]}"):
             got = sum(span.weight for span in found if span.signal == name)
             assert got == pytest.approx(row[SIGNALS.index(name)])
@@ -35,7 +34,7 @@ def test_the_spans_add_up_to_the_linear_models_signals(classifier: Classifier) -
 
 def test_a_span_holds_the_words_it_weighs(classifier: Classifier) -> None:
     texts = {message.message_id: message.text for message in CHAT.messages}
-    cut = {texts[span.message_id][span.start : span.end] for span in spans(classifier, CHAT, 0)}
+    cut = {texts[span.message_id][span.start : span.end] for span in spans(classifier, CHAT, shown=None)[0]}
     assert {"Hello,", "friend!", "my  friend!", "who are", "😀"} <= cut
 
 
@@ -52,3 +51,10 @@ def test_it_is_served(server: Server, classifier: Classifier) -> None:
     assert answer.json["participants"][0]["signals"][0]["name"] in SIGNALS
     assert answer.json["model_version"] == classifier.version
     assert send(f"{server.url}/explain", {"chat_id": 1, "messages": []}).status == 400
+
+
+def test_the_spans_shown_are_the_heaviest(classifier: Classifier) -> None:
+    crowd = make_chat(*((n % 5, f"hello number {n} {'!' * n} what about the money") for n in range(40)))
+    for shown, every in zip(spans(classifier, crowd, 3), spans(classifier, crowd, None), strict=True):
+        assert [span.weight for span in shown] == [span.weight for span in every[:3]]
+        assert len(every) == sum(2 * len(message.text.split()) - 1 for message in crowd.messages)

@@ -1,0 +1,137 @@
+"""Swagger UI and its specification: the page loads nothing from outside, and the specification names every error.
+
+BentoML's own page carries an analytics tag, its description loads badges, and its specification knows none of the
+errors of `serving/errors.py`. The assets of Swagger UI are those that come with BentoML.
+"""
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Mapping
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, Field
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse
+from starlette.routing import Route
+
+from serving.access import HEALTH
+
+DESCRIPTION = """Send a chat, get each participant's probability of being a bot.
+Open `/predict`, choose "Try it out" and "Execute"."""
+
+# The validator is a service on the web, which by default gets the address of the specification.
+_SCRIPT = """
+window.onload = () => SwaggerUIBundle({
+  url: "docs.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis],
+});
+"""
+_PAGE = f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Bot or human</title>
+<link rel="icon" href="static_content/favicon-light-32x32.png">
+<link rel="stylesheet" href="static_content/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="static_content/swagger-ui-bundle.js"></script>
+<script>{_SCRIPT}</script>
+</body>
+</html>
+"""
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'self'"
+    " 'unsafe-inline'; script-src 'self' 'sha256-"
+    + b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+    + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+_ERRORS: Mapping[HTTPStatus, str] = {
+    HTTPStatus.BAD_REQUEST: "The body is no JSON, or a field is missing, wrong or too long.",
+    HTTPStatus.UNAUTHORIZED: "The API key is missing or wrong.",
+    HTTPStatus.REQUEST_TIMEOUT: "The body did not arrive in time.",
+    HTTPStatus.CONFLICT: "The id of a stored message, with other content.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large, or the dialog is full.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not application/json.",
+    HTTPStatus.TOO_MANY_REQUESTS: "Too many requests at a time.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "A fault of the service.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Not now: the store of dialogs does not answer, or there was no answer in time.",
+}
+_REFERENCE = "#/components/schemas/{model}"
+
+
+class Fault(BaseModel):
+    """One field that is wrong."""
+
+    field: str = Field(description='Where, such as "messages[0].text"; "body" for all of it.')
+    message: str = Field(description="What is wrong with it.")
+
+
+class Error(BaseModel):
+    """What every error says."""
+
+    error: str = Field(description="What is wrong, in a sentence.")
+    detail: list[Fault] = Field(description="The first fields that are wrong, if it is about fields.")
+
+
+def swagger(service: Any, needs_key: bool) -> Starlette:
+    """Return an app with the page at `/` and the specification of a BentoML service at `/docs.json`."""
+
+    async def page(_: Request) -> HTMLResponse:
+        return HTMLResponse(_PAGE, headers=_HEADERS)
+
+    @cache
+    def specify() -> dict[str, Any]:
+        return specification(service.openapi_spec.asdict(), needs_key)
+
+    async def docs(_: Request) -> JSONResponse:
+        return JSONResponse(specify())
+
+    return Starlette(routes=[Route("/", page), Route("/docs.json", docs)])
+
+
+def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
+    """Return BentoML's OpenAPI specification with the errors that the service really gives."""
+    spec["info"] = {"title": spec["info"]["title"], "version": spec["info"]["version"], "description": DESCRIPTION}
+    schemas = spec["components"]["schemas"]
+    for unused in ("TaskStatusResponse", "InvalidArgument", "NotFound", "InternalServerError"):
+        schemas.pop(unused)
+    schemas |= {kind.__name__: kind.model_json_schema(ref_template=_REFERENCE) for kind in (Fault, Error)}
+    schemas["Error"].pop("$defs")
+    for path, methods in spec["paths"].items():
+        if "get" in methods:
+            methods["get"]["responses"] = {
+                "200": {
+                    "description": "Successful Response",
+                    "content": {"text/plain": {"schema": {"type": "string"}}},
+                },
+                **({"401": _error(HTTPStatus.UNAUTHORIZED)} if needs_key and path == "/metrics" else {}),
+                **({"503": _error(HTTPStatus.SERVICE_UNAVAILABLE)} if path == "/readyz" else {}),
+            }
+            continue
+        methods["post"]["requestBody"]["required"] = True
+        methods["post"]["requestBody"]["content"]["application/json"]["schema"].pop("root_input", None)
+        methods["post"]["responses"] = {"200": methods["post"]["responses"][HTTPStatus.OK.value]} | {
+            str(status.value): _error(status)
+            for status in _ERRORS
+            if (needs_key or status != HTTPStatus.UNAUTHORIZED)
+            and (path == "/predict" or status != HTTPStatus.CONFLICT)
+        }
+    if needs_key:
+        spec["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        for path, methods in spec["paths"].items():
+            if path not in HEALTH:
+                next(iter(methods.values()))["security"] = [{"key": []}]
+    return spec
+
+
+def _error(status: HTTPStatus) -> dict[str, Any]:
+    schema = {"$ref": _REFERENCE.format(model="Error")}
+    return {"description": _ERRORS[status], "content": {"application/json": {"schema": schema}}}
