@@ -3,6 +3,9 @@
 # make check   the one gate: format, lint, types, tests
 # make image   build the Bento and the image turing_test_service:latest
 # make bench   measure the service beside its peers (needs wrk and hey), into benchmarks/results
+# make soak    serve under load for MINUTES=10 and check every answer
+# make lock    write requirements.txt and requirements-dev.txt, with hashes, from requirements.in and requirements-dev.in
+# make audit   look for known vulnerabilities in what is served, where the database can be reached
 # make train   train on DATA="folder …", or on the sample without it
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -15,8 +18,12 @@ export BENTOML_DO_NOT_TRACK := True
 # The image installs packages while it is built. Where a container on Docker's own network cannot reach the package
 # index, the build uses the host's network. Set CONTAINERIZE_OPTS yourself to decide otherwise.
 REACHES_INDEX := import urllib.request; urllib.request.urlopen('https://pypi.org/simple/pip/', timeout=5)
+REACHES_DATABASE := import urllib.request; urllib.request.urlopen('https://pypi.org/pypi/pip/json', timeout=5)
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock"
+MINUTES := 10
 
-.PHONY: serve test check image train bench
+.PHONY: serve test check image train bench soak lock audit
 
 serve: $(VENV)/serving
 	$(BIN)/bentoml serve
@@ -24,7 +31,7 @@ serve: $(VENV)/serving
 test: $(VENV)/development
 	$(BIN)/python -m pytest
 
-check: $(VENV)/development
+check: $(VENV)/development audit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -39,6 +46,18 @@ image: $(VENV)/serving
 
 train: $(VENV)/development
 	$(BIN)/python -m train $(DATA)
+
+soak: $(VENV)/development
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
+
+lock: $(VENV)/development
+	$(LOCK) requirements.in -o requirements.txt
+	$(LOCK) -c requirements.txt requirements-dev.in -o requirements-dev.txt
+
+audit: $(VENV)/development
+	if $(BIN)/python -c "$(REACHES_DATABASE)" 2>/dev/null; \
+	then $(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements.txt; \
+	else echo "pip-audit: the database of vulnerabilities cannot be reached from here; nothing was looked up"; fi
 
 bench:
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench

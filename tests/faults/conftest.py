@@ -1,0 +1,106 @@
+"""The service as a process and as a container, with the same handles on both."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Server, running, wait_until
+from tests.engine import Container, container, docker, inspect
+
+
+@dataclass
+class Process:
+    """The service as `bentoml serve` runs it."""
+
+    server: Server
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def workers(self) -> list[int]:
+        pid = self.server.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def kill(self, worker: int) -> None:
+        os.kill(worker, signal.SIGKILL)
+
+    def memory(self) -> int:
+        """Return the bytes of all processes; shared ones are counted once."""
+        return sum(
+            _pss(Path(f"/proc/{pid}/smaps_rollup").read_text()) for pid in [self.server.process.pid, *self.workers()]
+        )
+
+    def terminate(self) -> None:
+        self.server.process.terminate()
+
+    def exit_code(self) -> int:
+        """Return the exit code, waiting for the end for 10 seconds at most."""
+        return self.server.process.wait(timeout=10)
+
+    def log(self) -> str:
+        return self.server.log.read_text()
+
+
+@dataclass
+class Contained:
+    """The service as the image runs it."""
+
+    container: Container
+
+    @property
+    def url(self) -> str:
+        return self.container.url
+
+    def workers(self) -> list[int]:
+        return [int(child) for child in self.container.exec("cat", "/proc/1/task/1/children").split()]
+
+    def kill(self, worker: int) -> None:
+        self.container.exec("sh", "-c", f"kill -9 {worker}")
+
+    def memory(self) -> int:
+        files = [f"/proc/{pid}/smaps_rollup" for pid in [1, *self.workers()]]
+        return _pss(self.container.exec("cat", *files))
+
+    def terminate(self) -> None:
+        subprocess.run(["docker", "kill", "--signal=TERM", self.container.name], check=True, stdout=subprocess.DEVNULL)
+
+    def exit_code(self) -> int:
+        wait_until(lambda: not inspect(self.container.name)["State"]["Running"], 10)
+        return int(inspect(self.container.name)["State"]["ExitCode"])
+
+    def log(self) -> str:
+        return docker("logs", self.container.name)
+
+
+def _pss(rollup: str) -> int:
+    return 1024 * sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+
+
+Place = Process | Contained
+Start = Callable[..., AbstractContextManager[Place]]
+
+
+@pytest.fixture(params=["process", pytest.param("container", marks=pytest.mark.docker)])
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
+    """Return what starts the service, with settings as keyword arguments, and stops it in the end."""
+    if request.param == "container":
+        request.getfixturevalue("image")
+
+    @contextmanager
+    def started(**environment: str) -> Iterator[Place]:
+        if request.param == "process":
+            with running(tmp_path, **environment) as server:
+                yield Process(server)
+        else:
+            options = [option for name, value in environment.items() for option in ("-e", f"{name}={value}")]
+            with container(*options) as run:
+                yield Contained(run)
+
+    return started

@@ -1,0 +1,115 @@
+"""Overload and clients that are slow, idle or gone: others are served."""
+
+import asyncio
+import json
+import socket
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import pytest
+
+from models.chat import Chat
+from models.classifier import Classifier
+from tests.conftest import CURL_CHAT, send
+from tests.faults.client import Connection, Reply, closed_loop, long_chat, open_loop
+from tests.faults.conftest import Place, Start
+
+pytestmark = pytest.mark.faults
+BODY = json.dumps(CURL_CHAT).encode()
+
+
+def is_right(classifier: Classifier, reply: Reply) -> bool:
+    (expected,) = classifier.predict([Chat.model_validate(CURL_CHAT)])
+    numbers = [side["is_bot_probability"] for side in reply.json["participants"]]
+    return numbers == pytest.approx([side.is_bot_probability for side in expected.participants], abs=1e-9)
+
+
+async def ask(connection: Connection) -> Reply:
+    return await connection.post("/predict", BODY)
+
+
+def test_above_the_limit_the_answer_is_429_at_once(start: Start) -> None:
+    with start(WORKERS="1", MAX_CONCURRENCY="2") as served, ThreadPoolExecutor(2) as others:
+        long = [others.submit(send, f"{served.url}/explain", raw=long_chat(40_000, seed)) for seed in (1, 2)]
+
+        async def twenty() -> list[Reply]:
+            await asyncio.sleep(0.5)
+            connection = Connection(served.url)
+            return [await ask(connection) for _ in range(20)]
+
+        replies = asyncio.run(twenty())
+        assert [reply.status for reply in replies] == [429] * 20
+        assert {reply.headers["retry-after"] for reply in replies} == {"1"}
+        assert set(replies[0].json) == {"error", "detail"}
+        assert statistics.median(reply.seconds for reply in replies) < 0.1
+        assert [answer.result().status for answer in long] == [200, 200]
+        assert send(f"{served.url}/predict", CURL_CHAT).status == 200
+
+
+def test_at_twice_what_it_can_do_it_answers_or_refuses(start: Start, classifier: Classifier) -> None:
+    """Requests at twice the rate that it answers with as many clients as the limit; then as if nothing had been."""
+    with start(MAX_CONCURRENCY="16") as served:
+        before = asyncio.run(closed_loop(served.url, 16, 3, ask))
+        rate = 2 * sum(reply.status == HTTPStatus.OK for reply in before) / 3
+        memory = served.memory()
+        replies = asyncio.run(open_loop(served.url, rate, 5, ask))
+        assert {reply.status for reply in replies} <= {200, 429}
+        assert sum(reply.status == HTTPStatus.OK for reply in replies) > len(replies) / 8
+        assert sum(reply.status == HTTPStatus.TOO_MANY_REQUESTS for reply in replies) > 0
+        assert all(is_right(classifier, reply) for reply in replies if reply.status == HTTPStatus.OK)
+        assert served.memory() < 1.1 * memory
+
+        async def after_a_second() -> Reply:
+            await asyncio.sleep(1)
+            return await ask(Connection(served.url))
+
+        assert asyncio.run(after_a_second()).status == HTTPStatus.OK
+
+
+def connect(served: Place) -> socket.socket:
+    address = urlsplit(served.url)
+    return socket.create_connection((address.hostname, address.port), timeout=20)
+
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", HEAD[:30], HEAD, HEAD + b'{"chat_id'], ids=["nothing", "head", "no body", "body"]
+)
+def test_clients_that_wait_take_nobodys_place(start: Start, sent: bytes) -> None:
+    """500 connections that stay where they are, at more than the limit, and one that is served."""
+    with start(MAX_CONCURRENCY="8") as served, ExitStack() as connections:
+        waiting = [connections.enter_context(connect(served)) for _ in range(500)]
+        for client in waiting:
+            client.sendall(sent)
+        for _ in range(20):
+            assert send(f"{served.url}/predict", CURL_CHAT).status == 200
+
+
+def test_a_byte_at_a_time(start: Start) -> None:
+    """Clients that send head and body a byte at a time get an answer, and others get theirs meanwhile."""
+    head = HEAD.replace(b"500", str(len(BODY)).encode())
+    with start(MAX_CONCURRENCY="2") as served, connect(served) as slow:
+        for at, byte in enumerate(head + BODY):
+            slow.sendall(bytes([byte]))
+            if at % 20 == 0:
+                assert send(f"{served.url}/predict", CURL_CHAT).status == 200
+        assert slow.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_clients_that_hang_up_are_forgotten(start: Start) -> None:
+    """In the middle of the body and while they are being answered; their places are free again."""
+    head = HEAD.replace(b"500", str(len(BODY)).encode())
+    with start(MAX_CONCURRENCY="2") as served:
+        for sent in (HEAD + b'{"chat', head + BODY):
+            for _ in range(50):
+                with connect(served) as client:
+                    client.sendall(sent)
+        replies = asyncio.run(closed_loop(served.url, 1, 2, ask))
+        assert replies[-1].status == HTTPStatus.OK
+        assert sum(reply.status == HTTPStatus.OK for reply in replies) > 10
+        assert "Traceback" not in served.log()
