@@ -65,8 +65,6 @@ class Edge:
                 if not _is_json(scope):
                     raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body has to be application/json")
                 body = await _read(scope, receive, self._largest_body)
-                if body is None:
-                    return None  # the client went away
                 if self._in_flight >= self._most:
                     raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, "too many requests at a time, try again")
                 request = _parse(body_type, body)
@@ -190,8 +188,8 @@ def _is_json(scope: Scope) -> bool:
     return len(kinds) == 1 and kinds[0].split(b";")[0].strip().lower() == b"application/json"
 
 
-async def _read(scope: Scope, receive: Receive, largest: int) -> bytes | None:
-    """Read the body; returns None when the client hangs up before its end, raises `RefusedError` beyond the limit.
+async def _read(scope: Scope, receive: Receive, largest: int) -> bytes:
+    """Read the body; raises `RefusedError` beyond the limit, and when the client hangs up before the end.
 
     Of a body that says or shows that it is too large the rest is not read.
     """
@@ -200,7 +198,8 @@ async def _read(scope: Scope, receive: Receive, largest: int) -> bytes | None:
     while more and size <= largest:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return None
+            # nobody reads it, but BentoML holds on to a request without an answer until its timeout
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "the client hung up before the end of the body")
         body += message.get("body", b"")
         size = max(size, len(body))
         more = message.get("more_body", False)

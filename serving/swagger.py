@@ -117,7 +117,10 @@ def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
             }
             continue
         methods["post"]["requestBody"]["required"] = True
-        methods["post"]["requestBody"]["content"]["application/json"]["schema"].pop("root_input", None)
+        schema = methods["post"]["requestBody"]["content"]["application/json"]["schema"]
+        schema.pop("root_input", None)
+        if "oneOf" in schema:  # what is both a chat and a message is taken as a chat
+            schema["anyOf"] = schema.pop("oneOf")
         methods["post"]["responses"] = {"200": methods["post"]["responses"][HTTPStatus.OK.value]} | {
             str(status.value): _error(status)
             for status in _ERRORS

@@ -5,8 +5,9 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 
@@ -45,17 +46,25 @@ class Connection:
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:] if line)}
             content = await reader.readexactly(int(headers["content-length"]))
         except (OSError, asyncio.IncompleteReadError):
-            self.close()
+            await self.close()
             return Reply(0, {}, b"", time.perf_counter() - begin)
         if headers.get("connection") == "close":
-            self.close()
+            await self.close()
         return Reply(int(lines[0].split()[1]), headers, content, time.perf_counter() - begin)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close it, in the middle of a request if there is one."""
         if self._streams:
             self._streams[1].close()
+            with suppress(OSError):
+                await self._streams[1].wait_closed()
         self._streams = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
 
 Ask = Callable[[Connection], Awaitable[Reply]]
@@ -67,10 +76,9 @@ async def closed_loop(url: str, clients: int, seconds: float, ask: Ask) -> list[
     replies: list[Reply] = []
 
     async def client() -> None:
-        connection = Connection(url)
-        while time.monotonic() < deadline:
-            replies.append(await ask(connection))
-        connection.close()
+        async with Connection(url) as connection:
+            while time.monotonic() < deadline:
+                replies.append(await ask(connection))
 
     await asyncio.gather(*(client() for _ in range(clients)))
     return replies
@@ -92,7 +100,7 @@ async def open_loop(url: str, rate: float, seconds: float, ask: Ask) -> list[Rep
             await asyncio.sleep(begin + number / rate - time.monotonic())
             asked.create_task(once())
     for connection in idle:
-        connection.close()
+        await connection.close()
     return replies
 
 

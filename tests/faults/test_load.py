@@ -37,8 +37,8 @@ def test_above_the_limit_the_answer_is_429_at_once(start: Start) -> None:
 
         async def twenty() -> list[Reply]:
             await asyncio.sleep(0.5)
-            connection = Connection(served.url)
-            return [await ask(connection) for _ in range(20)]
+            async with Connection(served.url) as connection:
+                return [await ask(connection) for _ in range(20)]
 
         replies = asyncio.run(twenty())
         assert [reply.status for reply in replies] == [429] * 20
@@ -64,7 +64,8 @@ def test_at_twice_what_it_can_do_it_answers_or_refuses(start: Start, classifier:
 
         async def after_a_second() -> Reply:
             await asyncio.sleep(1)
-            return await ask(Connection(served.url))
+            async with Connection(served.url) as connection:
+                return await ask(connection)
 
         assert asyncio.run(after_a_second()).status == HTTPStatus.OK
 

@@ -1,0 +1,111 @@
+"""The end of the service and of its workers: nothing that was begun is lost, and it comes back by itself."""
+
+import json
+import signal
+import socket
+import threading
+import time
+from http import HTTPStatus
+from http.client import HTTPException
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.conftest import CURL_CHAT, Answer, send, wait_until
+from tests.faults.client import long_chat
+from tests.faults.conftest import Place, Start
+
+pytestmark = pytest.mark.faults
+BODY = json.dumps(CURL_CHAT).encode()
+HEAD = (
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    + f"Content-Length: {len(BODY)}\r\n\r\n".encode()
+)
+
+
+def connect(served: Place) -> socket.socket:
+    address = urlsplit(served.url)
+    return socket.create_connection((address.hostname, address.port), timeout=20)
+
+
+def ready(served: Place) -> int:
+    """Return the status of `/readyz`, 0 without an answer."""
+    try:
+        return send(f"{served.url}/readyz").status
+    except (OSError, HTTPException):
+        return 0
+
+
+def test_sigterm_turns_readyz_and_answers_what_is_in_flight(start: Start) -> None:
+    with start(WORKERS="1") as served, connect(served) as client:
+        client.sendall(HEAD + BODY[:20])
+        answers: list[Answer] = []
+        long = threading.Thread(target=lambda: answers.append(send(f"{served.url}/explain", raw=long_chat(30_000))))
+        long.start()
+        time.sleep(0.3)
+        assert ready(served) == HTTPStatus.OK
+        begin = time.monotonic()
+        served.terminate()
+        wait_until(lambda: ready(served) == HTTPStatus.SERVICE_UNAVAILABLE, 2)
+        assert send(f"{served.url}/predict", CURL_CHAT).status == 200, "who is on the way is still answered"
+        client.sendall(BODY[20:])
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        long.join()
+        assert [answer.status for answer in answers] == [200]
+        assert served.exit_code() == 0
+        assert time.monotonic() - begin < 10
+        assert ready(served) == 0
+
+
+def test_a_client_that_never_ends_does_not_hold_up_the_end(start: Start) -> None:
+    with start() as served, connect(served) as client:
+        client.sendall(HEAD + BODY[:20])
+        time.sleep(0.3)
+        begin = time.monotonic()
+        served.terminate()
+        assert served.exit_code() == 0
+        assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_worker_is_replaced(start: Start, workers: int) -> None:
+    """Under load: within 20 seconds there are as many workers as before, all serve, and nothing else went wrong."""
+    with start(WORKERS=str(workers)) as served:
+        ends = threading.Event()
+        statuses: list[int] = []
+
+        def ask() -> None:
+            while not ends.is_set():
+                try:
+                    statuses.append(send(f"{served.url}/predict", CURL_CHAT).status)
+                except (OSError, HTTPException):
+                    statuses.append(0)
+
+        clients = [threading.Thread(target=ask) for _ in range(4)]
+        for client in clients:
+            client.start()
+        try:
+            time.sleep(0.5)
+            before = served.workers()
+            assert len(before) == workers
+            served.kill(before[0])
+            killed = time.monotonic()
+            wait_until(lambda: len(new := served.workers()) == workers and before[0] not in new, 20)
+            wait_until(lambda: ready(served) == HTTPStatus.OK, 20 - (time.monotonic() - killed))
+            answered = statuses.count(200)
+            wait_until(lambda: statuses.count(200) > answered + 20, 20)
+        finally:
+            ends.set()
+            for client in clients:
+                client.join()
+        assert set(statuses) <= {0, 200}
+        assert statuses.count(0) <= len(clients), "only what the killed worker was at is lost"
+
+
+def test_ctrl_c_ends_it(start: Start) -> None:
+    with start() as served:
+        if hasattr(served, "server"):
+            served.server.process.send_signal(signal.SIGINT)
+        else:
+            served.container.exec("sh", "-c", "kill -INT 1")
+        assert served.exit_code() == 0
