@@ -23,6 +23,7 @@ from models.chat import EXAMPLE_CHAT, Answer, Chat, ChatList, ChatOrMessage, Cha
 from models.classifier import SHIPPED, Classifier, ModelError
 from models.explain import explain
 from serving.access import Access
+from serving.connections import bound_connections
 from serving.dialogs import Dialogs
 from serving.edge import Edge
 from serving.environment import read_list, read_number
@@ -42,6 +43,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.pop("BENTOML_CONTAINERIZED", None)  # with it BentoML does not replace a worker that has died
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
 do_not_track.cache_clear()  # BentoML's command has asked before the service is loaded
+bound_connections()
 
 # The content type is named so that BentoML does not work it out from the schema for each answer.
 JoinedPredictions = Annotated[list[Prediction], ContentType("application/json")]

@@ -2,26 +2,31 @@
 
 One table, in SQLite or PostgreSQL, holds the messages in the order of their arrival. Messages that arrive while others
 are being stored are stored together, in one transaction, and are answered only after it is committed. Any number of
-processes may share the table: SQLite lets one transaction write at a time, and PostgreSQL one for each dialog.
+processes may share the table: one transaction at a time writes to SQLite, and to PostgreSQL one for each dialog.
 """
 
 import asyncio
+import fcntl
 import logging
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    Connection,
     DateTime,
+    Engine,
     Index,
     Integer,
     MetaData,
@@ -29,14 +34,16 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    create_engine,
     delete,
     event,
     insert,
+    make_url,
     select,
     text,
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from models.chat import MAX_MESSAGES, Chat, Message, PlatformMessage
 from serving.errors import RefusedError
@@ -47,6 +54,7 @@ TOGETHER = 64  # messages stored in one transaction
 CLEAN_EVERY = 3600  # seconds between two deletions of old dialogs
 SCHEMA_LOCK = 0x7475_7269  # any number, for PostgreSQL's lock while the table is created
 
+T = TypeVar("T")
 logger = logging.getLogger("bentoml.dialogs")
 messages = Table(
     "messages",
@@ -93,9 +101,10 @@ class Dialogs:
         self._cleaned = -math.inf  # when; the clock may have started with the machine, a minute ago
         self._waiting: list[tuple[PlatformMessage, asyncio.Future[Chat]]] = []
         self._storing: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1)  # in which SQLite works
 
     @cached_property
-    def _engine(self) -> AsyncEngine:
+    def _engine(self) -> AsyncEngine | Engine:
         return _engine(self._url)
 
     @classmethod
@@ -123,10 +132,8 @@ class Dialogs:
     async def is_ready(self) -> bool:
         """Tell whether the store answers."""
         try:
-            async with asyncio.timeout(GIVE_UP), self._engine.connect() as connection:
-                await self._open(connection)
-                await connection.execute(select(messages.c.seq).limit(1))
-                await connection.commit()
+            async with asyncio.timeout(GIVE_UP):
+                await self._work(_read_one)
         except (SQLAlchemyError, OSError, TimeoutError):
             return False
         return True
@@ -137,7 +144,7 @@ class Dialogs:
             outcomes: Sequence[Chat | RefusedError]
             try:
                 async with asyncio.timeout(GIVE_UP):
-                    outcomes = await self._store_again_if_lost([message for message, _ in group])
+                    outcomes = await self._store([message for message, _ in group])
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 self._is_open = False  # the table may be gone, too
                 logger.warning("the store of dialogs does not answer: %s", type(error).__name__)
@@ -151,58 +158,82 @@ class Dialogs:
                 else:
                     future.set_result(outcome)
 
-    async def _store_again_if_lost(self, group: Sequence[PlatformMessage]) -> list[Chat | RefusedError]:
-        """Store once more after what a second try mends: a connection that broke, an id that came in meanwhile."""
+    async def _store(self, group: Sequence[PlatformMessage]) -> list[Chat | RefusedError]:
+        """Store messages, once more after what a second try mends: a lost connection, an id that came in meanwhile."""
         try:
-            return await self._store(group)
+            return await self._work(lambda connection: _exchange(connection, group))
         except DBAPIError as error:
             if not (isinstance(error, IntegrityError) or error.connection_invalidated):
                 raise
-            return await self._store(group)
+            return await self._work(lambda connection: _exchange(connection, group))
 
-    async def _store(self, group: Sequence[PlatformMessage]) -> list[Chat | RefusedError]:
-        async with self._engine.connect() as connection:
-            await self._open(connection)
-            async with connection.begin():
-                dialog_ids = sorted({message.dialog_id for message in group})
-                if connection.dialect.name == "postgresql":
-                    await connection.execute(
-                        text(
-                            "SELECT pg_advisory_xact_lock(hash) FROM (SELECT DISTINCT hashtextextended(d, 0) AS hash"
-                            " FROM unnest(CAST(:dialogs AS text[])) AS d ORDER BY hash) AS locks"
-                        ),
-                        {"dialogs": dialog_ids},
-                    )
-                rows = await connection.execute(
-                    _STORED, {"ids": [message.id for message in group], "dialogs": dialog_ids}
-                )
-                stored = [_Said(*row) for row in rows]
-                known = {said.id: said for said in stored}
-                dialogs: dict[str, list[_Said]] = {dialog_id: [] for dialog_id in dialog_ids}
-                for said in stored:
-                    if said.dialog_id in dialogs:
-                        dialogs[said.dialog_id].append(said)
-                outcomes, new = _take(group, known, dialogs)
-                if new:
-                    now = datetime.now(UTC)
-                    rows_to_add = [{**asdict(said), "created_at": now} for said in new]
-                    await connection.execute(insert(messages), rows_to_add)
-        return outcomes
+    async def _work(self, work: Callable[[Connection], T]) -> T:
+        """Do something with a connection to the open store."""
+        if isinstance(self._engine, AsyncEngine):
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(self._open_and, work)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._work_in_turn, self._engine, work)
 
-    async def _open(self, connection: AsyncConnection) -> None:
-        """Create the table, once, whoever else does so at the same time; delete old dialogs, if they are to be."""
+    def _work_in_turn(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        with _turn(Path(f"{engine.url.database}.lock")), engine.connect() as connection:
+            return self._open_and(connection, work)
+
+    def _open_and(self, connection: Connection, work: Callable[[Connection], T]) -> T:
+        """Create the table, once, whoever else does so at the same time; delete old dialogs, if due; do the work."""
         if not self._is_open:
-            async with connection.begin():
+            with connection.begin():
                 if connection.dialect.name == "postgresql":
-                    await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": SCHEMA_LOCK})
-                await connection.run_sync(messages.metadata.create_all)
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": SCHEMA_LOCK})
+                messages.metadata.create_all(connection)
             self._is_open = True
         if self._days is not None and time.monotonic() - self._cleaned > CLEAN_EVERY:
             self._cleaned = time.monotonic()
             oldest = datetime.now(UTC) - timedelta(days=self._days)
-            async with connection.begin():
+            with connection.begin():
                 from_old = _OLD.having(text("max(created_at) < :oldest")).params(oldest=oldest)
-                await connection.execute(delete(messages).where(messages.c.dialog_id.in_(from_old)))
+                connection.execute(delete(messages).where(messages.c.dialog_id.in_(from_old)))
+        with connection.begin():
+            return work(connection)
+
+
+def _read_one(connection: Connection) -> None:
+    connection.execute(select(messages.c.seq).limit(1))
+
+
+def _exchange(connection: Connection, group: Sequence[PlatformMessage]) -> list[Chat | RefusedError]:
+    """Store what is new of a group of messages; returns what comes of each."""
+    dialog_ids = sorted({message.dialog_id for message in group})
+    if connection.dialect.name == "postgresql":
+        connection.execute(
+            text(
+                "SELECT pg_advisory_xact_lock(hash) FROM (SELECT DISTINCT hashtextextended(d, 0) AS hash"
+                " FROM unnest(CAST(:dialogs AS text[])) AS d ORDER BY hash) AS locks"
+            ),
+            {"dialogs": dialog_ids},
+        )
+    rows = connection.execute(_STORED, {"ids": [message.id for message in group], "dialogs": dialog_ids})
+    stored = [_Said(*row) for row in rows]
+    known = {said.id: said for said in stored}
+    dialogs: dict[str, list[_Said]] = {dialog_id: [] for dialog_id in dialog_ids}
+    for said in stored:
+        if said.dialog_id in dialogs:
+            dialogs[said.dialog_id].append(said)
+    outcomes, new = _take(group, known, dialogs)
+    if new:
+        now = datetime.now(UTC)
+        connection.execute(insert(messages), [{**asdict(said), "created_at": now} for said in new])
+    return outcomes
+
+
+@contextmanager
+def _turn(file: Path) -> Iterator[None]:
+    """Wait for one's turn among the processes that share a SQLite file.
+
+    SQLite itself lets those who wait look again after a while, and who looks at the wrong moments waits for seconds.
+    """
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _take(
@@ -241,20 +272,17 @@ def _chat(said: Sequence[_Said]) -> Chat:
     )
 
 
-def _engine(url: str) -> AsyncEngine:
-    """Return an engine for a URL of SQLite or PostgreSQL, with or without the name of an asynchronous driver."""
-    for plain, driver in (
-        ("sqlite://", "sqlite+aiosqlite://"),
-        ("postgresql://", "postgresql+asyncpg://"),
-        ("postgres://", "postgresql+asyncpg://"),
-    ):
-        if url.startswith(plain):
-            url = driver + url.removeprefix(plain)
-    if url.startswith("postgresql"):
-        return create_async_engine(url, pool_size=2, max_overflow=2, connect_args={"timeout": GIVE_UP})
-    engine = create_async_engine(url, connect_args={"timeout": GIVE_UP}, pool_reset_on_return=None)
+def _engine(url: str) -> AsyncEngine | Engine:
+    """Return an engine for a URL of SQLite or PostgreSQL; that of SQLite is for one thread."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        parsed = parsed.set(drivername="postgresql+asyncpg")
+        return create_async_engine(parsed, pool_size=2, max_overflow=2, connect_args={"timeout": GIVE_UP})
+    engine = create_engine(
+        parsed.set(drivername="sqlite"), connect_args={"timeout": GIVE_UP}, pool_reset_on_return=None
+    )
 
-    @event.listens_for(engine.sync_engine, "connect")
+    @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # transactions begin below, not in the driver
         cursor = connection.cursor()
@@ -262,7 +290,7 @@ def _engine(url: str) -> AsyncEngine:
         cursor.execute("PRAGMA synchronous=NORMAL")  # what is committed survives the end of any process
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # one writer at a time, from its first statement on
 

@@ -1,0 +1,191 @@
+"""Serve under load for a while and check every answer: `make soak`, or `python -m tests.faults.soak --minutes 30`.
+
+Clients send chats, batches, messages of dialogs, chats to explain, long chats and requests that are wrong, and hang up
+now and then. Each number that comes back is compared with the one that the classifier gives here. The exit code is 1
+if an answer was wrong or lost, or if the memory is more than 5 % above what it was after the first minute.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import uvloop
+
+from models.chat import Chat
+from models.classifier import Classifier
+from tests.conftest import running, sample_bodies
+from tests.faults.client import Connection, Reply, long_chat
+from tests.faults.conftest import Process
+
+CLIENTS = 32
+GROWTH = 1.05  # of memory, after the first minute
+TOLERANCE = 1e-9  # of a probability
+BAD = [
+    ("/predict", b"{", 400),
+    ("/predict", b'{"chat_id": 1, "messages": []}', 400),
+    ("/predict", b'{"chat_id": 1, "messages": [{"message_id": 0, "text": 1, "participant_id": 0}]}', 400),
+    ("/predict_batch", b'{"chats": [{}]}', 400),
+    ("/explain", b"[]", 400),
+    ("/nothing", b"{}", 404),
+    ("/predict", b" " * 2_000_000, 413),
+]
+KINDS = {"chat": 66, "message": 16, "batch": 6, "explain": 4, "bad": 6, "hang up": 2}  # of 100 requests
+LONG_EVERY = 2_000  # requests
+
+
+class Traffic:
+    """What is sent and what has to come back."""
+
+    def __init__(self) -> None:
+        classifier = Classifier.load()
+        self._chats = sample_bodies()
+        self._raw = [json.dumps(body).encode() for body in self._chats]
+        self._long = long_chat(12_000)
+        chats = [Chat.model_validate(body) for body in [*self._chats, json.loads(self._long)]]
+        *self._expected, self._expected_long = [_numbers(answer.model_dump()) for answer in classifier.predict(chats)]
+        self._told = [list(_told(classifier, chat)) for chat in chats[:-1]]
+        self.answers: Counter[str] = Counter()
+        self.wrong = self.lost = 0
+
+    async def client(self, url: str, deadline: float, seed: int) -> None:
+        """Send one request after the other until the deadline."""
+        source = random.Random(seed)  # noqa: S311
+        dialog: Iterator[tuple[bytes, float]] = iter(())
+        async with Connection(url) as connection:
+            while time.monotonic() < deadline:
+                (kind,) = source.choices(list(KINDS), list(KINDS.values()))
+                if kind == "hang up":
+                    await self._hang_up(url, source)
+                elif kind == "message":
+                    dialog = await self._say(connection, dialog, source)
+                elif kind == "bad":
+                    path, body, status = source.choice(BAD)
+                    self._count(kind, await connection.post(path, body), status=status)
+                else:
+                    await self._ask(connection, kind, source)
+
+    async def _ask(self, connection: Connection, kind: str, source: random.Random) -> None:
+        at = source.randrange(len(self._raw))
+        if kind == "chat" and source.randrange(LONG_EVERY) == 0:
+            self._count("long chat", await connection.post("/predict", self._long), self._expected_long)
+        elif kind == "batch":
+            several = [(at + more) % len(self._raw) for more in range(5)]
+            body = b'{"chats": [' + b", ".join(self._raw[one] for one in several) + b"]}"
+            expected = [number for one in several for number in self._expected[one]]
+            self._count(kind, await connection.post("/predict_batch", body), expected)
+        else:
+            path = "/explain" if kind == "explain" else "/predict"
+            self._count(kind, await connection.post(path, self._raw[at]), self._expected[at])
+
+    async def _say(
+        self, connection: Connection, dialog: Iterator[tuple[bytes, float]], source: random.Random
+    ) -> Iterator[tuple[bytes, float]]:
+        """Send the next message of a dialog, or the first of a new one; returns what follows."""
+        found = next(dialog, None)
+        while found is None:
+            at = source.randrange(len(self._chats))
+            dialog = _messages(self._chats[at], self._told[at])
+            found = next(dialog, None)
+        body, expected = found
+        self._count("message", await connection.post("/predict", body), [expected])
+        return dialog
+
+    async def _hang_up(self, url: str, source: random.Random) -> None:
+        connection = Connection(url)
+        asked = asyncio.create_task(connection.post("/predict", source.choice(self._raw)))
+        await asyncio.sleep(source.random() / 200)
+        asked.cancel()
+        await asyncio.wait([asked])
+        await connection.close()
+        self.answers["hung up"] += 1
+
+    def _count(self, kind: str, reply: Reply, expected: list[float] | None = None, status: int = 200) -> None:
+        self.answers[f"{kind} {reply.status}"] += 1
+        self.lost += reply.status in (0, 500, 502, 503, 504)
+        if reply.status == status and expected is None:
+            return
+        numbers = _numbers(reply.json) if reply.status == status else []
+        near = expected is not None and len(numbers) == len(expected)
+        near = near and all(abs(got - right) < TOLERANCE for got, right in zip(numbers, expected or [], strict=True))
+        self.wrong += not near
+
+
+def _numbers(answer: dict[str, Any]) -> list[float]:
+    """Return all probabilities of an answer of any kind, in order."""
+    if "is_bot_probability" in answer:
+        return [answer["is_bot_probability"]]
+    return [number for part in answer.get("predictions") or answer["participants"] for number in _numbers(part)]
+
+
+def _told(classifier: Classifier, chat: Chat) -> Iterator[float]:
+    """Yield what the sender of each message gets, given all up to it."""
+    for said in range(1, len(chat.messages) + 1):
+        so_far = Chat.model_construct(chat_id=chat.chat_id, messages=chat.messages[:said])
+        sender = so_far.messages[-1].participant_id
+        sides = classifier.predict([so_far])[0].participants
+        yield next(side.is_bot_probability for side in sides if side.participant_id == sender)
+
+
+def _messages(body: dict[str, Any], told: list[float]) -> Iterator[tuple[bytes, float]]:
+    """Yield a chat's messages as those of a new dialog, each with its answer."""
+    dialog = str(uuid4())
+    for message, expected in zip(body["messages"], told, strict=True):
+        said = {"text": message["text"], "dialog_id": dialog, "id": str(uuid4())}
+        yield json.dumps({**said, "participant_index": message["participant_id"]}).encode(), expected
+
+
+async def soak(served: Process, minutes: float) -> bool:
+    """Run the clients, print what came of it; returns whether nothing was lost or wrong and the memory stayed."""
+    traffic = Traffic()
+    begin = time.monotonic()
+    memory = {"at the start": served.memory()}
+    clients = [asyncio.create_task(traffic.client(served.url, begin + 60 * minutes, seed)) for seed in range(CLIENTS)]
+
+    async def watch() -> None:
+        for minute in range(1, int(minutes) + 1):
+            await asyncio.sleep(begin + 60 * minute - time.monotonic() - 1)
+            used = served.memory()
+            memory.setdefault("after the first minute", used)
+            memory["at the end"] = used
+            done = sum(traffic.answers.values())
+            print(
+                f"minute {minute}: {done} requests, {used / 1e6:.0f} MB, {traffic.wrong} wrong, {traffic.lost} lost",
+                flush=True,
+            )
+
+    await asyncio.gather(watch(), *clients)
+    print()
+    for kind, count in sorted(traffic.answers.items()):
+        print(f"{kind:24}{count:12,}")
+    print(f"{'wrong answers':24}{traffic.wrong:12,}\n{'lost answers':24}{traffic.lost:12,}")
+    for when, used in memory.items():
+        print(f"memory {when}: {used / 1e6:.1f} MB")
+    growth = memory["at the end"] / memory["after the first minute"] if minutes >= 1 else 1.0
+    print(f"memory at the end beside that after the first minute: {growth:.3f} (at most {GROWTH})")
+    return not traffic.wrong and not traffic.lost and growth <= GROWTH
+
+
+def main() -> int:
+    """Start a server, soak it, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
+    minutes: float = parser.parse_args().minutes
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as server:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            good = runner.run(soak(Process(server), minutes))
+        traces = server.log.read_text().count("Traceback")
+        print(f"tracebacks in the log: {traces}")
+    return 0 if good and not traces else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
