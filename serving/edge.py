@@ -8,6 +8,7 @@ chat of the dialog so far (`serving/dialogs.py`), and goes the same ways.
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
@@ -23,7 +24,9 @@ from serving.errors import App, Receive, RefusedError, Scope, Send
 
 ANSWER_SECONDS = 12  # for a body to arrive and to be answered; BentoML's own timeout is longer
 LARGE_BODY = 16_384  # bytes; a larger body is not joined with others, which would wait for it
+TOO_MANY = "too many requests at a time, try again"
 
+logger = logging.getLogger("bentoml.edge")
 _TAGS = ("int", "str", "chat", "message")  # members of unions, which pydantic names among the fields
 _SHOWN = 5  # fields named in an error; more would only repeat
 
@@ -53,20 +56,21 @@ class Edge:
         self._most = most
         self._dialogs = dialogs
         self._in_flight = 0
+        self._refused = 0  # since the last line about it in the log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to a prediction route, hand on any other; raises `RefusedError`."""
         body_type = self._bodies.get(scope["path"]) if scope["type"] == "http" else None
         if body_type is None or scope["method"] != "POST":
             return await self._app(scope, receive, send)
+        self._refuse_above_the_limit()
         body = None
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 if not _is_json(scope):
                     raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body has to be application/json")
                 body = await _read(scope, receive, self._largest_body)
-                if self._in_flight >= self._most:
-                    raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, "too many requests at a time, try again")
+                self._refuse_above_the_limit()  # others may have come while the body did
                 request = _parse(body_type, body)
                 self._in_flight += 1  # from here on; a body that trickles in is no company, and takes nobody's place
                 try:
@@ -78,6 +82,19 @@ class Edge:
                 raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from None
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "there was no answer in time, try again") from None
         return await Response(content, media_type="application/json")(scope, receive, send)
+
+    def _refuse_above_the_limit(self) -> None:
+        """Raise `RefusedError` with 429 if no more requests are taken; the log tells of them once a second."""
+        if self._in_flight < self._most:
+            return
+        if not self._refused:
+            asyncio.get_running_loop().call_later(1, self._log_refused)
+        self._refused += 1
+        raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, TOO_MANY)
+
+    def _log_refused(self) -> None:
+        logger.warning("429: %s (%d in a second)", TOO_MANY, self._refused)
+        self._refused = 0
 
     async def _answer(self, request: object, body: bytes, scope: Scope) -> bytes:
         """Send a right request the way that fits it; returns the content of its answer."""

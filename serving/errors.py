@@ -43,6 +43,8 @@ class RefusedError(Exception):
         return JSONResponse({"error": self.error, "detail": self.detail}, self.status, _HEADERS.get(self.status))
 
     def log(self, path: str) -> None:
-        """Leave one line in the log, with the names of the fields."""
+        """Leave one line in the log, with the names of the fields; too many requests would be too many lines."""
+        if self.status == HTTPStatus.TOO_MANY_REQUESTS:
+            return
         named = ", ".join(dict.fromkeys(part["field"] for part in self.detail))
         logger.warning("%s %d: %s%s", path, self.status, self.error, f" ({named})" if named else "")
