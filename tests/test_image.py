@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import select
-import shutil
 import socket
 import subprocess
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from models.classifier import ARTIFACT, METRICS, SHIPPED, Classifier
+from models.classifier import METRICS, Classifier
 from tests.conftest import CURL_CHAT, free_port, is_ready, send, wait_until
 from tests.engine import IMAGE, Container, container, docker, inspect
 from tests.stores import PostgreSql
@@ -118,14 +117,6 @@ def test_another_model_from_a_volume(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     with container("-v", f"{tmp_path}:/other:ro", "-e", "MODEL_FOLDER=/other") as started:
         assert send(f"{started.url}/predict", CURL_CHAT).json["model_version"] == version
-
-
-def test_a_damaged_model_is_named_in_one_line(tmp_path: Path) -> None:
-    shutil.copy(SHIPPED / METRICS, tmp_path)
-    (tmp_path / ARTIFACT).write_bytes((SHIPPED / ARTIFACT).read_bytes()[:-1])
-    tmp_path.chmod(0o755)
-    log = docker("run", "--rm", "-v", f"{tmp_path}:/other:ro", "-e", "MODEL_FOLDER=/other", IMAGE, check=False)
-    assert "ModelError: /other/classifier.npz: the checksum is not that of metrics.json" in log
 
 
 def test_the_hosts_network() -> None:

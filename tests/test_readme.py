@@ -70,7 +70,7 @@ def test_every_make_target_is_there() -> None:
 def test_every_variable_is_in_the_table() -> None:
     code = "".join(path.read_text() for path in [ROOT / "service.py", *(ROOT / "serving").glob("*.py")])
     assert "environ.get" in code
-    read = set(re.findall(r"environ(?:\.get)?[(\[]\"(\w+)\"", code))
+    read = set(re.findall(r"(?:environ\.get|read_\w+)\(\"(\w+)\"", code))
     compose = re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text())
     table = set(re.findall(r"`([A-Z_]+)`(?=[^|\n]*\|)", README.split("## Configuration")[1].split("## Train")[0]))
     assert read | set(compose) == table
