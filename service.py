@@ -25,7 +25,7 @@ from models.explain import explain
 from serving.access import Access
 from serving.connections import bound_connections
 from serving.dialogs import Dialogs
-from serving.edge import Edge
+from serving.edge import ANSWER_SECONDS, Edge
 from serving.environment import read_list, read_number
 from serving.gate import Gate
 from serving.shutdown import Shutdown
@@ -73,7 +73,8 @@ def load_classifier() -> Classifier:
     ),
     workers=WORKERS,
     http={"port": 8000},
-    traffic={"timeout": 15},  # BentoML keeps a timer of each request so long: at 3,500 a second, 60 s took 130 MB
+    # longer than the edge's, which answers first; BentoML keeps a timer of each request so long, answered or not
+    traffic={"timeout": ANSWER_SECONDS + 1},
     tracing={"excluded_urls": ".*"},
     logging={"access": {"enabled": False}},
 )

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,17 +130,21 @@ class Weights:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Put together what `arrays` took apart; raises KeyError for an array that is missing."""
+        """Put together what `arrays` took apart; raises KeyError or ValueError if they are others."""
 
         def part(kind: type[Any], name: str) -> Any:
             return kind(**{field.name: arrays[f"{name}.{field.name}"] for field in fields(kind)})
 
-        return cls(
+        weights = cls(
             **{name: arrays[name] for name in ("own", "others", "idf", "start", "base", "rare")},
             boosted=part(Trees, "boosted"),
             randomised=part(Trees, "randomised"),
             networks=part(Networks, "networks"),
         )
+        shapes = [weights.own.shape, weights.others.shape, weights.idf.shape, weights.networks.center.shape]
+        if shapes != [(N_BUCKETS,)] * 3 + [(len(SIGNALS),)]:
+            raise ValueError(f"arrays for other features: {shapes}")
+        return weights
 
 
 class Forest:
@@ -277,8 +282,11 @@ class Classifier:
                 f"{folder}: the artifact was written with numpy {numpy}, this is {np.__version__};"
                 f" install numpy {numpy} or train again"
             )
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return cls(Weights.from_arrays(arrays), version)
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return cls(Weights.from_arrays(arrays), version)
+        except (ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise ModelError(f"{folder / ARTIFACT}: it is no artifact of format {FORMAT}: {error!r}") from None
 
 
 def _clip(values: Floats, limit: float) -> Floats:

@@ -22,7 +22,7 @@ from models.chat import MessageAnswer, PlatformMessage
 from serving.dialogs import Dialogs
 from serving.errors import App, Receive, RefusedError, Scope, Send
 
-ANSWER_SECONDS = 12  # for a body to arrive and to be answered; BentoML's own timeout is longer
+ANSWER_SECONDS = 8  # for a body to arrive and to be answered
 LARGE_BODY = 16_384  # bytes; a larger body is not joined with others, which would wait for it
 TOO_MANY = "too many requests at a time, try again"
 

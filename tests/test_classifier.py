@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -127,6 +128,25 @@ def test_another_format_is_refused(folder: Path) -> None:
 def test_another_library_version_is_refused(folder: Path) -> None:
     change(folder, numpy="1.26.4")
     with pytest.raises(ModelError, match=f"numpy 1.26.4, this is {np.__version__}"):
+        Classifier.load(folder)
+
+
+@pytest.mark.parametrize("what", ["no archive", "an array less", "a shorter array", "an object"])
+def test_what_is_no_artifact_is_refused_whatever_its_checksum(folder: Path, what: str) -> None:
+    with np.load(folder / ARTIFACT) as stored:
+        arrays = dict(stored)
+    if what == "an array less":
+        del arrays["idf"]
+    elif what == "a shorter array":
+        arrays["own"] = arrays["own"][:-1]
+    elif what == "an object":
+        arrays["base"] = np.array({"run": "this"}, dtype=object)
+    if what == "no archive":
+        (folder / ARTIFACT).write_bytes(b"PK not at all")
+    else:
+        np.savez(folder / ARTIFACT, **arrays)
+    change(folder, sha256=hashlib.sha256((folder / ARTIFACT).read_bytes()).hexdigest())
+    with pytest.raises(ModelError, match="no artifact of format"):
         Classifier.load(folder)
 
 

@@ -1,5 +1,6 @@
 """The platform's contract: one message at a time, on a real server and a real store."""
 
+import fcntl
 import os
 import signal
 import threading
@@ -310,3 +311,18 @@ def test_both_bodies_are_documented(server: Server) -> None:
     names = [part["$ref"].split("/")[-1] for part in schema["anyOf"]]
     assert names == ["Chat", "PlatformMessage"]
     assert all(openapi["components"]["schemas"][name]["example"] for name in names)
+
+
+def test_processes_that_share_a_sqlite_file_take_turns(tmp_path: Path) -> None:
+    """Whoever holds the lock beside the file is waited for; SQLite's own way lets one starve the other."""
+    file = tmp_path / "dialogs.sqlite"
+    with running(tmp_path, HISTORY_URL=f"sqlite:///{file}") as server:
+        probability(server, message())
+        with file.with_name("dialogs.sqlite.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert tell(server, message()).status == 503
+            with ThreadPoolExecutor(1) as client:
+                waiting = client.submit(tell, server, message())
+                time.sleep(0.5)
+                fcntl.flock(lock, fcntl.LOCK_UN)
+                assert waiting.result().status == 200

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from serving.shutdown import GIVE_UP_AFTER
 from tests.conftest import CURL_CHAT, Answer, send, wait_until
 from tests.faults.client import long_chat
 from tests.faults.conftest import Place, Start
@@ -65,6 +66,18 @@ def test_a_client_that_never_ends_does_not_hold_up_the_end(start: Start) -> None
         served.terminate()
         assert served.exit_code() == 0
         assert time.monotonic() - begin < 10
+
+
+def test_clients_that_hung_up_do_not_hold_up_the_end(start: Start) -> None:
+    with start() as served:
+        for _ in range(10):
+            with connect(served) as client:
+                client.sendall(HEAD + BODY[:20])
+        time.sleep(0.5)
+        begin = time.monotonic()
+        served.terminate()
+        assert served.exit_code() == 0
+        assert time.monotonic() - begin < GIVE_UP_AFTER - 1, "it was not given up, there was nothing to wait for"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

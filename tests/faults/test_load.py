@@ -70,6 +70,19 @@ def test_at_twice_what_it_can_do_it_answers_or_refuses(start: Start, classifier:
         assert asyncio.run(after_a_second()).status == HTTPStatus.OK
 
 
+def test_others_are_answered_while_a_long_chat_is_explained(start: Start) -> None:
+    """By the only worker there is: the long chat takes a second or more, in which dozens of others come and go."""
+    with start(WORKERS="1") as served, ThreadPoolExecutor(1) as other:
+        for path, words in (("/explain", 60_000), ("/predict", 120_000)):
+            long = other.submit(send, f"{served.url}{path}", raw=long_chat(words))
+            answered = 0
+            while not long.done():
+                assert send(f"{served.url}/predict", CURL_CHAT).status == 200
+                answered += 1
+            assert long.result().status == 200
+            assert answered > 10
+
+
 def connect(served: Place) -> socket.socket:
     address = urlsplit(served.url)
     return socket.create_connection((address.hostname, address.port), timeout=20)
