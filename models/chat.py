@@ -76,7 +76,7 @@ class Chat(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": EXAMPLE_CHAT})
 
     chat_id: Identifier = Field(description="Identifier of the chat, echoed in the answer.", examples=[42])
-    # at the first wrong one it stops: a megabyte of wrong ones took seconds to name, and only a few are shown
+    # at the first wrong one it stops: a megabyte of wrong ones took seconds to name
     messages: Annotated[list[Message], FailFast()] = Field(
         min_length=1, max_length=MAX_MESSAGES, description="Messages in the order of the talk, at least one."
     )

@@ -28,7 +28,6 @@ TOO_MANY = "too many requests at a time, try again"
 
 logger = logging.getLogger("bentoml.edge")
 _TAGS = ("int", "str", "chat", "message")  # members of unions, which pydantic names among the fields
-_SHOWN = 5  # fields named in an error; more would only repeat
 
 
 class Edge:
@@ -226,11 +225,11 @@ async def _read(scope: Scope, receive: Receive, largest: int) -> bytes:
 
 
 def _fields(error: ValidationError) -> list[dict[str, str]]:
-    """Name the first wrong fields, each with what is wrong and nothing of what was sent."""
+    """Name the wrong fields (of a list those of the first wrong item), with what is wrong and nothing that was sent."""
     named: dict[str, str] = {}
     for part in error.errors(include_url=False, include_context=False, include_input=False):
         named.setdefault(_path(part["loc"]), _message(part))
-    return [{"field": field, "message": message} for field, message in list(named.items())[:_SHOWN]]
+    return [{"field": field, "message": message} for field, message in named.items()]
 
 
 def _path(location: tuple[int | str, ...]) -> str:

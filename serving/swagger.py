@@ -22,10 +22,9 @@ from serving.access import HEALTH
 DESCRIPTION = """Send a chat, get each participant's probability of being a bot.
 Open `/predict`, choose "Try it out" and "Execute"."""
 
-# The validator is a service on the web, which by default gets the address of the specification.
 _SCRIPT = """
 window.onload = () => SwaggerUIBundle({
-  url: "docs.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null,
+  url: "docs.json", dom_id: "#swagger-ui", deepLinking: true,
   presets: [SwaggerUIBundle.presets.apis],
 });
 """

@@ -68,6 +68,23 @@ def test_a_client_that_never_ends_does_not_hold_up_the_end(start: Start) -> None
         assert time.monotonic() - begin < 10
 
 
+def test_a_client_that_reads_nothing_does_not_hold_up_the_end(start: Start) -> None:
+    """It asks for some megabytes and leaves them where they are."""
+    crowd = [{"message_id": n, "text": "how are you today", "participant_id": n} for n in range(2_000)]
+    body = json.dumps({"chat_id": 1, "messages": crowd}).encode()
+    head = f"POST /explain HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with start() as served, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        address = urlsplit(served.url)
+        client.connect((address.hostname, address.port))
+        client.sendall(head.encode() + body)
+        client.recv(1)
+        begin = time.monotonic()
+        served.terminate()
+        assert served.exit_code() == 0
+        assert time.monotonic() - begin < 10
+
+
 def test_clients_that_hung_up_do_not_hold_up_the_end(start: Start) -> None:
     with start() as served:
         for _ in range(10):
