@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,18 @@ from bentoml.exceptions import BentoMLException
 from bentoml.validators import ContentType
 from starlette.middleware.cors import CORSMiddleware
 
-from models.chat import EXAMPLE_CHAT, Answer, Chat, ChatList, ChatOrMessage, Chats, Explanation, Prediction, Predictions
+from models.chat import (
+    EXAMPLE_CHAT,
+    Answer,
+    Chat,
+    ChatList,
+    ChatOrMessage,
+    Chats,
+    ChatToExplain,
+    Explanation,
+    Prediction,
+    Predictions,
+)
 from models.classifier import SHIPPED, Classifier, ModelError
 from models.explain import explain
 from serving.access import Access
@@ -66,6 +78,24 @@ def load_classifier() -> Classifier:
     return classifier
 
 
+def size(chat: Chat) -> int:
+    """Return the characters that a chat counts for."""
+    return sum([len(message.text) + MESSAGE_SIZE for message in chat.messages])
+
+
+def slices(chats: list[Chat]) -> Iterator[list[Chat]]:
+    """Cut a list into parts that are scored in one go: of at most `MAX_BATCH_SIZE` chats, and `LARGE` or one chat."""
+    part: list[Chat] = []
+    filled = 0
+    for chat in chats:
+        if part and (len(part) == MAX_BATCH_SIZE or filled + size(chat) > LARGE):
+            yield part
+            part, filled = [], 0
+        part.append(chat)
+        filled += size(chat)
+    yield part
+
+
 @bentoml.service(
     name="turing_test_service",
     # distro="none": the image gets no compiler and no git, which BentoML would install for packages without wheels
@@ -86,7 +116,6 @@ class TuringTestService:
         self.classifier = load_classifier()
         self.aside = ThreadPoolExecutor(1)  # for what takes long, so that others are answered meanwhile
         self.classifier_aside = Classifier(self.classifier.weights, self.classifier.version)  # its cache is its own
-        self.ready = True
 
     @bentoml.on_deployment
     @staticmethod
@@ -101,11 +130,11 @@ class TuringTestService:
         SHUTDOWN.watch()
 
     async def __is_ready__(self) -> bool:
-        return self.ready and not SHUTDOWN.begun and await DIALOGS.is_ready()
+        return not SHUTDOWN.begun and await DIALOGS.is_ready()
 
     async def score(self, chats: list[Chat]) -> list[Prediction]:
         """Score chats: small ones at once, large ones aside."""
-        if sum([len(message.text) + MESSAGE_SIZE for chat in chats for message in chat.messages]) <= LARGE:
+        if sum(map(size, chats)) <= LARGE:
             return self.classifier.predict(chats)
         return await asyncio.get_running_loop().run_in_executor(self.aside, self.classifier_aside.predict, chats)
 
@@ -117,19 +146,23 @@ class TuringTestService:
     @bentoml.api(batchable=True, max_batch_size=MAX_BATCH_SIZE, max_latency_ms=MAX_LATENCY_MS, input_spec=ChatList)
     async def predict_joined(self, chats: list[Chat]) -> JoinedPredictions:
         """Score a list of chats together with those that arrive at the same time; `/predict` goes here by itself."""
-        return await self.score(chats)
+        predictions: list[Prediction] = []
+        for group in slices(chats):  # never aside: the next batch waits for this one
+            predictions += self.classifier.predict(group)
+            await asyncio.sleep(0)  # let other requests in
+        return predictions
 
     @bentoml.api
     async def predict_batch(self, request: Chats, /) -> Predictions:
         """Score many chats in one request, in order."""
         predictions: list[Prediction] = []
-        for start in range(0, len(request.chats), MAX_BATCH_SIZE):
-            predictions += await self.score(request.chats[start : start + MAX_BATCH_SIZE])
-            await asyncio.sleep(0)  # let other requests in
+        for group in slices(request.chats):
+            predictions += await self.score(group)
+            await asyncio.sleep(0)
         return Predictions.model_construct(predictions=predictions)
 
     @bentoml.api
-    async def explain(self, chat: Chat, /) -> Explanation:
+    async def explain(self, chat: ChatToExplain, /) -> Explanation:
         """Score one chat, and say what moved each participant's score."""
         return await asyncio.get_running_loop().run_in_executor(self.aside, explain, self.classifier_aside, chat)
 
@@ -146,7 +179,7 @@ if origins := read_list("CORS_ORIGINS"):
 TuringTestService.add_asgi_middleware(Gate, access=ACCESS)  # type: ignore[attr-defined]
 TuringTestService.add_asgi_middleware(  # type: ignore[attr-defined]
     Edge,
-    bodies={"/predict": ChatOrMessage, "/predict_joined": ChatList, "/predict_batch": Chats, "/explain": Chat},
+    bodies={"/predict": ChatOrMessage, "/predict_joined": ChatList, "/predict_batch": Chats, "/explain": ChatToExplain},
     joined={"/predict": "/predict_joined"},
     largest=MAX_BATCH_SIZE,
     largest_body=read_number("MAX_BODY_BYTES", 2**20),

@@ -30,7 +30,8 @@ Identifier = Annotated[
             "oneOf": [
                 {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
                 {"type": "string", "maxLength": 128},
-            ]
+            ],
+            "example": 0,
         }
     ),
 ]
@@ -40,6 +41,7 @@ StoredText = Annotated[SaidText, Field(pattern=_NO_NUL)]
 StoredName = Annotated[str, Field(min_length=1, max_length=128, pattern=_NO_NUL)]
 MAX_MESSAGES = 2_000  # of a chat or dialog
 MAX_CHATS = 256  # of a batch
+MAX_EXPLAINED = 64  # participants of a chat to explain
 
 Confidence = Literal["high", "medium", "low"]
 
@@ -86,6 +88,17 @@ class Chat(BaseModel):
     def _differ(cls, messages: list[Message]) -> list[Message]:
         if len({message.message_id for message in messages}) < len(messages):
             raise PydanticCustomError("not_unique", "Every message_id should be unique")
+        return messages
+
+
+class ChatToExplain(Chat):
+    """One chat to explain, which costs some 200 scores for each participant."""
+
+    @field_validator("messages")
+    @classmethod
+    def _are_few(cls, messages: list[Message]) -> list[Message]:
+        if len({message.participant_id for message in messages}) > MAX_EXPLAINED:
+            raise PydanticCustomError("too_many", "At most {most} participants are explained", {"most": MAX_EXPLAINED})
         return messages
 
 

@@ -289,10 +289,6 @@ class Classifier:
             raise ModelError(f"{folder / ARTIFACT}: it is no artifact of format {FORMAT}: {error!r}") from None
 
 
-def _clip(values: Floats, limit: float) -> Floats:
-    return np.minimum(np.maximum(values, -limit), limit)
-
-
 def log_odds(probability: Any) -> Any:
     """Return the log odds of a probability or an array of them."""
     return np.log(probability) - np.log1p(-probability)

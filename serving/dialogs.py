@@ -37,6 +37,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    exists,
     insert,
     make_url,
     select,
@@ -46,12 +47,16 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from models.chat import MAX_MESSAGES, Chat, Message, PlatformMessage
+from serving.environment import read_duration
 from serving.errors import RefusedError
 
 MAX_BYTES = 1_000_000  # of all texts of a dialog in UTF-8
 GIVE_UP = 1.5  # seconds to store messages, before the answer is 503
+GONE = "the store of dialogs does not answer, try again"
 TOGETHER = 64  # messages stored in one transaction
 CLEAN_EVERY = 3600  # seconds between two deletions of old dialogs
+CLEAN_TOGETHER = 200  # messages, by which the dialogs are found that are deleted in one transaction
+PROBE_EVERY = 0.5  # seconds for which an answer to whether the store is there is good
 SCHEMA_LOCK = 0x7475_7269  # any number, for PostgreSQL's lock while the table is created
 
 T = TypeVar("T")
@@ -66,8 +71,8 @@ messages = Table(
     Column("participant_index", Integer, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Index("messages_of_dialog", "dialog_id", "seq"),
+    Index("messages_by_time", "created_at"),
 )
-_OLD = select(messages.c.dialog_id).group_by(messages.c.dialog_id)
 _STORED = (
     select(messages.c.id, messages.c.text, messages.c.dialog_id, messages.c.participant_index)
     .where(
@@ -101,6 +106,9 @@ class Dialogs:
         self._cleaned = -math.inf  # when; the clock may have started with the machine, a minute ago
         self._waiting: list[tuple[PlatformMessage, asyncio.Future[Chat]]] = []
         self._storing: asyncio.Task[None] | None = None
+        self._cleaning: asyncio.Task[None] | None = None
+        self._probe: asyncio.Task[bool] | None = None
+        self._probed = 0.0
         self._thread = ThreadPoolExecutor(1)  # in which SQLite works
 
     @cached_property
@@ -111,9 +119,8 @@ class Dialogs:
     def from_environment(cls) -> "Dialogs":
         """Return the memory that `HISTORY_URL`, `HISTORY_FOLDER` and `HISTORY_DAYS` name."""
         folder = Path(os.environ.get("HISTORY_FOLDER") or "history").resolve()
-        days = os.environ.get("HISTORY_DAYS")
         return cls(
-            os.environ.get("HISTORY_URL") or f"sqlite:///{folder / 'dialogs.sqlite'}", float(days) if days else None
+            os.environ.get("HISTORY_URL") or f"sqlite:///{folder / 'dialogs.sqlite'}", read_duration("HISTORY_DAYS")
         )
 
     async def remember(self, message: PlatformMessage) -> Chat:
@@ -130,7 +137,13 @@ class Dialogs:
         return await future
 
     async def is_ready(self) -> bool:
-        """Tell whether the store answers."""
+        """Tell whether the store answers; who asks at the same time gets the same answer."""
+        if self._probe is None or (self._probe.done() and time.monotonic() - self._probed > PROBE_EVERY):
+            self._probed = time.monotonic()
+            self._probe = asyncio.create_task(self._answers())
+        return await asyncio.shield(self._probe)
+
+    async def _answers(self) -> bool:
         try:
             async with asyncio.timeout(GIVE_UP):
                 await self._work(_read_one)
@@ -148,8 +161,9 @@ class Dialogs:
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 self._is_open = False  # the table may be gone, too
                 logger.warning("the store of dialogs does not answer: %s", type(error).__name__)
-                gone = RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "the store of dialogs does not answer, try again")
-                outcomes = [gone] * len(group)
+                group += self._waiting  # who came meanwhile has waited, too
+                self._waiting = []
+                outcomes = [RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, GONE) for _ in group]
             for (_, future), outcome in zip(group, outcomes, strict=True):
                 if future.done():
                     continue
@@ -168,36 +182,49 @@ class Dialogs:
             return await self._work(lambda connection: _exchange(connection, group))
 
     async def _work(self, work: Callable[[Connection], T]) -> T:
-        """Do something with a connection to the open store."""
+        """Do something with a connection to the open store, and see that old dialogs are deleted."""
+        if self._days is not None and time.monotonic() - self._cleaned > CLEAN_EVERY:
+            self._cleaned = time.monotonic()
+            self._cleaning = asyncio.create_task(self._clean(datetime.now(UTC) - timedelta(days=self._days)))
         if isinstance(self._engine, AsyncEngine):
             async with self._engine.connect() as connection:
                 return await connection.run_sync(self._open_and, work)
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._work_in_turn, self._engine, work)
+
+    async def _clean(self, oldest: datetime) -> None:
+        """Delete the dialogs whose last message is older, some at a time, so that messages come in between."""
+        try:
+            while await self._work(lambda connection: _delete_some(connection, oldest)):
+                await asyncio.sleep(0.05)
+        except (SQLAlchemyError, OSError) as error:
+            logger.warning("old dialogs were not deleted: %s", type(error).__name__)
 
     def _work_in_turn(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         with _turn(Path(f"{engine.url.database}.lock")), engine.connect() as connection:
             return self._open_and(connection, work)
 
     def _open_and(self, connection: Connection, work: Callable[[Connection], T]) -> T:
-        """Create the table, once, whoever else does so at the same time; delete old dialogs, if due; do the work."""
+        """Create the table, once, whoever else does so at the same time; do the work."""
         if not self._is_open:
             with connection.begin():
                 if connection.dialect.name == "postgresql":
                     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": SCHEMA_LOCK})
                 messages.metadata.create_all(connection)
             self._is_open = True
-        if self._days is not None and time.monotonic() - self._cleaned > CLEAN_EVERY:
-            self._cleaned = time.monotonic()
-            oldest = datetime.now(UTC) - timedelta(days=self._days)
-            with connection.begin():
-                from_old = _OLD.having(text("max(created_at) < :oldest")).params(oldest=oldest)
-                connection.execute(delete(messages).where(messages.c.dialog_id.in_(from_old)))
         with connection.begin():
             return work(connection)
 
 
 def _read_one(connection: Connection) -> None:
     connection.execute(select(messages.c.seq).limit(1))
+
+
+def _delete_some(connection: Connection, oldest: datetime) -> int:
+    """Delete some of the dialogs whose last message is older; returns how many messages went."""
+    later = messages.alias()
+    is_live = exists().where(later.c.dialog_id == messages.c.dialog_id, later.c.created_at >= oldest)
+    some = select(messages.c.dialog_id).where(messages.c.created_at < oldest, ~is_live).limit(CLEAN_TOGETHER)
+    return connection.execute(delete(messages).where(messages.c.dialog_id.in_(some))).rowcount
 
 
 def _exchange(connection: Connection, group: Sequence[PlatformMessage]) -> list[Chat | RefusedError]:
@@ -242,34 +269,34 @@ def _take(
     """Decide on each message in turn; returns what comes of each, and what is new. `known` and `dialogs` grow."""
     outcomes: list[Chat | RefusedError] = []
     new = []
+    sizes = {dialog_id: sum(said.size() for said in dialog) for dialog_id, dialog in dialogs.items()}
+    spoken = {dialog_id: [_message(said) for said in dialog] for dialog_id, dialog in dialogs.items()}
     for message in group:
         said = _Said(message.id, message.text, message.dialog_id, message.participant_index)
         dialog = dialogs[message.dialog_id]
         if message.id in known and known[message.id] != said:
             taken = [{"field": "id", "message": "Is taken"}]
             outcomes.append(RefusedError(HTTPStatus.CONFLICT, "the message is stored with other content", taken))
-        elif message.id in known:
-            outcomes.append(_chat(dialog[: dialog.index(said) + 1]))
-        elif len(dialog) >= MAX_MESSAGES or sum(earlier.size() for earlier in dialog) + said.size() > MAX_BYTES:
-            full = [{"field": "dialog_id", "message": "Is full"}]
-            error = f"the dialog is full: {MAX_MESSAGES} messages or {MAX_BYTES} bytes"
-            outcomes.append(RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error, full))
-        else:
+            continue
+        if message.id not in known:
+            if len(dialog) >= MAX_MESSAGES or sizes[message.dialog_id] + said.size() > MAX_BYTES:
+                full = [{"field": "dialog_id", "message": "Is full"}]
+                error = f"the dialog is full: {MAX_MESSAGES} messages or {MAX_BYTES} bytes"
+                outcomes.append(RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error, full))
+                continue
             dialog.append(said)
             known[said.id] = said
             new.append(said)
-            outcomes.append(_chat(dialog))
+            sizes[message.dialog_id] += said.size()
+            spoken[message.dialog_id].append(_message(said))
+        end = dialog.index(known[message.id]) + 1 if dialog[-1].id != message.id else len(dialog)
+        so_far = spoken[message.dialog_id][:end]
+        outcomes.append(Chat.model_construct(chat_id=message.dialog_id, messages=so_far))
     return outcomes, new
 
 
-def _chat(said: Sequence[_Said]) -> Chat:
-    return Chat.model_construct(
-        chat_id=said[0].dialog_id,
-        messages=[
-            Message.model_construct(message_id=part.id, text=part.text, participant_id=part.participant_index)
-            for part in said
-        ],
-    )
+def _message(said: _Said) -> Message:
+    return Message.model_construct(message_id=said.id, text=said.text, participant_id=said.participant_index)
 
 
 def _engine(url: str) -> AsyncEngine | Engine:

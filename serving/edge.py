@@ -9,7 +9,7 @@ chat of the dialog so far (`serving/dialogs.py`), and goes the same ways.
 
 import asyncio
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -22,8 +22,8 @@ from models.chat import MessageAnswer, PlatformMessage
 from serving.dialogs import Dialogs
 from serving.errors import App, Receive, RefusedError, Scope, Send
 
-ANSWER_SECONDS = 8  # for a body to arrive and to be answered
-LARGE_BODY = 16_384  # bytes; a larger body is not joined with others, which would wait for it
+ANSWER_SECONDS = 6  # for a body to arrive and to be answered
+LARGE_BODY = 16_384  # bytes; larger bodies are not joined with others, which would wait for them, and go one by one
 TOO_MANY = "too many requests at a time, try again"
 
 logger = logging.getLogger("bentoml.edge")
@@ -51,6 +51,8 @@ class Edge:
         self._app = app
         self._bodies = bodies
         self._joiners = {path: Joiner(app, target, largest) for path, target in joined.items()}
+        self._singles = {target: path for path, target in joined.items()}
+        self._large = asyncio.Lock()
         self._largest_body = largest_body
         self._most = most
         self._dialogs = dialogs
@@ -95,24 +97,32 @@ class Edge:
         logger.warning("429: %s (%d in a second)", TOO_MANY, self._refused)
         self._refused = 0
 
-    async def _answer(self, request: object, body: bytes, scope: Scope) -> bytes:
+    async def _answer(self, request: BaseModel | Sequence[BaseModel], body: bytes, scope: Scope) -> bytes:
         """Send a right request the way that fits it; returns the content of its answer."""
         if isinstance(request, PlatformMessage):
             return await self._answer_message(request, scope)
-        return await self._ask(scope, body)
+        return await self._ask(scope, request, body)
 
-    async def _ask(self, scope: Scope, body: bytes) -> bytes:
-        """Return the answer to a body, which goes alone or joined with those that came with it."""
+    async def _ask(self, scope: Scope, request: BaseModel | Sequence[BaseModel], body: bytes) -> bytes:
+        """Return the answer to a request, which goes alone or joined with those that came with it."""
         await asyncio.sleep(0)  # lets requests that arrived together count each other
-        joiner = self._joiners.get(scope["path"])
-        if joiner and self._in_flight > 1 and len(body) <= LARGE_BODY:
-            return await joiner.ask(scope, body)
-        return await call(self._app, scope, scope["path"], body)
+        path = scope["path"]
+        if len(body) > LARGE_BODY:
+            async with self._large:
+                if not isinstance(request, Sequence):
+                    return await call(self._app, scope, path, body)
+                # a large list would hold up what is joined
+                ones = [one.model_dump_json().encode() for one in request]
+                return b"[" + b",".join([await call(self._app, scope, self._singles[path], one) for one in ones]) + b"]"
+        if path in self._joiners and self._in_flight > 1 and isinstance(request, BaseModel):
+            # written anew: what is not part of a chat could make the list that it joins wrong
+            return await self._joiners[path].ask(scope, request.model_dump_json().encode())
+        return await call(self._app, scope, path, body)
 
     async def _answer_message(self, message: PlatformMessage, scope: Scope) -> bytes:
         """Store a message, score the chat of its dialog so far, and answer for who sent it."""
         chat = await self._dialogs.remember(message)
-        content = await self._ask(scope, chat.model_dump_json().encode())
+        content = await self._ask(scope, chat, chat.model_dump_json().encode())
         probabilities = {
             side["participant_id"]: side["is_bot_probability"] for side in from_json(content)["participants"]
         }

@@ -1,5 +1,6 @@
 """Settings from the environment; what cannot be read stops the start with one line that names the variable."""
 
+import math
 import os
 
 from bentoml.exceptions import BentoMLConfigException
@@ -11,6 +12,20 @@ def read_number(name: str, default: int) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise BentoMLConfigException(f"{name}: a whole number above 0 is needed")
     return int(text)
+
+
+def read_duration(name: str) -> float | None:
+    """Return a number above 0, None without the variable; raises BentoMLConfigException for anything else."""
+    text = os.environ.get(name)
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise BentoMLConfigException(f"{name}: a number above 0 is needed")
+    return number
 
 
 def read_list(name: str) -> list[str]:

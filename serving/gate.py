@@ -4,6 +4,7 @@ It knows which paths there are (BentoML would make a metric of any path that is 
 needed, and gives all errors, BentoML's own too, the one shape of `serving/errors.py`.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, MutableMapping
 from http import HTTPStatus
 from pathlib import Path
@@ -15,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from serving.access import Access
 from serving.errors import App, Receive, RefusedError, Scope, Send
 
+logger = logging.getLogger("bentoml.gate")
 NOWHERE = "/404"  # stands in logs and metrics for every path that is not there
 
 
@@ -40,6 +42,9 @@ class Gate:
         except RefusedError as refused:
             refused.log(scope["path"])
             return await refused.response()(scope, receive, send)
+        except Exception as fault:  # the last place where a fault of the service can get the one shape
+            logger.exception("%s 500: %s", scope["path"], type(fault).__name__)
+            return await RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR).response()(scope, receive, send)
 
 
 class KnownPaths:

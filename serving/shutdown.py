@@ -11,7 +11,7 @@ import threading
 from types import FrameType
 
 STOP_AFTER = 1.0  # seconds from SIGTERM until no new connection is accepted
-GIVE_UP_AFTER = 7.0  # and until what is still unanswered is given up; Docker kills after 10
+GIVE_UP_AFTER = 8.0  # and until all is given up: later than the edge gives up what came last; Docker kills after 10
 
 
 class Shutdown:

@@ -98,7 +98,8 @@ def swagger(service: Any, needs_key: bool) -> Starlette:
 
 def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
     """Return BentoML's OpenAPI specification with the errors that the service really gives."""
-    spec["info"] = {"title": spec["info"]["title"], "version": spec["info"]["version"], "description": DESCRIPTION}
+    version = spec["info"]["version"].replace("None", "not built")  # that of the Bento
+    spec["info"] = {"title": spec["info"]["title"], "version": version, "description": DESCRIPTION}
     schemas = spec["components"]["schemas"]
     for unused in ("TaskStatusResponse", "InvalidArgument", "NotFound", "InternalServerError"):
         schemas.pop(unused)

@@ -41,7 +41,7 @@ class Inner:
         await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
 
-async def ask(edge: App, body: bytes, content_type: bytes = b"application/json") -> tuple[int, Any]:
+async def ask(edge: App, body: bytes, content_type: bytes = b"application/json", path: str = "/one") -> tuple[int, Any]:
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
     sent: list[Any] = []
 
@@ -51,7 +51,7 @@ async def ask(edge: App, body: bytes, content_type: bytes = b"application/json")
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/one", "headers": [(b"content-type", content_type)]}
+    scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"content-type", content_type)]}
     await edge(scope, receive, send)
     return sent[0]["status"], json.loads(b"".join(message.get("body", b"") for message in sent))
 
@@ -194,3 +194,33 @@ def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
     asyncio.run(trickle())
     assert sent[0]["status"] == 408
     assert (b"connection", b"close") in sent[0]["headers"]
+
+
+def test_what_is_no_part_of_a_chat_harms_none_that_it_is_joined_with() -> None:
+    inner = Inner()
+    deep = b'{"number": 1, "more": ' + b"[" * 150 + b"]" * 150 + b"}"
+    assert together(inner, [deep, b'{"number": 2}']) == [(200, {"number": 1}), (200, {"number": 2})]
+    assert inner.asked == [("/many", [{"number": 1}, {"number": 2}])]
+
+
+def test_a_large_list_is_taken_apart() -> None:
+    """What is joined does not wait for it."""
+    inner = Inner()
+    numbers = [{"number": number} for number in range(3)]
+    body = json.dumps(numbers).encode().ljust(LARGE_BODY + 1)
+    assert asyncio.run(ask(edge_before(inner), body, path="/many")) == (200, numbers)
+    assert inner.asked == [("/one", one) for one in numbers]
+
+
+class Broken:
+    """Fails in a way that nobody has thought of."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise LookupError(scope["path"], receive, send)
+
+
+def test_a_fault_of_the_service_has_the_one_shape() -> None:
+    assert asyncio.run(ask(edge_before(Broken()), b'{"number": 7}')) == (
+        500,
+        {"error": "Internal Server Error", "detail": []},
+    )

@@ -145,7 +145,15 @@ def test_settings_that_would_open_the_door_by_mistake(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("MAX_BODY_BYTES", "1MB"), ("MAX_CONCURRENCY", "0"), ("WORKERS", "-1"), ("API_KEYS", ",")]
+    ("name", "value"),
+    [
+        ("MAX_BODY_BYTES", "1MB"),
+        ("MAX_CONCURRENCY", "0"),
+        ("WORKERS", "-1"),
+        ("API_KEYS", ","),
+        ("HISTORY_DAYS", "-1"),
+        ("HISTORY_DAYS", "inf"),
+    ],
 )
 def test_a_wrong_setting_stops_the_start_with_one_line(tmp_path: Path, name: str, value: str) -> None:
     server = start_server(tmp_path, **{name: value})

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from models.chat import Chat
 from models.classifier import Classifier
-from tests.conftest import CURL_CHAT, Server, running, sample_bodies, send
+from tests.conftest import CURL_CHAT, ROOT, Server, running, sample_bodies, send
 
 pytestmark = pytest.mark.faults
 WORDS = "a word that nobody else says"
+HERE = Path(__file__).parent
 PATHS = ["/predict", "/predict_joined", "/predict_batch", "/explain"]
 STATUSES = {400, 409, 413, 415}
 
@@ -105,10 +106,11 @@ def test_after_all_of_them(server: Server) -> None:
 
 def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
     """All its checks, over the whole specification."""
-    command = [str(Path(sys.executable).parent / "schemathesis"), "--config-file", "tests/faults/schemathesis.toml"]
+    command = [str(Path(sys.executable).parent / "schemathesis"), "--config-file", f"{HERE}/schemathesis.toml"]
     done = subprocess.run(
         [*command, "run", f"{server.url}/docs.json", "--max-examples=100", "--seed=1", "--no-color"],
-        env={"SCHEMATHESIS_HOOKS": "tests.faults.hooks", "PATH": "", "PYTHONPATH": ".", "HOME": str(tmp_path)},
+        env={"SCHEMATHESIS_HOOKS": "tests.faults.hooks", "PATH": "", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
