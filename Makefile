@@ -18,7 +18,7 @@ export BENTOML_DO_NOT_TRACK := True
 # The image installs packages while it is built. Where a container on Docker's own network cannot reach the package
 # index, the build uses the host's network. Set CONTAINERIZE_OPTS yourself to decide otherwise.
 REACHES_INDEX := import urllib.request; urllib.request.urlopen('https://pypi.org/simple/pip/', timeout=5)
-REACHES_DATABASE := import urllib.request; urllib.request.urlopen('https://pypi.org/pypi/pip/json', timeout=5)
+REACHES_DATABASE := import urllib.request; urllib.request.urlopen('https://pypi.org/pypi/pip/25.0/json', timeout=5)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock"
 MINUTES := 10
