@@ -9,13 +9,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from models.chat import MAX_CHATS, MAX_MESSAGES
+from models.chat import MAX_CHATS, MAX_EXPLAINED, MAX_MESSAGES
 from tests.conftest import CURL_CHAT, Server, send
 
 
 def said(number: int = 1, **fields: Any) -> dict[str, Any]:
     messages = [{"message_id": at, "text": "hi", "participant_id": at % 2, **fields} for at in range(number)]
     return {"chat_id": 1, "messages": messages}
+
+
+def crowd(number: int) -> dict[str, Any]:
+    return {"chat_id": 1, "messages": [{"message_id": at, "text": "hi", "participant_id": at} for at in range(number)]}
 
 
 @pytest.mark.parametrize(
@@ -34,6 +38,9 @@ def said(number: int = 1, **fields: Any) -> dict[str, Any]:
         ("/predict_batch", {"chats": [CURL_CHAT] * (MAX_CHATS + 1)}, 400, "chats"),
         ("/predict_batch", {"chats": [CURL_CHAT, {}, CURL_CHAT]}, 400, "chats[1].chat_id"),
         ("/predict_joined", [CURL_CHAT] * (MAX_CHATS + 1), 400, "body"),
+        ("/predict", crowd(MAX_EXPLAINED + 1), 200, None),
+        ("/explain", crowd(MAX_EXPLAINED), 200, None),
+        ("/explain", crowd(MAX_EXPLAINED + 1), 400, "messages"),
     ],
 )
 def test_limits(server: Server, path: str, body: Any, status: int, field: str | None) -> None:
