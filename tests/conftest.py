@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Answer:
 
 
 def send(url: str, body: object = None, *, raw: bytes | None = None, content_type: str = "application/json") -> Answer:
-    """POST a body as JSON or raw bytes, or GET where there is none."""
+    """POST a body as JSON or raw bytes, or GET where there is none; raises OSError where the answer breaks off."""
     data = raw if raw is not None else None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": content_type} if data is not None else {})
     try:
@@ -91,6 +92,8 @@ def send(url: str, body: object = None, *, raw: bytes | None = None, content_typ
     except urllib.error.HTTPError as error:
         with error:
             return Answer(error.code, error.read().decode())
+    except HTTPException as error:
+        raise ConnectionError("the answer broke off") from error
 
 
 def free_port() -> int:
