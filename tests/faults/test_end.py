@@ -3,6 +3,8 @@
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from http import HTTPStatus
@@ -11,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from serving.shutdown import GIVE_UP_AFTER
-from tests.conftest import CURL_CHAT, Answer, send, wait_until
+from tests.conftest import CURL_CHAT, ROOT, Answer, send, wait_until
 from tests.faults.client import long_chat
 from tests.faults.conftest import Place, Start
 
@@ -68,16 +70,16 @@ def test_a_client_that_never_ends_does_not_hold_up_the_end(start: Start) -> None
 
 
 def test_a_client_that_reads_nothing_does_not_hold_up_the_end(start: Start) -> None:
-    """It asks for some megabytes and leaves them where they are."""
-    crowd = [{"message_id": n, "text": "how are you today", "participant_id": n} for n in range(2_000)]
-    body = json.dumps({"chat_id": 1, "messages": crowd}).encode()
-    head = f"POST /explain HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    """It asks for a megabyte or two and leaves them where they are."""
+    crowd = [{"message_id": n, "text": "", "participant_id": n} for n in range(2_000)]
+    body = json.dumps({"chats": [{"chat_id": 1, "messages": crowd}] * 8}).encode()
+    head = HEAD.replace(b"/predict", b"/predict_batch").replace(str(len(BODY)).encode(), str(len(body)).encode())
     with start() as served, socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         address = urlsplit(served.url)
         client.connect((address.hostname, address.port))
-        client.sendall(head.encode() + body)
-        client.recv(1)
+        client.sendall(head + body)
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
         begin = time.monotonic()
         served.terminate()
         assert served.exit_code() == 0
@@ -138,3 +140,21 @@ def test_ctrl_c_ends_it(start: Start) -> None:
         else:
             served.container.exec("sh", "-c", "kill -INT 1")
         assert served.exit_code() == 0
+
+
+def test_what_never_ends_is_given_up() -> None:
+    """A process whose server does not stop at SIGTERM ends all the same, as if it had."""
+    script = """
+import asyncio, signal
+from serving import shutdown
+shutdown.STOP_AFTER, shutdown.GIVE_UP_AFTER = 0.1, 0.5
+signal.signal(signal.SIGTERM, lambda *_: print("told to stop", flush=True))
+async def run():
+    shutdown.Shutdown().watch()
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.sleep(30)
+    print("went on")
+asyncio.run(run())
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "told to stop\n")
