@@ -186,7 +186,7 @@ class Classifier:
         self._randomised = Forest(weights.randomised)
         own, others, idf = (array.astype(np.float64) for array in (weights.own, weights.others, weights.idf))
         grams = np.stack([own, others, idf**2, idf, np.ones(N_BUCKETS)], axis=1)
-        self._grams = np.concatenate([grams, np.zeros((1, grams.shape[1]))])  # the last row is that of nothing
+        self.grams = np.concatenate([grams, np.zeros((1, grams.shape[1]))])  # the last row is that of nothing
         self._rows: dict[str, int]
         self._values: Floats
         self._hashes: NDArray[np.uint64]
@@ -239,7 +239,7 @@ class Classifier:
             rows += [self._rows[word] if word in self._rows else self._look_up(word) for word in side.words]
         sums = np.add.reduceat(self._values.take(rows, axis=0), first)
         pairs = pair_ngrams(self._hashes.take(rows))
-        sums[:, : self._grams.shape[1]] += np.add.reduceat(self._grams.take(pairs, axis=0), first)
+        sums[:, : self.grams.shape[1]] += np.add.reduceat(self.grams.take(pairs, axis=0), first)
         return sums
 
     def _look_up(self, word: str) -> int:
@@ -248,7 +248,7 @@ class Classifier:
         if row == len(self._values):
             self._values = np.concatenate([self._values, np.zeros_like(self._values)])
             self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
-        self._values[row] = [*self._grams[word_ngrams(word)].sum(axis=0), 1, *word_counts(word)]
+        self._values[row] = [*self.grams[word_ngrams(word)].sum(axis=0), 1, *word_counts(word)]
         self._hashes[row] = word_hash(word)
         self._rows[word] = row
         return row

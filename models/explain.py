@@ -66,9 +66,10 @@ def spans(classifier: Classifier, chat: Chat, shown: int | None = SHOWN_SPANS) -
     The participant's own words are the signal "says what bots say", those of the others "says what is said to bots".
     The weights of all of a signal's spans add up to its value; `shown` is how many are returned, the heaviest first.
     """
-    messages, speakers = chat.messages, {message.participant_id: 0 for message in chat.messages}
+    messages = chat.messages
+    speakers = {who: number for number, who in enumerate(dict.fromkeys(message.participant_id for message in messages))}
     places, columns = _parts(classifier, messages)
-    by_message = np.array([list(speakers).index(message.participant_id) for message in messages])
+    by_message = np.array([speakers[message.participant_id] for message in messages])
     speaker = by_message[[at for at, _, _ in places]]
     squares = np.bincount(speaker, columns[:, 2], len(speakers))
     own, others = columns[:, :2].T / np.sqrt(squares + 1)[speaker] / [[1], [max(len(speakers) - 1, 1)]]
@@ -110,9 +111,7 @@ def _parts(classifier: Classifier, messages: Sequence[Message]) -> tuple[list[tu
     their weight as one's own words and as the others', and of their squared idf. A pair with a boundary belongs to its
     word.
     """
-    weights = classifier.weights
-    grams = np.stack([weights.own, weights.others, weights.idf.astype(np.float64) ** 2], axis=1)
-    grams = np.concatenate([grams, np.zeros((1, 3))])  # the last row is that of no n-gram
+    grams = classifier.grams[:, :3]
     known: dict[str, tuple[Floats, int]] = {}
     places: list[tuple[int, int, int]] = []
     columns = [np.zeros((0, 3))]

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -84,6 +86,14 @@ def _pss(rollup: str) -> int:
 
 
 Place = Process | Contained
+
+
+def connect(served: Place) -> socket.socket:
+    """Open a connection of one's own."""
+    address = urlsplit(served.url)
+    return socket.create_connection((address.hostname, address.port), timeout=20)
+
+
 Start = Callable[..., AbstractContextManager[Place]]
 
 

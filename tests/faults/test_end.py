@@ -15,7 +15,7 @@ import pytest
 from serving.shutdown import GIVE_UP_AFTER
 from tests.conftest import CURL_CHAT, ROOT, Answer, send, wait_until
 from tests.faults.client import long_chat
-from tests.faults.conftest import Place, Start
+from tests.faults.conftest import Place, Start, connect
 
 pytestmark = pytest.mark.faults
 BODY = json.dumps(CURL_CHAT).encode()
@@ -23,11 +23,6 @@ HEAD = (
     b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     + f"Content-Length: {len(BODY)}\r\n\r\n".encode()
 )
-
-
-def connect(served: Place) -> socket.socket:
-    address = urlsplit(served.url)
-    return socket.create_connection((address.hostname, address.port), timeout=20)
 
 
 def ready(served: Place) -> int:

@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import socket
 import statistics
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,7 +13,7 @@ from models.chat import Chat
 from models.classifier import Classifier
 from tests.conftest import CURL_CHAT, send
 from tests.faults.client import Connection, Reply, closed_loop, long_chat, open_loop
-from tests.faults.conftest import Place, Start
+from tests.faults.conftest import Start, connect
 
 pytestmark = pytest.mark.faults
 BODY = json.dumps(CURL_CHAT).encode()
@@ -81,11 +79,6 @@ def test_others_are_answered_while_a_long_chat_is_explained(start: Start) -> Non
                 answered += 1
             assert long.result().status == 200
             assert answered > 5
-
-
-def connect(served: Place) -> socket.socket:
-    address = urlsplit(served.url)
-    return socket.create_connection((address.hostname, address.port), timeout=20)
 
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
