@@ -18,6 +18,7 @@ import bentoml
 from bentoml._internal.utils.analytics.usage_stats import do_not_track
 from bentoml.exceptions import BentoMLException
 from bentoml.validators import ContentType
+from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 
 from models.chat import (
@@ -34,6 +35,7 @@ from models.chat import (
 )
 from models.classifier import SHIPPED, Classifier, ModelError
 from models.explain import explain
+from serving import page
 from serving.access import Access
 from serving.connections import bound_connections
 from serving.dialogs import Dialogs
@@ -186,4 +188,6 @@ TuringTestService.add_asgi_middleware(  # type: ignore[attr-defined]
     most=max(1, MAX_CONCURRENCY // WORKERS),
     dialogs=DIALOGS,
 )
-TuringTestService.mount_asgi_app(swagger(TuringTestService, needs_key=bool(ACCESS.digests)))  # type: ignore[attr-defined]
+TuringTestService.mount_asgi_app(  # type: ignore[attr-defined]
+    Starlette(routes=[*swagger(TuringTestService, needs_key=bool(ACCESS.digests)), *page.routes()])
+)

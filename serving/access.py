@@ -1,7 +1,7 @@
 """Who may ask: everyone, or with `API_KEYS` those who send one of the keys as a bearer token.
 
-Health is open to everyone. What else is not a prediction (metrics, Swagger UI and its specification) needs a key, too,
-unless `OPEN_METRICS_AND_DOCS` says otherwise.
+Health, and the page at `/try`, which holds no secret, are open to everyone. What else is not a prediction (metrics,
+Swagger UI and its specification) needs a key, too, unless `OPEN_METRICS_AND_DOCS` says otherwise.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from bentoml.exceptions import BentoMLConfigException
 
 from serving.environment import read_list, read_switch
 from serving.errors import RefusedError, Scope
+from serving.page import is_page
 
 HEALTH = frozenset({"/livez", "/readyz", "/healthz"})
 METRICS_AND_DOCS = ("/metrics", "/docs.json", "/schema.json", "/static_content/")  # and Swagger UI, at "/"
@@ -47,7 +48,7 @@ class Access:
     def check(self, scope: Scope) -> None:
         """Raise `RefusedError` with 401 where a request needs a key and brings none that is right."""
         path = scope["path"]
-        if not self.digests or path in HEALTH:
+        if not self.digests or path in HEALTH or is_page(path):
             return
         if self.open_metrics_and_docs and (path == "/" or path.startswith(METRICS_AND_DOCS)):
             return

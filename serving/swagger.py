@@ -12,15 +12,15 @@ from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, Field
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
 from serving.access import HEALTH
+from serving.policy import headers
 
 DESCRIPTION = """Send a chat, get each participant's probability of being a bot.
-Open `/predict`, choose "Try it out" and "Execute"."""
+Write or paste a chat on [the page to try it](try), or open `/predict` here, choose "Try it out" and "Execute"."""
 
 _SCRIPT = """
 window.onload = () => SwaggerUIBundle({
@@ -43,14 +43,10 @@ _PAGE = f"""<!DOCTYPE html>
 </body>
 </html>
 """
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'self'"
-    " 'unsafe-inline'; script-src 'self' 'sha256-"
-    + b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-    + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
+_HEADERS = headers(
+    script=f"'sha256-{b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()}'",
+    style="'unsafe-inline'",  # Swagger UI writes styles into its elements
+)
 
 _ERRORS: Mapping[HTTPStatus, str] = {
     HTTPStatus.BAD_REQUEST: "The body is no JSON, or a field is missing, wrong or too long.",
@@ -80,8 +76,8 @@ class Error(BaseModel):
     detail: list[Fault] = Field(description="The first fields that are wrong, if it is about fields.")
 
 
-def swagger(service: Any, needs_key: bool) -> Starlette:
-    """Return an app with the page at `/` and the specification of a BentoML service at `/docs.json`."""
+def swagger(service: Any, needs_key: bool) -> list[Route]:
+    """Return the routes of the page, at `/`, and of the specification of a BentoML service, at `/docs.json`."""
 
     async def page(_: Request) -> HTMLResponse:
         return HTMLResponse(_PAGE, headers=_HEADERS)
@@ -93,7 +89,7 @@ def swagger(service: Any, needs_key: bool) -> Starlette:
     async def docs(_: Request) -> JSONResponse:
         return JSONResponse(specify())
 
-    return Starlette(routes=[Route("/", page), Route("/docs.json", docs)])
+    return [Route("/", page), Route("/docs.json", docs)]
 
 
 def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
