@@ -19,7 +19,7 @@ export class Scores {
     this.#written.length = Math.min(this.#written.length, same);
     for (let at = same; at < messages.length; at++) {
       // a lone surrogate, half of a character, is no text that JSON can carry
-      this.#written.push(JSON.stringify({ message_id: at, text: messages[at].text.toWellFormed(), participant_id: messages[at].who }));
+      this.#written.push(`{"message_id": ${at}, "text": ${JSON.stringify(messages[at].text.toWellFormed())}, "participant_id": ${JSON.stringify(messages[at].who)}}`);
     }
     this.#messages = messages.map(({ who, text }) => ({ who, text }));
   }
