@@ -1,6 +1,6 @@
 // The probabilities of a chat and of its beginnings: which are known, and which to ask for next.
 
-const POINTS = 64; // beginnings that are scored; of longer chats every second, every fourth message, and so on
+const POINTS = 96; // beginnings that are scored; of longer chats every third, every ninth message, and so on
 const CHUNK_CHATS = 64; // of one request; the service takes 256
 const CHUNK_CHARACTERS = 128 * 1024; // of one request; the service takes 1 MB
 
@@ -43,6 +43,11 @@ export class Scores {
     return Object.keys(this.#known).map(Number).filter((count) => count <= this.length);
   }
 
+  /** Tell whether every message has its point. */
+  get isWhole() {
+    return this.length <= POINTS;
+  }
+
   /** Return the lengths of the beginnings to ask for in the next request: all of the chat first, then the others. */
   next() {
     const chunk = [];
@@ -58,8 +63,8 @@ export class Scores {
   }
 
   #plan() {
-    let step = 1; // powers of two, so that what is known stays of use when the chat grows
-    while (this.length / step > POINTS) step *= 2;
+    let step = 1; // an odd one, so that in a chat of two who take turns the points are not all after the same one's
+    while (this.length / step > POINTS) step *= 3;
     const plan = new Set([this.length, this.#wanted, this.#wanted - 1, 1]);
     for (let count = step; count < this.length; count += step) plan.add(count);
     return [...plan].filter((count) => count > 0 && count <= this.length);

@@ -321,7 +321,7 @@ function readOut(count) {
   const known = count ? scores.at(count) : null;
   find("readout").textContent = known
     ? `After message ${count}: ${[...known].map(([who, answer]) => `${nameOf(who)} ${percent(answer.is_bot_probability)}`).join(", ")}`
-    : scores.length > 64 ? "Point at the chart for the numbers. In a long chat not every message has a point." : "Point at the chart for the numbers.";
+    : `Point at the chart for the numbers.${scores.isWhole ? "" : " Of a long chat, not every message has a point."}`;
 }
 
 function drawReasons(explained) {
@@ -442,7 +442,11 @@ function describePasted() {
 }
 
 find("open-paste").addEventListener("click", () => openPaste());
-find("paste-text").addEventListener("input", readPasted);
+let reading = 0;
+find("paste-text").addEventListener("input", () => {
+  cancelAnimationFrame(reading); // a pasted text may come as an event for each of its lines
+  reading = requestAnimationFrame(readPasted);
+});
 find("paste-choice").addEventListener("change", describePasted);
 find("paste-cancel").addEventListener("click", () => find("paste").close());
 find("paste-keep").addEventListener("click", () => {
@@ -455,6 +459,7 @@ find("paste-keep").addEventListener("click", () => {
 find("paste-use").addEventListener("click", () => {
   const { messages } = found.chats[find("paste-choice").value];
   find("paste").close();
+  draft.focus();
   replace(messages, state.messages.length ? "Chat replaced." : "");
 });
 
