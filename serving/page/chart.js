@@ -73,10 +73,9 @@ export class Chart {
     const ends = lines.map(({ who, values }) => ({ who, at: values.at(-1) })).map((end) => ({ ...end, y: this.#y(end.at[1]) + 4 })).sort((one, other) => one.y - other.y);
     for (let n = 1; n < ends.length; n++) ends[n].y = Math.max(ends[n].y, ends[n - 1].y + LABEL);
     for (let n = ends.length - 1, low = HEIGHT - EDGE.bottom + 4; n >= 0; n--, low -= LABEL) ends[n].y = Math.min(ends[n].y, low);
-    const x = this.#x(this.#data.length) + 9;
-    return ends.map(({ who, y }) => {
+    return ends.map(({ who, at, y }) => {
       const name = nameOf(who);
-      return shape("text", { class: `name ${tint(people, who)}`, x, y }, name.length > 4 ? `${name.slice(0, 3)}…` : name);
+      return shape("text", { class: `name ${tint(people, who)}`, x: this.#x(at[0]) + 9, y }, name.length > 4 ? `${name.slice(0, 3)}…` : name);
     });
   }
 

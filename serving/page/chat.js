@@ -36,7 +36,7 @@ export class Talk {
     });
     for (const message of gone) this.#rows.delete(message);
     this.#place(rows);
-    if (!this.#list.querySelector('.bubble[tabindex="0"]')) this.#list.querySelector("li:last-child .bubble")?.setAttribute("tabindex", "0");
+    if (!this.#list.contains(document.activeElement)) this.#reach(this.#rows.get(selected ?? messages.at(-1))?.bubble);
   }
 
   /** Move the focus to a message. */
@@ -131,6 +131,7 @@ export class Talk {
     if (neighbour) this.focus(neighbour);
   }
 
+  /** Make a message the one that the Tab key reaches. */
   #reach(bubble) {
     if (!bubble) return;
     for (const other of this.#list.querySelectorAll('.bubble[tabindex="0"]')) other.setAttribute("tabindex", "-1");

@@ -11,8 +11,9 @@ export function read(pasted) {
   return /^[[{]/.test(text) && !/^\[[^\]"{]*\][^,\]]/.test(text) ? readJson(text) : readLines(text);
 }
 
-// A name before a colon: short, without a colon, not the start of an address or of a time of day.
-const NAMED = /^\s*([^\s:][^:\n]{0,30}?)\s*:(?:\s+|$)(.*)$/u;
+// A name before a colon: short, without a colon, not the start of an address or of a time of day. Messengers put the
+// time of a message in brackets before it.
+const NAMED = /^\s*(?:\[[^\]]*\]\s*)?([^\s:][^:\n]{0,30}?)\s*:(?:\s+|$)(.*)$/u;
 const NAMED_TIGHTLY = /^\s*(\p{L}{1,12}|\d{1,2}):(?![/\\\d])(.+)$/u; // "A:hello", but not "http://" or "12:30"
 
 function readLines(text) {

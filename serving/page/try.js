@@ -111,8 +111,15 @@ function choose(who, message) {
 
 function askSoon(wait) {
   asking.abort();
+  busy(true);
   clearTimeout(timer);
   timer = setTimeout(ask, wait);
+}
+
+/** Show whether the answers are about to change. */
+function busy(is) {
+  find("busy").hidden = !is;
+  find("bars").ariaBusy = is;
 }
 
 /** Ask for the scores that are not known, the whole chat's first, and then for the reasons. */
@@ -123,7 +130,7 @@ async function ask() {
   const { signal } = asking;
   scores.keep(written());
   scores.want(state.messages.indexOf(state.selected) + 1);
-  find("busy").hidden = !scores.length;
+  busy(scores.length > 0);
   if (!scores.length) {
     state.problem = null;
     Object.assign(state, { explanation: null, answers: new Map() });
@@ -131,7 +138,7 @@ async function ask() {
   }
   const asked = await Promise.allSettled([askScores(signal), askReasons(signal)]);
   if (signal.aborted) return undefined;
-  find("busy").hidden = true;
+  busy(false);
   const error = asked.find(({ status }) => status === "rejected")?.reason;
   if (error && !(error instanceof Problem)) throw error;
   if (error) fail(error);
@@ -288,7 +295,7 @@ function drawNotes() {
   const notes = [];
   if (!all.length) notes.push("As you write, the bars move, and a chart shows what each message changed.");
   else {
-    if (words < FEW_WORDS) notes.push(`Too few words: ${words === 1 ? "one word is" : `${words} words are`} not enough to tell. Expect the answer to change.`);
+    if (words < FEW_WORDS) notes.push(`Only ${words === 1 ? "one word" : `${words} words`} so far: too few to rely on the answer.`);
     if (speakers === 1) notes.push("Only one participant has written so far. The other side's words count, too.");
     if (speakers > 2) notes.push("The classifier was trained on chats of two, with at most one bot. With more participants, rely on it less.");
     if (state.answers.size && state.chosen === null) notes.push("Choose a bar or a message to see why.");
@@ -312,7 +319,7 @@ function drawProblem() {
   const key = problem.status === 401 ? button("Enter a key", openKey, { class: "primary" }) : null;
   const wait = problem.wait ? ` Trying again in ${problem.wait} s.` : "";
   return box.replaceChildren(
-    element("p", {}, element("strong", {}, problem.title), ` ${problem.explanation}${wait}`),
+    element("p", {}, element("strong", {}, `${problem.title}.`), ` ${problem.explanation}${wait}`),
     element("div", { class: "actions" }, key ?? again),
   );
 }
