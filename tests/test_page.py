@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +69,24 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Page]:
+@contextmanager
+def opened(browser: Browser, server: Server, **options: Any) -> Iterator[Page]:
     """Open the page; no script may fail on it, nor the browser complain of anything but answers that are errors."""
     faults: list[str] = []
-    with browser.new_context(viewport=DESKTOP) as context:  # type: ignore[arg-type]
-        opened = context.new_page()
-        opened.on("pageerror", lambda error: faults.append(str(error)))
-        opened.on("console", lambda message: faults.append(message.text))
-        opened.goto(f"{server.url}/try")
-        yield opened
+    with browser.new_context(**{"viewport": DESKTOP, **options}) as context:
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text))
+        page.goto(f"{server.url}/try")
+        assert faults == []
+        yield page
     assert [fault for fault in faults if not fault.startswith("Failed to load resource")] == []
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    with opened(browser, server) as page:
+        yield page
 
 
 def posts(page: Page) -> list[Request]:
@@ -416,6 +424,7 @@ def test_keys_limits_and_a_server_that_is_gone(browser: Browser, tmp_path: Path)
     key = "ключ-1"
     with browser.new_context() as context:
         page = context.new_page()
+        page.on("requestfailed", lambda request: print(request.url, request.failure))
         problem = page.get_by_role("alert")
         draft = page.get_by_label("Message", exact=True)
         with running(tmp_path, API_KEYS=key, MAX_BODY_BYTES="2000") as guarded:
@@ -524,9 +533,7 @@ def test_labels_and_contrast(browser: Browser, server: Server, scheme: Any) -> N
         rules = Axe().run(page).response["violations"]
         found[state] = [(rule["id"], node["html"]) for rule in rules for node in rule["nodes"]]
 
-    with browser.new_context(viewport=DESKTOP, color_scheme=scheme, reduced_motion="reduce") as context:  # type: ignore[arg-type]
-        page = context.new_page()
-        page.goto(f"{server.url}/try")
+    with opened(browser, server, color_scheme=scheme, reduced_motion="reduce") as page:
         red, green, blue = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
         assert (red + green + blue > 384) == (scheme == "light")
         check(page, "empty")
@@ -551,9 +558,7 @@ def test_labels_and_contrast(browser: Browser, server: Server, scheme: Any) -> N
 
 @pytest.mark.browser
 def test_a_phone(browser: Browser, server: Server) -> None:
-    with browser.new_context(viewport=PHONE, is_mobile=True, has_touch=True) as context:  # type: ignore[arg-type]
-        page = context.new_page()
-        page.goto(f"{server.url}/try")
+    with opened(browser, server, viewport=PHONE, is_mobile=True, has_touch=True) as page:
         paste(page, lines([*TALK, ("A", "оченьдлинноесловобезпробелов" * 10)]))
         page.locator(".bubble").nth(1).tap()
         settle(page)
