@@ -4,7 +4,8 @@ import { shape } from "./dom.js";
 import { nameOf, percent, tint } from "./people.js";
 
 const HEIGHT = 190;
-const EDGE = { top: 10, right: 40, bottom: 24, left: 52 };
+const EDGE = { top: 10, bottom: 24, left: 52 };
+const NAME = { longest: 6, character: 9, space: 14 }; // at the end of a line: characters, and pixels
 const LABEL = 15; // pixels that a name at the end of a line takes
 
 /** Draws into a container; `on.point(count)` is called where the pointer is (0 when it leaves), `on.select(count)` for a click. */
@@ -32,14 +33,16 @@ export class Chart {
         values: points.filter((count) => scores.at(count).has(who)).map((count) => [count, scores.at(count).get(who).is_bot_probability]),
       }))
       .filter(({ values }) => values.length);
-    this.#data = { lines, people, points, length: scores.length, selected };
+    const longest = Math.max(...lines.map(({ who }) => shorten(nameOf(who)).length));
+    const right = NAME.space + longest * NAME.character;
+    this.#data = { lines, people, points, length: scores.length, selected, right };
     this.#draw();
   }
 
   #draw() {
     const { lines, people, length, selected } = this.#data;
     const width = Math.max(240, this.#container.clientWidth);
-    const [bottom, right] = [HEIGHT - EDGE.bottom, width - EDGE.right];
+    const [bottom, right] = [HEIGHT - EDGE.bottom, width - this.#data.right];
     const grid = [[1, "bot"], [0.5, "50 %"], [0, "person"]].flatMap(([probability, words]) => [
       shape("line", { class: "grid", x1: EDGE.left, x2: right, y1: this.#y(probability), y2: this.#y(probability) }),
       shape("text", { class: "axis", x: EDGE.left - 8, y: this.#y(probability) + 4, "text-anchor": "end" }, words),
@@ -73,15 +76,12 @@ export class Chart {
     const ends = lines.map(({ who, values }) => ({ who, at: values.at(-1) })).map((end) => ({ ...end, y: this.#y(end.at[1]) + 4 })).sort((one, other) => one.y - other.y);
     for (let n = 1; n < ends.length; n++) ends[n].y = Math.max(ends[n].y, ends[n - 1].y + LABEL);
     for (let n = ends.length - 1, low = HEIGHT - EDGE.bottom + 4; n >= 0; n--, low -= LABEL) ends[n].y = Math.min(ends[n].y, low);
-    return ends.map(({ who, at, y }) => {
-      const name = nameOf(who);
-      return shape("text", { class: `name ${tint(people, who)}`, x: this.#x(at[0]) + 9, y }, name.length > 4 ? `${name.slice(0, 3)}…` : name);
-    });
+    return ends.map(({ who, at, y }) => shape("text", { class: `name ${tint(people, who)}`, x: this.#x(at[0]) + 9, y }, shorten(nameOf(who))));
   }
 
   #x(count) {
     const { length } = this.#data;
-    const width = Math.max(240, this.#container.clientWidth) - EDGE.left - EDGE.right;
+    const width = Math.max(240, this.#container.clientWidth) - EDGE.left - this.#data.right;
     return EDGE.left + (length > 1 ? ((count - 1) / (length - 1)) * width : width / 2);
   }
 
@@ -102,3 +102,5 @@ export class Chart {
     this.#on.point(count);
   }
 }
+
+const shorten = (name) => (name.length > NAME.longest ? `${name.slice(0, NAME.longest - 1)}…` : name);

@@ -246,11 +246,12 @@ const rows = new Map();
 function drawBars() {
   const { people, answers, chosen } = state;
   const stale = scores.length > 0 && !scores.at(scores.length);
+  const speakers = speakersOf(written());
   const bars = people.map((who) => {
     const row = rows.get(who) ?? makeRow(who);
     const answer = answers.get(who);
     const probability = answer?.is_bot_probability ?? 0;
-    const words = answer ? verdict(answer) : "has not written yet";
+    const words = answer ? verdict(answer) : speakers.includes(who) ? "no answer yet" : "has not written yet";
     row.item.className = `bar ${tint(people, who)} ${probability >= 0.5 ? "bot" : "human"} ${answer?.confidence ?? "none"}${stale ? " stale" : ""}`;
     row.fill.style.width = `${probability * 100}%`;
     row.number.textContent = answer ? `${percent(probability)} bot` : "";
@@ -294,11 +295,11 @@ function drawNotes() {
   const speakers = speakersOf(all).length;
   const notes = [];
   if (!all.length) notes.push("As you write, the bars move, and a chart shows what each message changed.");
-  else {
+  else if (state.answers.size) {
     if (words < FEW_WORDS) notes.push(`Only ${words === 1 ? "one word" : `${words} words`} so far: too few to rely on the answer.`);
     if (speakers === 1) notes.push("Only one participant has written so far. The other side's words count, too.");
     if (speakers > 2) notes.push("The classifier was trained on chats of two, with at most one bot. With more participants, rely on it less.");
-    if (state.answers.size && state.chosen === null) notes.push("Choose a bar or a message to see why.");
+    if (state.chosen === null) notes.push("Choose a bar or a message to see why.");
   }
   const key = notes.join("\n");
   const box = find("notes");
