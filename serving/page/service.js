@@ -32,7 +32,7 @@ export async function post(route, body, signal) {
   } catch (error) {
     signal.throwIfAborted();
     if (error.name === "TimeoutError") throw new Problem("The service did not answer", `There was no answer within ${SECONDS} seconds.`);
-    throw new Problem("The service cannot be reached", "It may be stopped or restarting, or the network is down.");
+    throw new Problem("The service cannot be reached", "It may be stopped or restarting, or the network is down.", { retryAfter: 1 });
   }
   const answer = parse(text);
   if (response.ok && answer) return answer;
@@ -52,7 +52,7 @@ function problemOf(response, answer) {
     case 413: return new Problem("The chat is too large", "The service limits the size of a request. Remove some messages.", { status });
     case 429: return new Problem("The service is busy", "More requests came than it answers at a time.", { status, retryAfter: retryAfter || 1 });
     case 503: return new Problem("The service cannot answer right now", "It is overloaded or starting.", { status, retryAfter: retryAfter || 1 });
-    case 502: case 504: return new Problem("The service cannot be reached", "A proxy in front of it answers, but the service does not.", { status });
+    case 502: case 504: return new Problem("The service cannot be reached", "A proxy in front of it answers, but the service does not.", { status, retryAfter: 1 });
     default: return new Problem("The service failed", `It answered with status ${status}.`, { status });
   }
 }
