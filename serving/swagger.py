@@ -7,12 +7,10 @@ errors of `serving/errors.py`. The assets of Swagger UI are those that come with
 import hashlib
 from base64 import b64encode
 from collections.abc import Mapping
-from functools import cache
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, Field
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
@@ -80,20 +78,17 @@ class Error(BaseModel):
     detail: list[Fault] = Field(description="The first fields that are wrong, if it is about fields.")
 
 
-def swagger(service: Any, needs_key: bool) -> Starlette:
-    """Return an app with the page at `/` and the specification of a BentoML service at `/docs.json`."""
+def swagger_routes(service: Any, needs_key: bool) -> list[Route]:
+    """Return the page at `/` and the specification of a BentoML service at `/docs.json`, which is built here, once."""
+    document = specification(service.openapi_spec.asdict(), needs_key)
 
     async def page(_: Request) -> HTMLResponse:
         return HTMLResponse(_PAGE, headers=_HEADERS)
 
-    @cache
-    def specify() -> dict[str, Any]:
-        return specification(service.openapi_spec.asdict(), needs_key)
-
     async def docs(_: Request) -> JSONResponse:
-        return JSONResponse(specify())
+        return JSONResponse(document)
 
-    return Starlette(routes=[Route("/", page), Route("/docs.json", docs)])
+    return [Route("/", page), Route("/docs.json", docs)]
 
 
 def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
