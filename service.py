@@ -34,6 +34,7 @@ from serving.connections import bound_connections
 from serving.dialogs import Dialogs
 from serving.settings import read_settings
 from serving.shutdown import Shutdown
+from serving.swagger import swagger_routes
 
 TIMEOUT = 6  # seconds for one request, from its head to its answer
 
@@ -65,6 +66,7 @@ def load_classifier() -> Classifier:
     workers=SETTINGS.workers,
     http={"port": 8000},
     traffic={"timeout": TIMEOUT, "max_concurrency": SETTINGS.max_concurrency},
+    tracing=SETTINGS.tracing,
     logging={"access": {"enabled": False}},
 )
 class TuringTestService:
@@ -77,10 +79,11 @@ class TuringTestService:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Stop before any worker starts if the model cannot be served; log who has access."""
+        """Stop before any worker starts if the model or the API cannot be served; log who has access."""
         load_classifier()
-        SETTINGS.export_folders()
         access = Access(SETTINGS.keys, SETTINGS.open_metrics_and_docs)
+        swagger_routes(TuringTestService, access.needs_key)
+        SETTINGS.export_folders()
         logger.info("Access: %s", access)
 
     @bentoml.on_startup

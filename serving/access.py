@@ -1,6 +1,7 @@
 """Access control: open by default; with API keys set, requests need a valid bearer token.
 
-Health checks are always open. Metrics and Swagger UI need a key as well, unless `OPEN_METRICS_AND_DOCS` is set.
+Health checks are always open, and so is the schema, which BentoML's Python client reads before it sends the key.
+Metrics and Swagger UI need a key as well, unless `OPEN_METRICS_AND_DOCS` is set.
 """
 
 import hashlib
@@ -11,7 +12,8 @@ from http import HTTPStatus
 from serving.errors import RefusedError, Scope
 
 HEALTH = frozenset({"/livez", "/readyz", "/healthz"})
-METRICS_AND_DOCS = ("/metrics", "/docs.json", "/schema.json", "/static_content/")  # and Swagger UI, at "/"
+ALWAYS_OPEN = HEALTH | {"/schema.json"}
+METRICS_AND_DOCS = ("/metrics", "/docs.json", "/static_content/")  # and Swagger UI, at "/"
 
 
 class Access:
@@ -29,7 +31,7 @@ class Access:
     def check(self, scope: Scope) -> None:
         """Raise `RefusedError` with 401 if a request needs a key and has no valid one."""
         path = scope["path"]
-        if not self._digests or path in HEALTH:
+        if not self._digests or path in ALWAYS_OPEN:
             return
         if self._open_metrics_and_docs and (path == "/" or path.startswith(METRICS_AND_DOCS)):
             return

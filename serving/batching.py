@@ -10,15 +10,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from threading import local
+from time import time_ns
 from typing import TypeVar
 
 from models.chat import Chat, Explanation, Prediction
 from models.classifier import Classifier
 from models.explain import explain
-from serving.bentoml_internals import adaptive_batching
+from serving.bentoml_internals import adaptive_batching, get_tracer
 from serving.errors import RefusedError
 
 MAX_BATCH_SIZE = 64  # chats; a larger batch gains nothing and delays the others
@@ -36,11 +38,22 @@ def size(chat: Chat) -> int:
     return sum([len(message.text) + CHARACTERS_PER_MESSAGE for message in chat.messages])
 
 
+@dataclass(slots=True)
+class Job:
+    """A chat in the queue, with the times in ns since the epoch at which it came and its batch was scored."""
+
+    chat: Chat
+    arrived: int = field(default_factory=time_ns)
+    started: int = 0
+    ended: int = 0
+
+
 class Scorer:
     """Scores chats with a classifier, in batches."""
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
+        self._tracer = get_tracer()
         self._waiting = 0  # callers whose chats are not scored yet
         overloaded = RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "no answer in time; try again")
         self._enqueue = adaptive_batching(self._score_batch, overloaded, MAX_BATCH_SIZE, MAX_LATENCY_MS)
@@ -52,60 +65,82 @@ class Scorer:
 
         Raises `RefusedError` with 500 if scoring fails, with 503 if it takes too long.
         """
+        jobs = [Job(chat) for chat in chats]
         self._waiting += 1
         try:
             await asyncio.sleep(0)  # requests that arrived at the same time see each other
             if self._waiting == 1 and sum(map(size, chats)) <= LARGE:
-                return await self._score_batch(chats)
-            if len(chats) == 1:
-                return [await self._predict_one(chats[0])]
-            return await asyncio.gather(*map(self._predict_one, chats))
+                predictions = await self._score_batch(jobs)
+            elif len(jobs) == 1:
+                predictions = [await self._predict_one(jobs[0])]
+            else:
+                predictions = await asyncio.gather(*map(self._predict_one, jobs))
         finally:
             self._waiting -= 1
+        self._trace(jobs)
+        return predictions
 
     async def explain(self, chat: Chat) -> Explanation:
         """Score one chat and say what moved the score; raises as `predict` does."""
-        return await self._in_slow_lane(lambda classifier: explain(classifier, chat))
+        job = Job(chat)
+        explanation = await self._in_slow_lane(lambda classifier: explain(classifier, chat), job)
+        self._trace([job])
+        return explanation
 
-    async def _predict_one(self, chat: Chat) -> Prediction:
-        if size(chat) <= LARGE:
-            return await self._enqueue(chat)
-        return (await self._in_slow_lane(lambda classifier: classifier.predict([chat])))[0]
+    async def _predict_one(self, job: Job) -> Prediction:
+        if size(job.chat) <= LARGE:
+            return await self._enqueue(job)
+        return (await self._in_slow_lane(lambda classifier: classifier.predict([job.chat]), job))[0]
 
-    async def _score_batch(self, chats: Sequence[Chat]) -> list[Prediction]:
-        """Score chats on the event loop, `LARGE` characters at a time, with others let in between."""
+    async def _score_batch(self, jobs: Sequence[Job]) -> list[Prediction]:
+        """Score a batch on the event loop, `LARGE` characters at a time, with others let in between."""
         predictions: list[Prediction] = []
-        for part in _parts(chats):
+        for part in _parts(jobs):
             if predictions:
                 await asyncio.sleep(0)
-            predictions += self._guarded(partial(self._classifier.predict, part))
+            predictions += _run(partial(self._classifier.predict, [job.chat for job in part]), part)
         return predictions
 
-    async def _in_slow_lane(self, work: Callable[[Classifier], T]) -> T:
+    async def _in_slow_lane(self, work: Callable[[Classifier], T], job: Job) -> T:
         def run() -> T:
             if not hasattr(self._of_thread, "classifier"):
                 self._of_thread.classifier = Classifier(self._classifier.weights, self._classifier.version)
-            return self._guarded(lambda: work(self._of_thread.classifier))
+            return _run(lambda: work(self._of_thread.classifier), [job])
 
         return await asyncio.get_running_loop().run_in_executor(self._slow_lane, run)
 
-    def _guarded(self, work: Callable[[], T]) -> T:
-        """Do some work; an error leaves one traceback in the log and becomes a 500 for everyone who waits for it."""
-        try:
-            return work()
-        except Exception:
-            logger.exception("Scoring failed")
-            raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR) from None
+    def _trace(self, jobs: Sequence[Job]) -> None:
+        """Record, if traces are on, each job's wait in the queue and its scoring as spans of the current request."""
+        if self._tracer is None:
+            return
+        for job in jobs:
+            for name, start, end in (("queue", job.arrived, job.started), ("score", job.started, job.ended)):
+                self._tracer.start_span(name, start_time=start).end(end)
 
 
-def _parts(chats: Sequence[Chat]) -> Iterator[Sequence[Chat]]:
+def _run(work: Callable[[], T], jobs: Sequence[Job]) -> T:
+    """Do the work of some jobs; an error leaves one traceback in the log and becomes a 500 for all who wait for it."""
+    started = time_ns()
+    try:
+        return work()
+    except Exception:
+        logger.exception("Scoring failed")
+        raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR) from None
+    finally:
+        ended = time_ns()
+        for job in jobs:
+            job.started, job.ended = started, ended
+
+
+def _parts(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
     """Cut a batch into parts of at most `MAX_BATCH_SIZE` chats and, unless it is one chat, `LARGE` characters."""
-    part: list[Chat] = []
+    part: list[Job] = []
     filled = 0
-    for chat in chats:
-        if part and (len(part) == MAX_BATCH_SIZE or filled + size(chat) > LARGE):
+    for job in jobs:
+        if part and (len(part) == MAX_BATCH_SIZE or filled + size(job.chat) > LARGE):
             yield part
             part, filled = [], 0
-        part.append(chat)
-        filled += size(chat)
-    yield part
+        part.append(job)
+        filled += size(job.chat)
+    if part:
+        yield part

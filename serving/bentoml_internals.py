@@ -4,10 +4,14 @@
 with a clear message. Written for BentoML 1.4.40.
 """
 
+import atexit
 import os
+import shutil
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, TypeVar
 
 from _bentoml_impl.server.app import ContextMiddleware
@@ -19,6 +23,7 @@ from bentoml._internal.server.http.traffic import MaxConcurrencyMiddleware, Time
 from bentoml._internal.utils.analytics.usage_stats import do_not_track
 from bentoml._internal.utils.metrics import exponential_buckets
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+from opentelemetry.trace import Tracer
 from prometheus_client import Histogram
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -28,9 +33,17 @@ R = TypeVar("R")
 
 
 def configure_process() -> None:
-    """Switch telemetry off and the replacement of dead workers on, for this process and the workers that it starts."""
+    """Set what BentoML reads before it starts workers: telemetry, metrics, dead workers, threads.
+
+    For this process and the workers that it starts.
+    """
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     do_not_track.cache_clear()  # the bentoml command reads the variable before it loads the service
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # workers inherit it
+        # BentoML empties the folder at the start: each service needs one of its own, not one in BENTOML_HOME for all.
+        folder = str(Path(gettempdir(), f"turing_test_service-metrics-{os.getpid()}"))
+        BentoMLContainer.prometheus_multiproc_dir.set(folder)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ.pop("BENTOML_CONTAINERIZED", None)  # set in images, where BentoML then does not replace dead workers
     # The model's matrices are small: threads for them only take cores away from other workers.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -55,7 +68,7 @@ class BentoMLMiddleware:
 def middleware_of(app: Starlette) -> BentoMLMiddleware:
     """Take apart the middleware of an app that BentoML built."""
     parts = BentoMLMiddleware()
-    traces = BentoMLContainer.config.tracing.exporter_type.get() is not None
+    traces = traces_requests()
     for middleware in app.user_middleware:
         kind: Any = middleware.cls
         options: Mapping[str, Any] = middleware.kwargs
@@ -70,6 +83,16 @@ def middleware_of(app: Starlette) -> BentoMLMiddleware:
         elif traces or kind is not OpenTelemetryMiddleware:
             parts.outer.append(middleware)
     return parts
+
+
+def traces_requests() -> bool:
+    """Tell whether traces are sent anywhere."""
+    return BentoMLContainer.config.tracing.exporter_type.get() is not None
+
+
+def get_tracer() -> Tracer | None:
+    """Return the tracer of the service, `None` if nothing is traced."""
+    return BentoMLContainer.tracer_provider.get().get_tracer("turing_test_service") if traces_requests() else None
 
 
 class RequestMetrics(RunnerTrafficMetricsMiddleware):

@@ -6,11 +6,13 @@ descriptions are the source of the table in `docs/reference.md`; a test keeps bo
 
 import os
 from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from bentoml.exceptions import BentoMLConfigException
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from platformdirs import user_data_path
+from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MAX_HISTORY_DAYS = 36_500
@@ -41,9 +43,26 @@ def _read_keys(file: object) -> object:
     return keys
 
 
+def _check_exporter(endpoint: str) -> str:
+    """Reject an endpoint without the package that sends traces to it; workers would start again and again."""
+    AnyHttpUrl(endpoint)
+    try:
+        import_module("opentelemetry.exporter.otlp.proto.http")
+    except ImportError:
+        raise ValueError("Install opentelemetry-exporter-otlp-proto-http, which sends the traces") from None
+    return endpoint
+
+
+def _default_history_folder() -> Path:
+    """Return the folder `history`, or for a Bento, which must not change by being served, the user's data folder."""
+    is_in_bento = (Path(__file__).parents[2] / "bento.yaml").is_file()
+    return user_data_path("turing_test_service") / "history" if is_in_bento else Path("history")
+
+
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 KeysInFile = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_read_keys)]
+Endpoint = Annotated[str, AfterValidator(_check_exporter)]
 Folder = Annotated[Path, AfterValidator(Path.resolve)]
 
 
@@ -77,7 +96,9 @@ class Settings(BaseSettings):
         description="Where dialogs are stored: `postgresql://user:password@host/database` or `sqlite:///file`.",
     )
     history_folder: Folder = Field(
-        default=Path("history"), validate_default=True, description="Folder of the SQLite file, without `HISTORY_URL`."
+        default_factory=_default_history_folder,
+        validate_default=True,
+        description="Folder of the SQLite file, without `HISTORY_URL`.",
     )
     history_days: float | None = Field(
         default=None, gt=0, le=MAX_HISTORY_DAYS, description="Dialogs without a message for this many days are deleted."
@@ -92,6 +113,18 @@ class Settings(BaseSettings):
     cors_origins: CommaSeparated = Field(
         default=(), description="Comma-separated origins whose pages may call the service from a browser."
     )
+
+    otel_exporter_otlp_endpoint: Endpoint | None = Field(
+        default=None, description="Where traces are sent as OTLP over HTTP, such as `http://localhost:4318`."
+    )
+    otel_traces_sampler_arg: float = Field(default=1.0, ge=0, le=1, description="Share of requests that are traced.")
+
+    @property
+    def tracing(self) -> dict[str, Any]:
+        """BentoML's `tracing` option; the exporter reads the endpoint and other variables of OpenTelemetry itself."""
+        if self.otel_exporter_otlp_endpoint is None:
+            return {}
+        return {"exporter_type": "otlp", "sample_rate": self.otel_traces_sampler_arg, "otlp": {"protocol": "http"}}
 
     @property
     def keys(self) -> tuple[str, ...]:

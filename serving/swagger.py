@@ -5,6 +5,7 @@ errors of `serving/errors.py`. The assets of Swagger UI are those that come with
 """
 
 import hashlib
+import json
 from base64 import b64encode
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
+from models.chat import EXAMPLE_CHAT, EXAMPLE_MESSAGE
 from serving.access import HEALTH
 
 DESCRIPTION = """Send a chat, get each participant's probability of being a bot.
@@ -93,7 +95,8 @@ def swagger_routes(service: Any, needs_key: bool) -> list[Route]:
 
 def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
     """Return BentoML's OpenAPI specification with the errors that the service really gives."""
-    version = spec["info"]["version"].replace("None", "not built")  # that of the Bento
+    spec = json.loads(json.dumps(spec).replace("IODescriptor", ""))  # BentoML's suffix of the names of types
+    version = spec["info"]["version"].replace("None", "development")  # without a Bento there is none
     spec["info"] = {"title": spec["info"]["title"], "version": version, "description": DESCRIPTION}
     schemas = spec["components"]["schemas"]
     for unused in ("TaskStatusResponse", "InvalidArgument", "NotFound", "InternalServerError"):
@@ -112,11 +115,16 @@ def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
             }
             continue
         methods["post"]["requestBody"]["required"] = True
-        schema = methods["post"]["requestBody"]["content"]["application/json"]["schema"]
+        content = methods["post"]["requestBody"]["content"]["application/json"]
+        schema = content["schema"]
         schema.pop("root_input", None)
         if "oneOf" in schema:  # what is both a chat and a message is taken as a chat
             schema["anyOf"] = schema.pop("oneOf")
-        methods["post"]["responses"] = {"200": methods["post"]["responses"][HTTPStatus.OK.value]} | {
+            content["examples"] = {
+                "a chat": {"value": EXAMPLE_CHAT},
+                "a message of a dialog": {"value": EXAMPLE_MESSAGE},
+            }
+        methods["post"]["responses"] = {"200": methods["post"]["responses"]["200"]} | {
             str(status.value): _error(status)
             for status in _ERRORS
             if (needs_key or status != HTTPStatus.UNAUTHORIZED)
