@@ -151,7 +151,7 @@ def test_a_model_that_cannot_be_served_stops_the_start(tmp_path: Path, how: str,
     server = start_server(tmp_path, MODEL_FOLDER=str(tmp_path / "model"))
     assert server.process.wait(timeout=30) != 0
     (line,) = server.log.read_text().splitlines()
-    assert "the model cannot be served: " in line
+    assert "cannot serve the model: " in line
     assert why in line
 
 
@@ -165,5 +165,5 @@ def test_nor_does_the_container_start(tmp_path: Path, how: str, why: str) -> Non
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode != 0
     (line,) = done.stderr.splitlines()
-    assert "the model cannot be served: " in line
+    assert "cannot serve the model: " in line
     assert why in line
