@@ -35,7 +35,7 @@ from models.chat import (
 from models.classifier import SHIPPED, Classifier, ModelError
 from models.explain import explain
 from serving.access import Access
-from serving.connections import bound_connections
+from serving.connections import install_protocol
 from serving.dialogs import Dialogs
 from serving.edge import ANSWER_SECONDS, Edge
 from serving.environment import read_list, read_number
@@ -56,7 +56,7 @@ os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # a heap for each thread holds 1
 os.environ.pop("BENTOML_CONTAINERIZED", None)  # with it BentoML does not replace a worker that has died
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
 do_not_track.cache_clear()  # BentoML's command has asked before the service is loaded
-bound_connections()
+install_protocol(read_number("KEEP_ALIVE_SECONDS", 75))
 
 # The content type is named so that BentoML does not work it out from the schema for each answer.
 JoinedPredictions = Annotated[list[Prediction], ContentType("application/json")]
