@@ -252,8 +252,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         """Feed the parser; raises `HttpParserError`.
 
-        After a head that offers an upgrade the parser leaves the rest to the new protocol, and is ready for another
-        head. It gets the same one without the header `Upgrade`, then the rest.
+        After a head that offers an upgrade the parser leaves the rest to the new protocol. Another parser gets the same
+        head without the header `Upgrade`, then the rest.
         """
         rest: bytes | memoryview = data
         while True:
@@ -265,8 +265,11 @@ class HttpProtocol(HttpToolsProtocol):
                 method = self.parser.get_method()
                 if method == b"CONNECT":
                     raise httptools.HttpParserError("CONNECT is for proxies") from None
-                head = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
+                version = self.parser.get_http_version().encode()
+                head = [b"%b %b HTTP/%b" % (method, self.url, version)]
                 head += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
                 self.parser.feed_data(b"\r\n".join([*head, b"", b""]))
 
     def _reject(self, refused: RefusedError) -> None:
