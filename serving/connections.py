@@ -185,7 +185,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._progress = False
         try:
-            self._parse(data)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offered:
+                self._ignore_upgrades(memoryview(data)[offered.args[0] :])
         except httptools.HttpParserError:
             self._reject(RefusedError(HTTPStatus.BAD_REQUEST, "the request is not valid HTTP"))
             return
@@ -203,7 +206,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the response; unless the request is complete by then, its header will say `Connection: close`."""
         if self.parser.should_upgrade():
-            return  # `_parse` gives this head to the parser once more, without the offer
+            return  # `_ignore_upgrades` has this head parsed once more, without the offer
         super().on_headers_complete()
         self._progress = True
         self._transport.request_incomplete = True
@@ -249,28 +252,25 @@ class HttpProtocol(HttpToolsProtocol):
     def _is_responding(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _parse(self, data: bytes) -> None:
-        """Feed the parser; raises `HttpParserError`.
+    def _ignore_upgrades(self, rest: memoryview) -> None:
+        """Parse the current head without its offer to upgrade, then the rest of the data; raises `HttpParserError`.
 
-        After a head that offers an upgrade the parser leaves the rest to the new protocol. Another parser gets the same
-        head without the header `Upgrade`, then the rest.
+        After a head with such an offer the parser leaves the rest of the connection to the other protocol.
         """
-        rest: bytes | memoryview = data
         while True:
+            method = self.parser.get_method()
+            if method == b"CONNECT":
+                raise httptools.HttpParserError("CONNECT is for proxies")
+            head = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
+            head += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+            self.parser.feed_data(b"\r\n".join([*head, b"", b""]))
             try:
                 self.parser.feed_data(rest)
                 return
             except httptools.HttpParserUpgrade as offered:
-                rest = memoryview(rest)[offered.args[0] :]
-                method = self.parser.get_method()
-                if method == b"CONNECT":
-                    raise httptools.HttpParserError("CONNECT is for proxies") from None
-                version = self.parser.get_http_version().encode()
-                head = [b"%b %b HTTP/%b" % (method, self.url, version)]
-                head += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
-                self.parser.feed_data(b"\r\n".join([*head, b"", b""]))
+                rest = rest[offered.args[0] :]
 
     def _reject(self, refused: RefusedError) -> None:
         """Answer with an error what cannot be parsed, and close the connection."""

@@ -210,13 +210,14 @@ def test_a_response_that_is_not_read_times_out(
 
 
 def test_the_timeout_of_a_response_does_not_end_a_later_one(monkeypatch: pytest.MonkeyPatch, served: Uvicorn) -> None:
-    monkeypatch.setattr(connections, "READ_SECONDS", 1.0)
+    monkeypatch.setattr(connections, "READ_SECONDS", 2.0)
+    request = GET.replace(b"/ ", b"/large ", 1)
     with served.connect() as (client, stream):
-        client.sendall(GET)
-        assert read_response(stream).status == 200
-        time.sleep(0.6)
-        client.sendall(GET.replace(b"/ ", b"/large ", 1))
-        time.sleep(0.7)  # until after the end of the first timeout
+        client.sendall(request)
+        assert len(read_response(stream).body) == LARGE
+        time.sleep(1.2)
+        client.sendall(request)
+        time.sleep(1.2)  # until after the end of the first timeout
         assert len(read_response(stream).body) == LARGE
 
 
@@ -411,6 +412,7 @@ def test_a_body_that_is_not_http_is_answered_and_the_app_told(app: App, served: 
         client.sendall(b"no number\r\n")
         response = read_response(stream)
         assert (response.status, response.headers["connection"]) == (400, "close")
+        assert json.loads(response.body) == {"error": "the request is not valid HTTP", "detail": []}
         wait_until(lambda: app.received[-1] == "http.disconnect", 2)
 
 
