@@ -2,8 +2,8 @@
 
 - The head of a request is limited in size (`MAX_HEAD_BYTES`) and in time (`HEAD_SECONDS`).
 - A response has to be read within `READ_SECONDS`.
-- Idle connections are kept longer than load balancers keep theirs (60 s in nginx, AWS and Azure): if the server closes
-  first, it may do so just when the next request is on its way, and the load balancer answers 502.
+- Idle connections are kept longer than load balancers keep theirs (60 s by default in nginx and at AWS): if the server
+  closes first, the next request may already be on its way, and the load balancer answers 502.
 - A response that is sent before the request body has arrived ends the connection, with a lingering close.
 - An offered upgrade (h2c, WebSocket) is ignored, as RFC 9110, section 7.8, allows.
 - What is not HTTP gets 400, in the shape of `serving/errors.py`.
@@ -32,7 +32,7 @@ READ_SECONDS = 30.0  # for the client to read a response
 LINGER_SECONDS = 30.0  # nginx's lingering_time: for the rest of a request that has already been answered
 LINGER_STALL_SECONDS = 5.0  # nginx's lingering_timeout: until the next part of this rest
 MAX_DISCARDED_BYTES = 32 * 2**20  # of this rest
-DEFAULT_KEEP_ALIVE = 5  # seconds; uvicorn's and BentoML's default
+DEFAULT_KEEP_ALIVE = 5  # seconds; uvicorn's and BentoML's default, which stands for "not set"
 
 
 class Timeout:

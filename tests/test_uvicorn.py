@@ -54,12 +54,12 @@ def test_uvicorn_takes_the_protocol_where_none_is_named() -> None:
     assert HttpProtocol.keep_alive_seconds == 75
 
 
-def test_the_default_of_idle_connections() -> None:
+def test_the_default_timeout_of_idle_connections_is_known() -> None:
     assert uvicorn.Config(APP).timeout_keep_alive == DEFAULT_KEEP_ALIVE, f"{CHANGED} the default of timeout_keep_alive"
 
 
 @pytest.mark.parametrize("name", list(METHODS))
-def test_the_methods_of_the_protocol(name: str) -> None:
+def test_the_protocol_has_the_methods_that_are_used(name: str) -> None:
     method = getattr(HttpToolsProtocol, name, None)
     assert method is not None, f"{CHANGED} HttpToolsProtocol: it has no {name}"
     assert str(inspect.signature(method)) == METHODS[name], f"{CHANGED} HttpToolsProtocol.{name}"
@@ -81,7 +81,7 @@ async def exchange() -> tuple[HttpToolsProtocol, Mock]:
     return protocol, transport
 
 
-def test_the_attributes_of_the_protocol_and_of_a_request() -> None:
+def test_the_protocol_and_its_requests_have_the_attributes_that_are_used() -> None:
     protocol, _ = asyncio.run(exchange())
     for name in ATTRIBUTES:
         assert name in vars(protocol), f"{CHANGED} HttpToolsProtocol: it has no {name}"

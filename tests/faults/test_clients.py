@@ -48,14 +48,14 @@ def curl(*arguments: str, body: str) -> list[str]:
 
 
 @pytest.mark.parametrize("framing", [[], ["-H", "Transfer-Encoding: chunked"]], ids=["length", "chunked"])
-def test_curl_offers_http2_on_one_connection(server: Server, framing: list[str]) -> None:
+def test_curl_offering_http2_is_answered_on_one_connection(server: Server, framing: list[str]) -> None:
     options = ["--http2", *framing, "-w", "\n%{http_code} %{num_connects}\n", "-d", "@-"]
     lines = curl(*options, *[f"{server.url}/predict"] * 2, body=BODY)
     assert lines[1::2] == ["200 1", "200 0"], "the second request takes the same connection"
     assert all(len(json.loads(line)["participants"]) == 2 for line in lines[::2])
 
 
-def test_curl_with_http2_and_a_body_that_waits_for_100(server: Server) -> None:
+def test_curl_offering_http2_and_waiting_for_100_is_answered(server: Server) -> None:
     body = json.dumps(CURL_CHAT).ljust(1_040_000)  # curl expects 100 from 1 MB on (1,024 bytes before version 7.84)
     options = ["--http2", "-H", "Expect: 100-continue", "-w", "\n%{http_code}", "-d", "@-"]
     assert curl(*options, f"{server.url}/predict", body=body)[-1] == "200"
@@ -99,7 +99,7 @@ def has_java() -> bool:
 @pytest.mark.skipif(
     not has_java(), reason="no Java with a compiler is installed here; curl and raw sockets do the same"
 )
-def test_the_http_client_of_java(server: Server, tmp_path: Path) -> None:
+def test_the_http_client_of_java_is_answered(server: Server, tmp_path: Path) -> None:
     """It offers h2c with each request; bodies have a length or come in chunks."""
     source = tmp_path / "Client.java"
     source.write_text(JAVA)

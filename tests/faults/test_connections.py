@@ -328,7 +328,7 @@ def test_a_connection_is_kept_when_the_request_was_complete(served: Uvicorn) -> 
             assert "connection" not in response.headers
 
 
-def test_no_more_than_so_much_of_a_rest_is_read(monkeypatch: pytest.MonkeyPatch, served: Uvicorn) -> None:
+def test_the_discarded_rest_of_a_request_is_limited_in_size(monkeypatch: pytest.MonkeyPatch, served: Uvicorn) -> None:
     monkeypatch.setattr(connections, "MAX_DISCARDED_BYTES", 1_000_000)
     with served.connect() as (client, _):
         assert (
@@ -339,7 +339,9 @@ def test_no_more_than_so_much_of_a_rest_is_read(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize("trickles", [False, True])
-def test_a_rest_is_read_for_so_long(monkeypatch: pytest.MonkeyPatch, served: Uvicorn, trickles: bool) -> None:
+def test_the_discarded_rest_of_a_request_is_limited_in_time(
+    monkeypatch: pytest.MonkeyPatch, served: Uvicorn, trickles: bool
+) -> None:
     monkeypatch.setattr(connections, "LINGER_STALL_SECONDS", 0.5)
     monkeypatch.setattr(connections, "LINGER_SECONDS", 1.0)
     with served.connect() as (client, stream):
