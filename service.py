@@ -30,7 +30,7 @@ from serving.access import Access
 from serving.app import PredictionService
 from serving.batching import Scorer
 from serving.bentoml_internals import configure_process
-from serving.connections import bound_connections
+from serving.connections import install_protocol
 from serving.dialogs import Dialogs
 from serving.settings import read_settings
 from serving.shutdown import Shutdown
@@ -39,8 +39,8 @@ from serving.swagger import swagger_routes
 TIMEOUT = 6  # seconds for one request, from its head to its answer
 
 configure_process()
-bound_connections()
 SETTINGS = read_settings()
+install_protocol(SETTINGS.keep_alive_seconds)
 SHUTDOWN = Shutdown()
 
 logger = logging.getLogger("bentoml.service")

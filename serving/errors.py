@@ -21,9 +21,6 @@ RETRY_AFTER = 1  # seconds
 logger = logging.getLogger("bentoml.errors")
 _HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
-    # The rest of such a body is not read, so the connection cannot be used again.
-    HTTPStatus.REQUEST_TIMEOUT: {"Connection": "close"},
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {"Connection": "close"},
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {"Accept": "application/json", "Accept-Encoding": "gzip"},
     HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": str(RETRY_AFTER)},
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_AFTER)},

@@ -54,9 +54,15 @@ def find_postgresql() -> Path | None:
     return found[-1].parent if found[-1].is_file() else None
 
 
+def find_nginx() -> str | None:
+    """Return the path of nginx, which need not be on the PATH of a user who is not root."""
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "docker": (_has_docker, "no Docker engine with Compose answers here"),
     "postgresql": (lambda: find_postgresql() is not None, "no PostgreSQL is installed here"),
+    "nginx": (lambda: find_nginx() is not None, "no nginx is installed here"),
     "browser": (lambda: find_chromium() is not None, "no Chromium is installed here"),
 }
 
