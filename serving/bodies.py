@@ -32,7 +32,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     while more and size <= max_bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise RefusedError(HTTPStatus.BAD_REQUEST, "the client disconnected before the end of the body")
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "the connection or the body ended too early")
         body += message.get("body", b"")
         size = max(size, len(body))
         more = message.get("more_body", False)
