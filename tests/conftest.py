@@ -8,16 +8,14 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from models.chat import Chat, Message
@@ -61,6 +59,23 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
 }
 
 
+# The tier of a test follows from the names that it, its fixtures or its module use; the first tier that matches counts.
+TIERS = {
+    "service": {"server", "start", "running", "start_server"},  # start a server
+    "training": {"trained"},  # trains a model
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its tier: `docker` by its own marker, `service`, `training`, or else `unit`."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        if not item.get_closest_marker("docker"):
+            names = {*item.fixturenames, *vars(item.module)}
+            item.add_marker(next((tier for tier, starters in TIERS.items() if names & starters), "unit"))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run; under CI that is a failure."""
     for marker, (is_there, reason) in NEEDS.items():
@@ -82,18 +97,21 @@ class Answer:
         return json.loads(self.text)
 
 
+# Each request opens its own connection, so that any worker may answer it; proxies of the environment are ignored.
+CLIENT = httpx.Client(timeout=30, headers={"Connection": "close"}, trust_env=False)
+
+
 def send(url: str, body: object = None, *, raw: bytes | None = None, content_type: str = "application/json") -> Answer:
-    """POST a body as JSON or raw bytes, or GET where there is none; raises OSError where the answer breaks off."""
-    data = raw if raw is not None else None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": content_type} if data is not None else {})
+    """POST a JSON value or raw bytes, or GET without either; raises ConnectionError without a complete answer."""
+    content = raw if raw is not None or body is None else json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return Answer(response.status, response.read().decode())
-    except urllib.error.HTTPError as error:
-        with error:
-            return Answer(error.code, error.read().decode())
-    except HTTPException as error:
-        raise ConnectionError("the answer broke off") from error
+        if content is None:
+            response = CLIENT.get(url)
+        else:
+            response = CLIENT.post(url, content=content, headers={"Content-Type": content_type})
+    except httpx.TransportError as error:
+        raise ConnectionError(f"no complete answer from {url}") from error
+    return Answer(response.status_code, response.content.decode())
 
 
 def free_port() -> int:

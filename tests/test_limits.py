@@ -1,16 +1,17 @@
 """What is too much: each limit from both sides, and bodies that mean harm."""
 
-import http.client
 import json
 import socket
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from models.chat import MAX_CHATS, MAX_EXPLAINED, MAX_MESSAGES
-from tests.conftest import CURL_CHAT, Server, send
+from tests.conftest import CLIENT, CURL_CHAT, Server, send
 
 
 def said(number: int = 1, **fields: Any) -> dict[str, Any]:
@@ -102,18 +103,15 @@ def test_a_body_that_says_it_is_too_large_is_not_read(server: Server) -> None:
 
 
 def test_a_chunked_body_is_cut_off_at_the_limit(server: Server) -> None:
-    address = urlsplit(server.url)
     sent = 0
-    with closing(http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)) as connection:
-        connection.putrequest("POST", "/predict")
-        connection.putheader("Content-Type", "application/json")
-        connection.putheader("Transfer-Encoding", "chunked")
-        connection.endheaders()
-        try:
-            for _ in range(2_000):
-                connection.send(b"10000\r\n" + b" " * 65_536 + b"\r\n")
-                sent += 65_536
-        except (ConnectionError, TimeoutError):
-            pass
+
+    def spaces() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(2_000):
+            yield b" " * 65_536
+            sent += 65_536
+
+    with suppress(httpx.TransportError):
+        CLIENT.post(f"{server.url}/predict", content=spaces(), headers={"Content-Type": "application/json"})
     assert sent < 100 * 2**20
     assert send(f"{server.url}/predict", CURL_CHAT).status == 200
