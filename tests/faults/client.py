@@ -1,4 +1,4 @@
-"""A client that asks on many connections at a time, and says what came of each request."""
+"""A client for load tests: many connections at a time, and the outcome of every request."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ import aiohttp
 
 @dataclass(frozen=True)
 class Reply:
-    """Status (0: the connection broke), headers in lower case, body, and the seconds that it took."""
+    """Status (0: the connection failed), headers by their names in lower case, body, and seconds until it arrived."""
 
     status: int
     headers: dict[str, str]
@@ -59,7 +59,7 @@ Ask = Callable[[Connection], Awaitable[Reply]]
 
 
 async def closed_loop(url: str, clients: int, seconds: float, ask: Ask) -> list[Reply]:
-    """Let each of some clients ask again as soon as it is answered."""
+    """Send requests from a number of clients for some seconds, each the next one as soon as it has an answer."""
     deadline = time.monotonic() + seconds
     replies: list[Reply] = []
 
@@ -73,7 +73,7 @@ async def closed_loop(url: str, clients: int, seconds: float, ask: Ask) -> list[
 
 
 async def open_loop(url: str, rate: float, seconds: float, ask: Ask) -> list[Reply]:
-    """Ask so many times a second, however many are not answered yet."""
+    """Send `rate` requests per second for some seconds, without waiting for answers."""
     begin = time.monotonic()
     idle: list[Connection] = []
     replies: list[Reply] = []
@@ -93,7 +93,7 @@ async def open_loop(url: str, rate: float, seconds: float, ask: Ask) -> list[Rep
 
 
 def long_chat(words: int, seed: int = 0) -> bytes:
-    """Return a chat of so many words that the service has not seen; 10,000 take 0.1 s to score."""
+    """Return the body of a chat of made-up words, each with its own n-grams; 10,000 take 0.1 s to score."""
     source = random.Random(seed)  # noqa: S311
     made = ["".join(source.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(words)]
     texts = [" ".join(made[start : start + 1000]) for start in range(0, words, 1000)]
