@@ -143,6 +143,13 @@ class Server:
     log: Path
     process: "subprocess.Popen[bytes]"
 
+    def exit_code(self, seconds: float = 30) -> int:
+        """Wait for a server that stops by itself; one that does not is stopped, and TimeoutExpired raised."""
+        try:
+            return self.process.wait(timeout=seconds)
+        finally:
+            self.process.terminate()
+
     def batch_sizes(self) -> dict[float, float]:
         """Return the batch-size histogram of all workers: for each bound, the number of batches up to that size."""
         rows = re.findall(r'adaptive_batch_size_bucket\{le="([^"]+)".*\} (\S+)', send(f"{self.url}/metrics").text)

@@ -41,6 +41,12 @@ def test_contributing_lists_the_tiers_of_tests() -> None:
     assert set(listed) <= set(markers)
 
 
+def test_every_test_belongs_to_one_tier(request: pytest.FixtureRequest) -> None:
+    tiers = {"unit", *TIERS, "docker"}
+    for item in request.session.items:
+        assert len(tiers & {marker.name for marker in item.iter_markers()}) == 1, item.nodeid
+
+
 def test_one_version_of_python_is_supported_everywhere() -> None:
     (version,) = re.findall(r"^PYTHON_VERSION := (\S+)$", MAKEFILE, re.MULTILINE)
     major, minor = version.split(".")

@@ -152,7 +152,7 @@ MODELS = [
 def test_a_model_that_cannot_be_served_stops_the_start(tmp_path: Path, how: str, why: str) -> None:
     spoil(tmp_path / "model", how)
     server = start_server(tmp_path, MODEL_FOLDER=str(tmp_path / "model"))
-    assert server.process.wait(timeout=30) != 0
+    assert server.exit_code() != 0
     (line,) = server.log.read_text().splitlines()
     assert "the model cannot be served: " in line
     assert why in line
