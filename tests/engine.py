@@ -1,4 +1,4 @@
-"""What the tests on a real Docker engine share."""
+"""Shared by the tests that use a real Docker engine."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ IMAGE = "turing_test_service"
 
 
 def docker(*arguments: str, cwd: Path = ROOT, check: bool = True) -> str:
-    """Run a docker command; returns what it printed on both streams."""
+    """Run a docker command; returns its output, standard error included."""
     done = subprocess.run(
         ["docker", *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
@@ -44,7 +44,7 @@ class Container:
 
 @contextmanager
 def container(*options: str, port: int | None = None) -> Iterator[Container]:
-    """Run the image with `docker run -d`, wait until it is ready, and remove it in the end."""
+    """Run the image with `docker run -d`, wait until it is ready, and remove it at the end."""
     started = Container(f"turing-test-{free_port()}", port or free_port())
     published = [] if port else ["-p", f"{started.port}:8000"]
     docker("run", "-d", "--name", started.name, *published, *options, IMAGE)
