@@ -125,7 +125,7 @@ async def _no_app(*_: object) -> None:
     """Stand in for the app of a middleware that is only set up."""
 
 
-class _NoWait(Optimizer):
+class NoWait(Optimizer):
     """Never holds a request back for more to come: requests that arrive during a batch form the next one.
 
     BentoML's own optimizer learns a wait from past queueing and forgets it slowly, so that after a burst two clients
@@ -157,7 +157,7 @@ def adaptive_batching(
     dispatcher: CorkDispatcher[T, R] = CorkDispatcher(
         max_latency_ms, max_batch_size, fallback=give_up, get_batch_size=lambda _: 1
     )
-    dispatcher.optimizer = _NoWait(max_latency_ms / 1000)
+    dispatcher.optimizer = NoWait(max_latency_ms / 1000)
 
     async def observe_and_score(batch: Sequence[T]) -> Sequence[R]:
         _batch_sizes().observe(len(batch))

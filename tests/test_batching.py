@@ -74,19 +74,6 @@ def test_chats_that_come_together_are_scored_together_and_each_gets_its_own_answ
     assert max(recorder.batches) == MAX_BATCH_SIZE
 
 
-def test_after_a_burst_two_clients_do_not_wait_for_others(recorder: Recorder) -> None:
-    async def burst_and_two() -> float:
-        scorer = Scorer(recorder)
-        for _ in range(30):
-            await asyncio.gather(*(scorer.predict([SMALL]) for _ in range(200)))
-        begin = time.perf_counter()
-        for _ in range(100):
-            await asyncio.gather(scorer.predict([SMALL]), scorer.predict([SMALL]))
-        return (time.perf_counter() - begin) / 100
-
-    assert asyncio.run(burst_and_two()) < 0.02, "a learned wait is tens of milliseconds"
-
-
 def test_large_chats_are_scored_in_a_thread(recorder: Recorder, classifier: Classifier) -> None:
     async def mixed() -> list[Prediction]:
         return await Scorer(recorder).predict([SMALL, BIG, SMALL])

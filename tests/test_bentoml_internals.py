@@ -14,6 +14,7 @@ from service import TuringTestService
 from serving.bentoml_internals import (
     CorkDispatcher,
     MaxConcurrencyMiddleware,
+    NoWait,
     Optimizer,
     RequestMetrics,
     TimeoutMiddleware,
@@ -48,6 +49,17 @@ def test_the_dispatcher_batches_and_returns_each_result_to_its_caller() -> None:
 
     assert asyncio.run(together()) == [2 * number for number in range(20)], CHANGED + "CorkDispatcher"
     assert max(sizes) == 8, CHANGED + "CorkDispatcher"
+
+
+def test_the_dispatcher_learns_no_wait() -> None:
+    def learned(optimizer: Optimizer) -> tuple[float, float]:
+        for size in range(1, 50):
+            optimizer.log_outbound(size, wait=0.05, duration=0.001 * size)  # type: ignore[no-untyped-call]
+        optimizer.trigger_refresh()  # type: ignore[no-untyped-call]
+        return optimizer.wait, optimizer.o_a
+
+    assert learned(Optimizer(10)) == pytest.approx((0.05, 0.001)), CHANGED + "Optimizer"
+    assert learned(NoWait(10)) == pytest.approx((0, 0.001)), CHANGED + "Optimizer"
 
 
 def test_the_dispatcher_gives_up_with_the_fallback() -> None:
