@@ -54,7 +54,7 @@ def test_the_dispatcher_batches_and_returns_each_result_to_its_caller() -> None:
 def test_the_dispatcher_learns_no_wait() -> None:
     def learned(optimizer: Optimizer) -> tuple[float, float]:
         for size in range(1, 50):
-            optimizer.log_outbound(size, wait=0.05, duration=0.001 * size)  # type: ignore[no-untyped-call]
+            optimizer.log_outbound(size, wait=0.05, duration=0.001 * size)
         optimizer.trigger_refresh()  # type: ignore[no-untyped-call]
         return optimizer.wait, optimizer.o_a
 
