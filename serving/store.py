@@ -1,8 +1,10 @@
 """The table of messages, in a SQLite file or in PostgreSQL, behind one interface.
 
-Each store keeps one connection, opens it when it is first needed, and closes it after any error: the next use connects
-again, so a connection that went stale (a restart, a failover, a replaced file) is never used twice. Any number of
-processes may share the table: one transaction at a time writes to SQLite, and to PostgreSQL one for each dialog.
+Each store keeps one connection. It opens it when it is first needed, and closes it after an error, unless a message was
+what could not be stored: a connection that went stale (a restart, a failover, a replaced file) is not used again.
+
+Any number of processes may share the table: one transaction at a time writes to SQLite, and to PostgreSQL one for each
+dialog.
 """
 
 import asyncio
@@ -10,9 +12,9 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
@@ -217,8 +219,11 @@ class SqliteStore:
                 self._connection.execute("BEGIN IMMEDIATE")  # one writer at a time, from the first statement on
                 result = work(self._connection)
                 self._connection.execute("COMMIT")
-        except BaseException:
-            self._close()
+        except BaseException as error:
+            if isinstance(error, Exception) and meaning_of(error) is Meaning.MESSAGE and self._connection:
+                self._connection.rollback()
+            else:
+                self._close()
             raise
         return result
 
@@ -252,9 +257,10 @@ class SqliteStore:
             version = int("messages" in tables)
             if "messages_version" in tables:
                 (version,) = connection.execute("SELECT max(version) FROM messages_version").fetchone()
+            if version:
+                _check_columns([name for name, *_ in connection.execute("SELECT * FROM messages LIMIT 0").description])
             for statement in _upgrade_from(version, seq="INTEGER NOT NULL", time="DATETIME"):
                 connection.execute(statement)
-            _check_columns([name for name, *_ in connection.execute("SELECT * FROM messages LIMIT 0").description])
             connection.execute("COMMIT")
             self._inode = self._file.stat().st_ino
         except BaseException:
@@ -322,31 +328,38 @@ class PostgresStore:
 
     async def close(self) -> None:
         """See `Store`."""
-        self._close()
+        session, self._session = self._session, None
+        if session is not None:
+            session.connection.terminate()
 
     async def _exchange(self, group: Sequence[StoredMessage], end: str) -> list[Outcome]:
         dialog_ids = list({message.dialog_id for message in group})
-        locks = ",".join(map(str, sorted(map(_lock_of, dialog_ids))))
-        async with self._lock:
-            try:
-                if self._session is None:
-                    self._session = await self._connect()
-                connection, find, insert = self._session
-                await connection.execute(self._BEGIN.format(dialogs=locks))
-                rows = await find([message.id for message in group], dialog_ids)
-                outcomes, new = decide(group, [StoredMessage(*row) for row in rows])
-                if new:
-                    await insert(*zip(*new, strict=True))
-                await connection.execute(end)
-            except BaseException:
-                self._close()
-                raise
+        async with self._lock, self._transaction(dialog_ids, end) as session:
+            rows = await session.find([message.id for message in group], dialog_ids)
+            outcomes, new = decide(group, [StoredMessage(*row) for row in rows])
+            if new:
+                await session.insert(*zip(*new, strict=True))
         return outcomes
 
-    def _close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            session.connection.terminate()  # waits for nothing, whatever the server does
+    @asynccontextmanager
+    async def _transaction(self, dialog_ids: Sequence[str], end: str) -> AsyncIterator["_Session"]:
+        """Run a transaction that locks some dialogs; the session is kept only if all went as it should."""
+        session, self._session = self._session or await self._connect(), None
+        locks = ",".join(map(str, sorted(map(_lock_of, dialog_ids))))
+        try:
+            await session.connection.execute(self._BEGIN.format(dialogs=locks))
+            try:
+                yield session
+            except Exception as error:
+                if meaning_of(error) is Meaning.MESSAGE:
+                    await session.connection.execute("ROLLBACK")
+                    self._session = session
+                raise
+            await session.connection.execute(end)
+            self._session = session
+        finally:
+            if self._session is None:
+                session.connection.terminate()  # waits for nothing, whatever the server does
 
     async def _connect(self) -> "_Session":
         """Connect, and bring the table up to date."""
@@ -356,10 +369,11 @@ class PostgresStore:
                 async with connection.transaction():
                     await connection.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
                     version = await self._find_version(connection)
+                    if version:
+                        table = await connection.prepare("SELECT * FROM messages LIMIT 0")
+                        _check_columns([attribute.name for attribute in table.get_attributes()])
                     for statement in _upgrade_from(version, seq="BIGSERIAL", time="TIMESTAMPTZ"):
                         await connection.execute(statement)
-            table = await connection.prepare("SELECT * FROM messages LIMIT 0")
-            _check_columns([attribute.name for attribute in table.get_attributes()])
             # Behind a pooler such as PgBouncer the next transaction may get another connection of the server, which
             # does not know the statements that were prepared on this one. It shows by the process that serves it.
             if connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"):
@@ -373,11 +387,12 @@ class PostgresStore:
         return _Session(connection, find.fetch, insert.fetch)
 
     async def _find_version(self, connection: "asyncpg.Connection") -> int:
-        exists = "SELECT (to_regclass('messages') IS NOT NULL)::int, to_regclass('messages_version') IS NOT NULL"
-        version, is_stored = await connection.fetchrow(exists)
-        if is_stored:
-            version = await connection.fetchval("SELECT max(version) FROM messages_version")
-        return int(version)
+        # to_regclass would not see what another process has made while this one waited for the lock
+        names = "SELECT relname FROM pg_class WHERE relname LIKE 'messages%' AND pg_table_is_visible(oid)"
+        tables = {name for (name,) in await connection.fetch(names)}
+        if "messages_version" in tables:
+            return int(await connection.fetchval("SELECT max(version) FROM messages_version"))
+        return int("messages" in tables)
 
 
 class _Session(NamedTuple):

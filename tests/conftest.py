@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -54,9 +55,21 @@ def find_postgresql() -> Path | None:
     return found[-1].parent if found[-1].is_file() else None
 
 
+@cache
+def _can_mount() -> bool:
+    """Return whether this user may mount a file system."""
+    with TemporaryDirectory() as folder:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False)
+        if mounted.returncode == 0:
+            subprocess.run(["umount", folder], check=True)
+    return mounted.returncode == 0
+
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "docker": (_has_docker, "no Docker engine with Compose answers here"),
     "postgresql": (lambda: find_postgresql() is not None, "no PostgreSQL is installed here"),
+    "pgbouncer": (lambda: shutil.which("pgbouncer") is not None, "no PgBouncer is installed here"),
+    "mount": (_can_mount, "this user cannot mount a file system here"),
     "browser": (lambda: find_chromium() is not None, "no Chromium is installed here"),
 }
 

@@ -1,6 +1,5 @@
 """The platform's contract: one message at a time, on a real server and a real store."""
 
-import fcntl
 import os
 import signal
 import threading
@@ -12,9 +11,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from filelock import lock_descriptor, unlock_descriptor
 
 from models.chat import MAX_MESSAGES
-from serving.dialogs import MAX_BYTES
+from serving.dialog import MAX_BYTES
 from tests.conftest import CURL_CHAT, SAMPLE, Answer, Server, is_ready, running, sample_bodies, send, wait_until
 from tests.stores import PostgreSql, Sqlite
 from train.__main__ import main
@@ -319,10 +319,10 @@ def test_processes_that_share_a_sqlite_file_take_turns(tmp_path: Path) -> None:
     with running(tmp_path, HISTORY_URL=f"sqlite:///{file}") as server:
         probability(server, message())
         with file.with_name("dialogs.sqlite.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock_descriptor(lock.fileno())
             assert tell(server, message()).status == 503
             with ThreadPoolExecutor(1) as client:
                 waiting = client.submit(tell, server, message())
                 time.sleep(0.5)
-                fcntl.flock(lock, fcntl.LOCK_UN)
+                unlock_descriptor(lock.fileno())
                 assert waiting.result().status == 200
