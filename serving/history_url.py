@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlencode
 
-ENCODE = "special characters have to be percent-encoded: / as %2F, # as %23, @ as %40, ? as %3F, [ as %5B, % as %25"
+ENCODE = "special characters have to be percent-encoded: / as %2F, # as %23, @ as %40, ? as %3F, % as %25"
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 # Parameters of https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS, by what becomes of them.
