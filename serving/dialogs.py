@@ -24,7 +24,8 @@ from serving.errors import RefusedError
 from serving.history_url import parse_history_url
 from serving.store import GIVE_UP, Meaning, WrongTableError, meaning_of, open_store, reason_of
 
-MAX_DAYS = 36_500  # of HISTORY_DAYS: a hundred years; 2,000 years before now there is no date
+MAX_DAYS = 36_500  # of HISTORY_DAYS, a hundred years; calendars of computers begin in the year 1
+CHECK_SECONDS = 600  # to bring a large table up to date at the start
 GONE = "the store of dialogs does not answer, try again"
 UNSTORABLE = "the store of dialogs cannot hold this message"
 TOGETHER = 64  # messages stored in one transaction
@@ -77,7 +78,7 @@ class Dialogs:
         may be there later, and is only logged.
         """
         try:
-            await _in_time(self._store.probe())
+            await _in_time(self._store.probe(), CHECK_SECONDS)
         except WrongTableError as error:
             raise BentoMLConfigException(f"HISTORY_URL: {self._store}: {error}") from None
         except Exception as error:  # whatever it is, it goes into the log
@@ -96,16 +97,17 @@ class Dialogs:
         `RefusedError` with 409 for other content under the same `id`, 413 for a dialog that is full, 400 for a message
         that the store cannot hold, and 503 when it is not stored within `GIVE_UP` seconds.
         """
-        future: asyncio.Future[Chat] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Chat] = loop.create_future()
         stored = StoredMessage(message.id, message.text, message.dialog_id, message.participant_index)
         self._waiting.append((stored, future))
         if self._storing is None or self._storing.done():
             self._storing = asyncio.create_task(self._store_waiting())
+        timer = loop.call_later(GIVE_UP, _answer, future, _unavailable())  # whatever happens to the group
         try:
-            async with asyncio.timeout(GIVE_UP):
-                return await future
-        except TimeoutError:
-            raise _unavailable() from None
+            return await future
+        finally:
+            timer.cancel()
 
     async def is_ready(self) -> bool:
         """Return whether a message could be stored; concurrent callers share one probe."""
@@ -152,12 +154,7 @@ class Dialogs:
             refuse = _unstorable if meaning is Meaning.MESSAGE else _unavailable
             outcomes = [refuse() for _ in group]
         for (_, future), outcome in zip(group, outcomes, strict=True):
-            if future.done():
-                continue
-            if isinstance(outcome, RefusedError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+            _answer(future, outcome)
 
     def _clean_if_due(self) -> None:
         if self._days is not None and time.monotonic() - self._cleaned > CLEAN_EVERY:
@@ -171,6 +168,15 @@ class Dialogs:
                 await asyncio.sleep(0.05)
         except Exception as error:  # whatever it is, it is tried again in an hour
             logger.warning("%s: old dialogs were not deleted: %s", self._store, reason_of(error))
+
+
+def _answer(future: "asyncio.Future[Chat]", outcome: Outcome) -> None:
+    if future.done():  # the caller has given up
+        return
+    if isinstance(outcome, RefusedError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 async def _in_time(work: Awaitable[T], seconds: float = GIVE_UP) -> T:
