@@ -146,7 +146,7 @@ class Dialogs:
             if meaning is Meaning.TRY_AGAIN and tries > 1:
                 await self._store_group(group, tries - 1)
                 return
-            if meaning in (Meaning.MESSAGE, Meaning.UNKNOWN) and len(group) > 1:  # find the one, and store the others
+            if meaning is not Meaning.STORE and len(group) > 1:  # find the one message, and store the others
                 await self._store_group(group[: len(group) // 2])
                 await self._store_group(group[len(group) // 2 :])
                 return

@@ -51,7 +51,7 @@ _UPGRADES = {  # from a version to the next; 0 is an empty database, and 1 a tab
     ),
     1: (
         "CREATE INDEX IF NOT EXISTS messages_by_time ON messages (created_at)",  # the first tables had none
-        "CREATE TABLE messages_version (version INTEGER NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS messages_version (version INTEGER NOT NULL)",
         "INSERT INTO messages_version VALUES (2)",
     ),
 }
@@ -79,27 +79,27 @@ def meaning_of(error: Exception) -> Meaning:
     """Decide what an error of `Store.exchange` means; this is the only place that does."""
     match error:
         case (
-            asyncpg.PostgresConnectionError()
+            WrongTableError()
+            | asyncpg.ClientConfigurationError()
+            | asyncpg.TargetServerAttributeNotMatched()
+            | sqlite3.OperationalError()
+        ):
+            return Meaning.STORE
+        case (
+            ConnectionResetError()
+            | asyncpg.PostgresConnectionError()
             | asyncpg.AdminShutdownError()
+            | asyncpg.InternalClientError()  # what a session that the server has just closed may end in
             | asyncpg.TransactionRollbackError()
             | asyncpg.IntegrityConstraintViolationError()
             | sqlite3.IntegrityError()
-            | ConnectionResetError()
         ):
             return Meaning.TRY_AGAIN
-        case asyncpg.ClientConfigurationError():
+        case OSError():  # before ValueError, which an error of a certificate is, too
             return Meaning.STORE
         case asyncpg.DataError() | sqlite3.DataError() | ValueError() | OverflowError():
             return Meaning.MESSAGE
-        case (
-            WrongTableError()
-            | OSError()
-            | TimeoutError()
-            | asyncpg.PostgresError()
-            | asyncpg.InterfaceError()
-            | asyncpg.InternalClientError()
-            | sqlite3.OperationalError()
-        ):
+        case asyncpg.PostgresError() | asyncpg.InterfaceError():
             return Meaning.STORE
     return Meaning.STORE if type(error) is sqlite3.DatabaseError else Meaning.UNKNOWN
 
@@ -256,7 +256,7 @@ class SqliteStore:
             connection.execute("BEGIN IMMEDIATE")
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             version = int("messages" in tables)
-            if "messages_version" in tables:
+            if version and "messages_version" in tables:
                 (version,) = connection.execute("SELECT max(version) FROM messages_version").fetchone()
             if version:
                 _check_columns([name for name, *_ in connection.execute("SELECT * FROM messages LIMIT 0").description])
@@ -345,7 +345,9 @@ class PostgresStore:
     @asynccontextmanager
     async def _transaction(self, dialog_ids: Sequence[str], end: str) -> AsyncIterator["_Session"]:
         """Run a transaction that locks some dialogs; the session is kept only if all went as it should."""
-        session, self._session = self._session or await self._connect(), None
+        if self._session is None or self._session.connection.is_closed():
+            self._session = await self._connect()
+        session, self._session = self._session, None
         locks = ",".join(map(str, sorted(map(_lock_of, dialog_ids))))
         try:
             await session.connection.execute(self._BEGIN.format(dialogs=locks))
@@ -391,7 +393,7 @@ class PostgresStore:
         # to_regclass would not see what another process has made while this one waited for the lock
         names = "SELECT relname FROM pg_class WHERE relname LIKE 'messages%' AND pg_table_is_visible(oid)"
         tables = {name for (name,) in await connection.fetch(names)}
-        if "messages_version" in tables:
+        if tables >= {"messages", "messages_version"}:
             return int(await connection.fetchval("SELECT max(version) FROM messages_version"))
         return int("messages" in tables)
 

@@ -139,6 +139,22 @@ def test_what_the_encoding_of_the_database_lacks_is_refused_alone(
     assert SECRET not in caplog.text
 
 
+def test_a_rule_that_someone_added_to_the_table_refuses_one_message(store: Store) -> None:
+    asyncio.run(checked(store.url))
+    if isinstance(store, Sqlite):
+        rule = "CREATE TRIGGER short BEFORE INSERT ON messages WHEN length(NEW.text) > 50"
+        rule += " BEGIN SELECT RAISE(ABORT, 'too long'); END"
+    else:
+        rule = "ALTER TABLE messages ADD CONSTRAINT short CHECK (length(text) <= 50)"
+    execute(store, rule)
+
+    async def tell() -> list[int]:
+        async with opened(store.url) as dialogs:
+            return await statuses_of(dialogs, [message("long" * 20 if at == 7 else "short") for at in range(20)])
+
+    assert asyncio.run(tell()) == [503 if at == 7 else 200 for at in range(20)]
+
+
 def test_an_id_that_came_in_with_other_content_meanwhile_is_a_conflict(store: Store) -> None:
     """Two processes store the same id in different dialogs at the same time: one of them is first."""
 
@@ -258,6 +274,31 @@ def test_a_database_that_turns_read_only(postgresql: PostgreSql, caplog: pytest.
     # sessions that began while it was read-only stay so: only new ones see the end of it
     check(postgresql.url, begin, lambda: postgresql.query(*WRITABLE))
     assert "ReadOnlySQLTransactionError: cannot execute" in caplog.text
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("pause", [0, 0.3], ids=["at once", "later"])
+def test_sessions_that_the_server_has_closed_cost_no_message(postgresql: PostgreSql, pause: float) -> None:
+    async def tell() -> None:
+        async with opened(postgresql.url) as dialogs:
+            for _ in range(3):
+                assert await statuses_of(dialogs, [message() for _ in range(3)]) == [200] * 3
+                postgresql.end_sessions()
+                await asyncio.sleep(pause)
+            assert await dialogs.is_ready()
+
+    asyncio.run(tell())
+
+
+def test_a_table_that_was_dropped_is_made_anew(store: Store) -> None:
+    async def tell() -> list[int]:
+        async with opened(store.url) as dialogs:
+            await becomes(dialogs, True)
+            execute(store, "DROP TABLE messages")
+            await status_of(dialogs.remember(message()))
+            return await statuses_of(dialogs, [message() for _ in range(3)])
+
+    assert asyncio.run(tell()) == [200] * 3
 
 
 @pytest.mark.postgresql
@@ -469,6 +510,7 @@ async def readiness(url: str) -> bool:
         start = time.monotonic()
         ready = await dialogs.is_ready()
         assert time.monotonic() - start < 2
+        assert await status_of(dialogs.remember(message())) == (200 if ready else 503)
         return ready
 
 
@@ -505,5 +547,5 @@ def test_tls_and_a_password_of_special_characters(
     place = server.url_of(user=f"dialogs:{quote(PASSWORD, safe='')}", host=host).removeprefix("postgresql")
     url = scheme + place + parameters.format(certificate=certificate, other=other)
     assert asyncio.run(readiness(url)) is ready
-    assert len(caplog.messages) == (0 if ready else 1)
+    assert len(caplog.messages) == (0 if ready else 2)  # of the probe, and of the message
     assert PASSWORD not in caplog.text
