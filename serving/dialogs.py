@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -119,7 +119,7 @@ class Dialogs:
     async def _try_to_store(self) -> bool:
         self._clean_if_due()
         try:
-            await _in_time(self._store.probe())
+            await _in_time(_try_twice(self._store.probe))
         except Exception as error:  # whatever it is, nothing was stored
             if self._was_ready:
                 logger.warning("%s: messages cannot be stored: %s", self._store, reason_of(error))
@@ -134,18 +134,16 @@ class Dialogs:
             group, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
             await self._store_group(group)
 
-    async def _store_group(self, group: Sequence[Waiting], tries: int = 2) -> None:
+    async def _store_group(self, group: Sequence[Waiting]) -> None:
         """Store messages and answer their callers; those who have given up are left out."""
         group = [(message, future) for message, future in group if not future.done()]
         if not group:
             return
         try:
-            outcomes: Sequence[Outcome] = await _in_time(self._store.exchange([message for message, _ in group]))
+            messages = [message for message, _ in group]
+            outcomes: Sequence[Outcome] = await _in_time(_try_twice(lambda: self._store.exchange(messages)))
         except Exception as error:  # whatever it is, every caller gets an answer
             meaning = meaning_of(error)
-            if meaning is Meaning.TRY_AGAIN and tries > 1:
-                await self._store_group(group, tries - 1)
-                return
             if meaning is not Meaning.STORE and len(group) > 1:  # find the one message, and store the others
                 await self._store_group(group[: len(group) // 2])
                 await self._store_group(group[len(group) // 2 :])
@@ -179,13 +177,23 @@ def _answer(future: "asyncio.Future[Chat]", outcome: Outcome) -> None:
         future.set_result(outcome)
 
 
+async def _try_twice(work: Callable[[], Awaitable[T]]) -> T:
+    """Do something, and once more if that may mend it."""
+    try:
+        return await work()
+    except Exception as error:
+        if meaning_of(error) is not Meaning.TRY_AGAIN:
+            raise
+    return await work()
+
+
 async def _in_time(work: Awaitable[T], seconds: float = GIVE_UP) -> T:
-    """Wait for something; raises TimeoutError that says how long."""
+    """Wait for something; raises TimeoutError that says for how long, or what else took too long."""
     try:
         async with asyncio.timeout(seconds):
             return await work
-    except TimeoutError:
-        raise TimeoutError(f"no answer within {seconds} seconds") from None
+    except TimeoutError as error:
+        raise TimeoutError(str(error) or f"no answer within {seconds} seconds") from None
 
 
 def _unavailable() -> RefusedError:
