@@ -6,6 +6,7 @@ service's methods do.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -79,11 +80,12 @@ class TuringTestService:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Stop before any worker starts if the model or the API cannot be served; log who has access."""
+        """Stop before any worker starts if model, API or store cannot be used; log who has access."""
         load_classifier()
         access = Access(SETTINGS.keys, SETTINGS.open_metrics_and_docs)
         swagger_routes(TuringTestService, access.needs_key)
-        SETTINGS.export_folders()
+        asyncio.run(Dialogs(SETTINGS.store_url, SETTINGS.history_days).check())
+        SETTINGS.export_paths()
         logger.info("Access: %s", access)
 
     @bentoml.on_startup

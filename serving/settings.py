@@ -15,7 +15,9 @@ from platformdirs import user_data_path
 from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-MAX_HISTORY_DAYS = 36_500
+from serving.history_url import SqliteFile, parse_history_url
+
+MAX_HISTORY_DAYS = 36_500  # a hundred years
 
 
 def _split(text: object) -> object:
@@ -53,6 +55,12 @@ def _check_exporter(endpoint: str) -> str:
     return endpoint
 
 
+def _check_history_url(url: SecretStr) -> SecretStr:
+    """Reject a URL that cannot work; a file of SQLite gets its absolute path."""
+    where = parse_history_url(url.get_secret_value())
+    return SecretStr(f"sqlite:///{where.file}") if isinstance(where, SqliteFile) else url
+
+
 def _default_history_folder() -> Path:
     """Return the folder `history`, or for a Bento, which must not change by being served, the user's data folder."""
     is_in_bento = (Path(__file__).parents[2] / "bento.yaml").is_file()
@@ -63,6 +71,7 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 KeysInFile = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_read_keys)]
 Endpoint = Annotated[str, AfterValidator(_check_exporter)]
+HistoryUrl = Annotated[SecretStr, AfterValidator(_check_history_url)]
 Folder = Annotated[Path, AfterValidator(Path.resolve)]
 
 
@@ -91,7 +100,7 @@ class Settings(BaseSettings):
         default=None,
         description="Folder with another model (`classifier.npz` and `metrics.json`) in place of the shipped one.",
     )
-    history_url: SecretStr | None = Field(
+    history_url: HistoryUrl | None = Field(
         default=None,
         description="Where dialogs are stored: `postgresql://user:password@host/database` or `sqlite:///file`.",
     )
@@ -138,9 +147,11 @@ class Settings(BaseSettings):
             return self.history_url.get_secret_value()
         return f"sqlite:///{self.history_folder / 'dialogs.sqlite'}"
 
-    def export_folders(self) -> None:
-        """Put resolved folders into the environment, where workers find them whatever their working directory is."""
+    def export_paths(self) -> None:
+        """Put absolute paths into the environment, where workers find them whatever their working directory is."""
         os.environ["HISTORY_FOLDER"] = str(self.history_folder)
+        if self.history_url:
+            os.environ["HISTORY_URL"] = self.history_url.get_secret_value()
         if self.model_folder:
             os.environ["MODEL_FOLDER"] = str(self.model_folder)
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -57,9 +58,21 @@ def find_nginx() -> str | None:
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
+@cache
+def _can_mount() -> bool:
+    """Return whether this user may mount a file system."""
+    with TemporaryDirectory() as folder:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False)
+        if mounted.returncode == 0:
+            subprocess.run(["umount", folder], check=True)
+    return mounted.returncode == 0
+
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "docker": (_has_docker, "Docker with Compose is not available"),
     "postgresql": (lambda: find_postgresql() is not None, "PostgreSQL is not installed"),
+    "pgbouncer": (lambda: shutil.which("pgbouncer") is not None, "PgBouncer is not installed"),
+    "mount": (_can_mount, "this user may not mount a file system"),
     "nginx": (lambda: find_nginx() is not None, "nginx is not installed"),
     "browser": (lambda: find_chromium() is not None, "Chromium is not installed"),
 }

@@ -38,6 +38,11 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
     assert settings.keys == settings.cors_origins == ()
 
 
+def test_a_relative_file_of_the_store_gets_its_absolute_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, HISTORY_URL="sqlite:///some/file.sqlite")
+    assert settings.store_url == f"sqlite:///{Path('some/file.sqlite').resolve()}"
+
+
 def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(monkeypatch, API_KEYS=" one,two , three", CORS_ORIGINS="https://a.example, https://b.example")
     assert settings.keys == ("one", "two", "three")
@@ -66,7 +71,11 @@ def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("KEEP_ALIVE_SECONDS", "0"),
         ("HISTORY_DAYS", "0"),
         ("HISTORY_DAYS", "nan"),
-        ("HISTORY_DAYS", "1000000"),
+        ("HISTORY_DAYS", "-1"),
+        ("HISTORY_DAYS", "inf"),
+        ("HISTORY_DAYS", "36501"),
+        ("HISTORY_URL", "not a url"),
+        ("HISTORY_URL", "mysql://user:password@host/database"),
         ("API_KEYS", ","),
         ("API_KEYS", " , "),
         ("API_KEYS_FILE", "/no/such/file"),
