@@ -99,8 +99,8 @@ def slices(chats: list[Chat]) -> Iterator[list[Chat]]:
 @bentoml.service(
     name="turing_test_service",
     # distro="none": the image gets no compiler and no git, which BentoML would install for packages without wheels
-    image=bentoml.images.Image(base_image="python:3.11-slim", distro="none").run(
-        "install -d -o bentoml -g bentoml /history"  # where a volume for the dialogs goes
+    image=bentoml.images.Image(base_image=os.environ.get("BASE_IMAGE") or "python:3.11-slim", distro="none").run(
+        "install -d -o bentoml -g 0 -m 2775 /history"  # for a volume with the dialogs; group 0 for any user id
     ),
     workers=WORKERS,
     http={"port": 8000},
