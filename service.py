@@ -40,6 +40,7 @@ from serving.dialogs import Dialogs
 from serving.edge import ANSWER_SECONDS, Edge
 from serving.environment import read_list, read_number
 from serving.gate import Gate
+from serving.history import prepare_sqlite, resolve_history_folder
 from serving.shutdown import Shutdown
 from serving.swagger import swagger
 
@@ -120,8 +121,11 @@ class TuringTestService:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Stop before any worker starts if the model cannot be served; say who may ask."""
+        """Stop before any worker starts if the model or the dialogs cannot be served; say who may ask."""
         load_classifier()
+        folder = resolve_history_folder(os.environ.get("HISTORY_FOLDER") or "history")
+        os.environ["HISTORY_FOLDER"] = str(folder)  # for the workers, which start in another folder
+        prepare_sqlite(os.environ.get("HISTORY_URL") or f"sqlite:///{folder / 'dialogs.sqlite'}")
         logger.info("Access: %s", ACCESS)
 
     @bentoml.on_startup
