@@ -11,8 +11,9 @@ from sqlalchemy import make_url
 def resolve_history_folder(name: str) -> Path:
     """Return the absolute path of a folder, which is never inside of a Bento.
 
-    BentoML serves a Bento with the Bento as the working directory, and what is written there goes wherever the Bento is
-    exported to. A relative name is then taken from `BENTOML_HOME`.
+    A relative name is taken from the working directory, or from `BENTOML_HOME` if that is inside of a Bento: what is
+    written there would go wherever the Bento is exported to. Call it when the service is deployed: while BentoML loads
+    a service, and in the workers, the Bento is the working directory.
     """
     folder = Path.cwd()
     if any((parent / "bento.yaml").is_file() for parent in (folder, *folder.parents)):
