@@ -48,6 +48,10 @@ def find_chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+def find_haproxy() -> str | None:
+    return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
+
+
 def find_postgresql() -> Path | None:
     """Return the folder of PostgreSQL's programs, Debian's or that of the PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
@@ -57,6 +61,11 @@ def find_postgresql() -> Path | None:
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "docker": (_has_docker, "no Docker engine with Compose answers here"),
     "postgresql": (lambda: find_postgresql() is not None, "no PostgreSQL is installed here"),
+    "proxy": (lambda: find_haproxy() is not None, "no HAProxy is installed here"),
+    "kubernetes": (
+        lambda: all(shutil.which(program) for program in ("podman", "kubectl")),
+        "no podman or no kubectl is installed here",
+    ),
     "browser": (lambda: find_chromium() is not None, "no Chromium is installed here"),
 }
 
