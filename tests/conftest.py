@@ -188,11 +188,12 @@ def classifier() -> Classifier:
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Build the image as the README does, with the Bento in a store of its own."""
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Build the image as the README does, with the Bento in a store of its own; returns what was printed."""
     environment = {**os.environ, "BENTOML_HOME": str(tmp_path_factory.mktemp("bentoml"))}
     done = subprocess.run(["make", "image"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
 
 
 def sample_bodies() -> list[dict[str, Any]]:

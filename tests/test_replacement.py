@@ -92,7 +92,7 @@ class Replicas:
 
 
 @pytest.fixture
-def replicas(image: None) -> Iterator[Replicas]:  # noqa: ARG001  # built before it runs
+def replicas(image: str) -> Iterator[Replicas]:  # noqa: ARG001  # built before it runs
     """Start PostgreSQL and three containers of the service, which reach it by a network of its own."""
     network = f"turing-test-{free_port()}"
     store = f"{network}-store"
