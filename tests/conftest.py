@@ -62,6 +62,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "docker": (_has_docker, "no Docker engine with Compose answers here"),
     "postgresql": (lambda: find_postgresql() is not None, "no PostgreSQL is installed here"),
     "proxy": (lambda: find_haproxy() is not None, "no HAProxy is installed here"),
+    "arm64": (lambda: Path("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists(), "arm64 is not emulated here"),
     "kubernetes": (
         lambda: all(shutil.which(program) for program in ("podman", "kubectl")),
         "no podman or no kubectl is installed here",
