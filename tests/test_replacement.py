@@ -7,7 +7,6 @@ containers are replaced one after the other, as an orchestrator does, one is kil
 import asyncio
 import itertools
 import json
-import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -21,111 +20,27 @@ import pytest
 
 from models.chat import Chat
 from models.classifier import Classifier
-from tests.conftest import find_haproxy, free_port, is_ready, sample_bodies, send, wait_until
-from tests.engine import IMAGE, docker
+from tests.conftest import is_ready, sample_bodies, send, wait_until
+from tests.engine import docker
 from tests.faults.client import Connection, Reply
+from tests.replicas import Replicas, proxy, replicas
 
 pytestmark = [pytest.mark.docker, pytest.mark.proxy, pytest.mark.faults]
 CLIENTS = 32
 REQUESTS = 20_000  # at least, while containers are replaced in order
-SLOTS = 4  # three containers, and a place for a successor
-PASSWORD = "of-the-test"  # noqa: S105
 RETRIES = 50
 
-HAPROXY = """
-defaults
-  mode http
-  timeout connect 1s
-  timeout client 60s
-  timeout server 10s
-  timeout check 2s
-  option redispatch
-  option httpchk GET /readyz
-  http-check expect status 200
-frontend service
-  bind 127.0.0.1:{port}
-  default_backend replicas
-backend replicas
-  balance leastconn
-  http-after-response set-header x-slot %[srv_name]
-  default-server check inter 200ms fall 1 rise 1
-{servers}
-"""
 
-
-@dataclass
-class Replicas:
-    """Containers of the service by slot, each slot with a port of its own that the proxy knows."""
-
-    network: str
-    ports: list[int] = field(default_factory=lambda: [free_port() for _ in range(SLOTS)])
-    names: dict[int, str] = field(default_factory=dict)
-    started: Iterator[int] = field(default_factory=itertools.count)
-
-    def url(self, slot: int) -> str:
-        return f"http://127.0.0.1:{self.ports[slot]}"
-
-    def start(self, slot: int) -> None:
-        """Start a container in a free slot, and wait until it is ready."""
-        name = f"{self.network}-{next(self.started)}"
-        store = f"postgresql://dialogs:{PASSWORD}@{self.network}-store/dialogs"
-        published = f"127.0.0.1:{self.ports[slot]}:8000"
-        docker("create", "--name", name, "-p", published, "-e", "WORKERS=1", "-e", f"HISTORY_URL={store}", IMAGE)
-        self.names[slot] = name
-        docker("network", "connect", self.network, name)
-        docker("start", name)
-        wait_until(lambda: is_ready(self.url(slot)))
-
-    def stop(self, slot: int) -> None:
-        """End a container in order: SIGTERM, and SIGKILL after 10 s, as Docker does."""
-        name = self.names.pop(slot)
-        docker("stop", name)
-        docker("rm", name)
-
-    def kill(self, slot: int) -> None:
-        name = self.names.pop(slot)
-        docker("kill", "--signal=KILL", name)
-        docker("rm", "-f", name)
-
-    def free(self) -> int:
-        return next(slot for slot in range(SLOTS) if slot not in self.names)
+@pytest.fixture
+def running(image: str) -> Iterator[Replicas]:  # noqa: ARG001  # built before it runs
+    with replicas(3) as started:
+        yield started
 
 
 @pytest.fixture
-def replicas(image: str) -> Iterator[Replicas]:  # noqa: ARG001  # built before it runs
-    """Start PostgreSQL and three containers of the service, which reach it by a network of its own."""
-    network = f"turing-test-{free_port()}"
-    store = f"{network}-store"
-    running = Replicas(network)
-    docker("network", "create", network)
-    try:
-        options = ["-e", "POSTGRES_USER=dialogs", "-e", f"POSTGRES_PASSWORD={PASSWORD}", "-e", "POSTGRES_DB=dialogs"]
-        docker("run", "-d", "--name", store, "--network", network, *options, "postgres:17")
-        wait_until(lambda: "accepting" in docker("exec", store, "pg_isready", "-h", "127.0.0.1", check=False))
-        for slot in range(3):
-            running.start(slot)
-        yield running
-    finally:
-        docker("rm", "-f", "-v", store, *running.names.values(), check=False)
-        docker("network", "rm", network, check=False)
-
-
-@pytest.fixture
-def proxy(replicas: Replicas, tmp_path: Path) -> Iterator[str]:
-    """Run HAProxy in front of the slots; yields its address."""
-    port = free_port()
-    servers = "\n".join(f"  server {slot} 127.0.0.1:{port}" for slot, port in enumerate(replicas.ports))
-    configuration = tmp_path / "haproxy.cfg"
-    configuration.write_text(HAPROXY.format(port=port, servers=servers))
-    command = [find_haproxy() or "haproxy", "-f", str(configuration)]
-    with (tmp_path / "haproxy.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        wait_until(lambda: is_ready(f"http://127.0.0.1:{port}"))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+def url(running: Replicas, tmp_path: Path) -> Iterator[str]:
+    with proxy(running, tmp_path) as address:
+        yield address
 
 
 @dataclass
@@ -248,28 +163,26 @@ def check_stored(load: Load, network: str) -> None:
         assert len(kept) <= len(answered) + 1
 
 
-def test_containers_are_replaced_without_a_failed_request(
-    replicas: Replicas, proxy: str, classifier: Classifier
-) -> None:
+def test_containers_are_replaced_without_a_failed_request(running: Replicas, url: str, classifier: Classifier) -> None:
     script = Script.of_sample(classifier)
 
     async def work() -> None:
-        async with under_load(proxy, script) as load:
+        async with under_load(url, script) as load:
             # in order: the successor is ready before its predecessor is told to end
             begin = time.monotonic()
             for slot in range(3):
                 await load.reach(load.count + 2_000)
-                await asyncio.to_thread(replicas.start, replicas.free())
+                await asyncio.to_thread(running.start, running.free())
                 await load.reach(load.count + 500)
-                await asyncio.to_thread(replicas.stop, slot)
+                await asyncio.to_thread(running.stop, slot)
             await load.reach(REQUESTS)
             rate = load.count / (time.monotonic() - begin)
             print(f"replaced in order: {load.count} requests, {rate:.0f} a second, {len(load.failed)} failed")
             assert load.take_failed() == []
 
             # killed: what was in flight there fails, and nothing else
-            victim = min(replicas.names)
-            await asyncio.to_thread(replicas.kill, victim)
+            victim = min(running.names)
+            await asyncio.to_thread(running.kill, victim)
             killed = time.monotonic()
             await load.reach(load.count + 3_000)
             failed = load.take_failed()
@@ -278,25 +191,25 @@ def test_containers_are_replaced_without_a_failed_request(
             assert {reply.status for _, reply in failed} <= {0, HTTPStatus.BAD_GATEWAY}
             assert {reply.headers.get("x-slot") for _, reply in failed} <= {None, str(victim)}
             assert all(sent < killed for sent, _ in failed)
-            await asyncio.to_thread(replicas.start, victim)
+            await asyncio.to_thread(running.start, victim)
 
             # cut off from the store: it says so, is left alone, and comes back by itself
-            cut = max(replicas.names)
-            await asyncio.to_thread(docker, "network", "disconnect", replicas.network, replicas.names[cut])
+            cut = max(running.names)
+            await asyncio.to_thread(docker, "network", "disconnect", running.network, running.names[cut])
             begin = time.monotonic()
-            await asyncio.to_thread(wait_until, lambda: not is_ready(replicas.url(cut)), 5)
+            await asyncio.to_thread(wait_until, lambda: not is_ready(running.url(cut)), 5)
             print(f"cut off: /readyz turned after {time.monotonic() - begin:.1f} s")
-            assert send(f"{replicas.url(cut)}/livez").status == HTTPStatus.OK
+            assert send(f"{running.url(cut)}/livez").status == HTTPStatus.OK
             await load.reach(load.count + 3_000)
             failed = load.take_failed()
             print(f"cut off: {len(failed)} failed, {Counter(reply.status for _, reply in failed)}")
             assert {reply.headers.get("x-slot") for _, reply in failed} <= {str(cut)}
             assert {reply.status for _, reply in failed} <= {HTTPStatus.SERVICE_UNAVAILABLE}
-            await asyncio.to_thread(docker, "network", "connect", replicas.network, replicas.names[cut])
-            await asyncio.to_thread(wait_until, lambda: is_ready(replicas.url(cut)), 20)
+            await asyncio.to_thread(docker, "network", "connect", running.network, running.names[cut])
+            await asyncio.to_thread(wait_until, lambda: is_ready(running.url(cut)), 20)
             await load.reach(load.count + 1_000)
             assert load.take_failed() == []
         assert load.wrong == []
-        check_stored(load, replicas.network)
+        check_stored(load, running.network)
 
     run(work)

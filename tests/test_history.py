@@ -1,0 +1,59 @@
+"""Where the SQLite file of the dialogs is, and who can write it."""
+
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+from bentoml.exceptions import BentoMLConfigException
+
+from serving.history import prepare_sqlite, resolve_history_folder
+
+
+def test_a_relative_folder_is_taken_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve_history_folder("history") == tmp_path / "history"
+    assert resolve_history_folder("/history") == Path("/history")
+
+
+def test_it_is_never_inside_of_a_bento(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "bentos" / "name" / "tag" / "src"
+    source.mkdir(parents=True)
+    (source.parent / "bento.yaml").touch()
+    monkeypatch.chdir(source)
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
+    assert resolve_history_folder("history") == tmp_path / "home" / "history"
+    assert resolve_history_folder("/history") == Path("/history")
+
+
+@pytest.mark.parametrize(("folder", "file"), [(0o755, 0o644), (0o2775, 0o664)])
+def test_the_group_of_a_shared_folder_can_write_the_file(tmp_path: Path, folder: int, file: int) -> None:
+    parent = tmp_path / "history"
+    parent.mkdir()
+    parent.chmod(folder)
+    before = os.umask(0o022)
+    try:
+        prepare_sqlite(f"sqlite:///{parent}/dialogs.sqlite")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((parent / "dialogs.sqlite").stat().st_mode) == file
+
+
+def test_what_is_stored_stays(tmp_path: Path) -> None:
+    database = tmp_path / "dialogs.sqlite"
+    database.write_bytes(b"kept")
+    prepare_sqlite(f"sqlite:///{database}")
+    assert database.read_bytes() == b"kept"
+
+
+def test_a_folder_that_cannot_be_written_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "history").touch()
+    with pytest.raises(BentoMLConfigException) as raised:
+        prepare_sqlite(f"sqlite:///{tmp_path}/history/dialogs.sqlite")
+    assert re.fullmatch(rf"user \d+ of group \d+ cannot store dialogs in {tmp_path}/history: .+", str(raised.value))
+
+
+def test_another_store_is_left_alone() -> None:
+    prepare_sqlite("postgresql://dialogs:password@nowhere/dialogs")
+    prepare_sqlite("sqlite://")
