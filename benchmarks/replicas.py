@@ -3,9 +3,9 @@
     python -m benchmarks.replicas
 
 Needs Docker, HAProxy, and the image of `make image`. Prints, for chats and for messages of dialogs, the requests a
-second that 32 clients get from 1 and from 2 replicas on this machine, which also runs the load, the proxy and PostgreSQL,
-and the CPU time that a request takes of the container and of PostgreSQL. From the CPU time follows what more cores
-would give, where nothing else is the limit.
+second that 32 clients get from 1 and from 2 replicas on this machine, which also runs the load, the proxy and
+PostgreSQL, and the CPU time that a request takes of the service and of PostgreSQL. From the CPU time follows what more
+cores would give, where nothing else is the limit.
 """
 
 import asyncio
