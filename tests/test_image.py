@@ -72,13 +72,14 @@ def test_both_images_say_the_same_about_themselves(of_dockerfile: str) -> None:
 
 
 def test_both_images_hold_the_same(of_dockerfile: str) -> None:
-    """Packages and users; files with owner and mode, and the content of those that the project or a package brings."""
+    """Users, and all files of the packages and of the Bento with owner, mode and content."""
     owned = "find {} -type f -not -name '*.pyc' -printf '%p %m %u:%g\\n' | sort"
     content = "find {} -type f -not -name '*.pyc' -not -name RECORD -exec sha256sum {{}} + | sort"
     bento = "/home/bentoml/bento/src /home/bentoml/bento/apis/schema.json /home/bentoml/bento/env/python"
     for command in (
         "cat /etc/passwd /etc/group; id; stat -c '%n %a %U:%G' / /app /history /home/bentoml",
-        owned.format("/app/.venv/bin /app/.venv/lib"),
+        "find /app/.venv/bin -printf '%p %m %y\\n' | sort",  # BentoML gives the scripts that activate it to the user
+        owned.format("/app/.venv/lib"),
         content.format("/app/.venv/lib"),
         owned.format(bento),
         content.format(f"{bento} /home/bentoml/bento/env/docker/entrypoint.sh"),
