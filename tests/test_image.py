@@ -123,7 +123,7 @@ def test_any_user_of_group_0_can_run_it() -> None:
     volume = f"turing-test-{free_port()}"
     message = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
     try:
-        for number, user in enumerate(("12345:0", "54321:0", "1034")):
+        for number, user in enumerate(("12345:0", "54321:0", "1034:0")):
             locked = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "-v", f"{volume}:/history"]  # noqa: S108
             with container("--user", user, *locked) as started:
                 assert send(f"{started.url}/predict", {**message, "id": str(number)}).status == 200

@@ -134,9 +134,9 @@ def test_every_setting_is_one_of_the_service(manifests: list[Manifest]) -> None:
 @pytest.fixture(scope="module")
 def _podman(image: str) -> None:  # noqa: ARG001  # what is copied
     """Copy the image from Docker to podman."""
-    saved = subprocess.Popen(["docker", "save", IMAGE], stdout=subprocess.PIPE)
-    subprocess.run(["podman", "load", "-q"], stdin=saved.stdout, check=True, stdout=subprocess.DEVNULL)
-    assert saved.wait() == 0
+    with subprocess.Popen(["docker", "save", IMAGE], stdout=subprocess.PIPE) as saved:
+        subprocess.run(["podman", "load", "-q"], stdin=saved.stdout, check=True, stdout=subprocess.DEVNULL)
+    assert saved.returncode == 0
 
 
 @contextmanager
