@@ -9,7 +9,6 @@ import asyncio
 import fcntl
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,7 +46,6 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from models.chat import MAX_MESSAGES, Chat, Message, PlatformMessage
-from serving.environment import read_duration
 from serving.errors import RefusedError
 
 MAX_BYTES = 1_000_000  # of all texts of a dialog in UTF-8
@@ -114,14 +112,6 @@ class Dialogs:
     @cached_property
     def _engine(self) -> AsyncEngine | Engine:
         return _engine(self._url)
-
-    @classmethod
-    def from_environment(cls) -> "Dialogs":
-        """Return the memory that `HISTORY_URL`, `HISTORY_FOLDER` and `HISTORY_DAYS` name."""
-        folder = Path(os.environ.get("HISTORY_FOLDER") or "history").resolve()
-        return cls(
-            os.environ.get("HISTORY_URL") or f"sqlite:///{folder / 'dialogs.sqlite'}", read_duration("HISTORY_DAYS")
-        )
 
     async def remember(self, message: PlatformMessage) -> Chat:
         """Store a message; returns the chat of its dialog up to it.

@@ -5,18 +5,18 @@ errors of `serving/errors.py`. The assets of Swagger UI are those that come with
 """
 
 import hashlib
+import json
 from base64 import b64encode
 from collections.abc import Mapping
-from functools import cache
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, Field
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
+from models.chat import EXAMPLE_CHAT, EXAMPLE_MESSAGE
 from serving.access import HEALTH
 
 DESCRIPTION = """Send a chat, get each participant's probability of being a bot.
@@ -80,25 +80,23 @@ class Error(BaseModel):
     detail: list[Fault] = Field(description="The first fields that are wrong, if it is about fields.")
 
 
-def swagger(service: Any, needs_key: bool) -> Starlette:
-    """Return an app with the page at `/` and the specification of a BentoML service at `/docs.json`."""
+def swagger_routes(service: Any, needs_key: bool) -> list[Route]:
+    """Return the page at `/` and the specification of a BentoML service at `/docs.json`, which is built here, once."""
+    document = specification(service.openapi_spec.asdict(), needs_key)
 
     async def page(_: Request) -> HTMLResponse:
         return HTMLResponse(_PAGE, headers=_HEADERS)
 
-    @cache
-    def specify() -> dict[str, Any]:
-        return specification(service.openapi_spec.asdict(), needs_key)
-
     async def docs(_: Request) -> JSONResponse:
-        return JSONResponse(specify())
+        return JSONResponse(document)
 
-    return Starlette(routes=[Route("/", page), Route("/docs.json", docs)])
+    return [Route("/", page), Route("/docs.json", docs)]
 
 
 def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
     """Return BentoML's OpenAPI specification with the errors that the service really gives."""
-    version = spec["info"]["version"].replace("None", "not built")  # that of the Bento
+    spec = json.loads(json.dumps(spec).replace("IODescriptor", ""))  # BentoML's suffix of the names of types
+    version = spec["info"]["version"].replace("None", "development")  # without a Bento there is none
     spec["info"] = {"title": spec["info"]["title"], "version": version, "description": DESCRIPTION}
     schemas = spec["components"]["schemas"]
     for unused in ("TaskStatusResponse", "InvalidArgument", "NotFound", "InternalServerError"):
@@ -117,11 +115,16 @@ def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
             }
             continue
         methods["post"]["requestBody"]["required"] = True
-        schema = methods["post"]["requestBody"]["content"]["application/json"]["schema"]
+        content = methods["post"]["requestBody"]["content"]["application/json"]
+        schema = content["schema"]
         schema.pop("root_input", None)
         if "oneOf" in schema:  # what is both a chat and a message is taken as a chat
             schema["anyOf"] = schema.pop("oneOf")
-        methods["post"]["responses"] = {"200": methods["post"]["responses"][HTTPStatus.OK.value]} | {
+            content["examples"] = {
+                "a chat": {"value": EXAMPLE_CHAT},
+                "a message of a dialog": {"value": EXAMPLE_MESSAGE},
+            }
+        methods["post"]["responses"] = {"200": methods["post"]["responses"]["200"]} | {
             str(status.value): _error(status)
             for status in _ERRORS
             if (needs_key or status != HTTPStatus.UNAUTHORIZED)

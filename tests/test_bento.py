@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.classifier import SHIPPED
-from tests.conftest import ROOT, free_port, is_ready, send, wait_until
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -57,34 +57,6 @@ def test_its_schema_is_that_of_the_chat(bento: Path) -> None:
     """The interface that is stored with the Bento, for tools that read it without starting the service."""
     openapi = json.loads((bento / "apis/schema.json").read_text())
     assert {"predict", "predict_batch"} <= {route["name"] for route in openapi["routes"]}
-
-
-def test_no_bento_changes_by_being_served(bento: Path, tmp_path: Path) -> None:
-    """Dialogs are kept in the folder where the server was started; Python's own caches are not looked at."""
-    port = free_port()
-    before = contents(bento)
-    with (tmp_path / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bentoml", "serve", f"{bento.parent.name}:{bento.name}", "--port", str(port)],
-            cwd=tmp_path,
-            env={**os.environ, "BENTOML_HOME": str(bento.parents[2]), "BENTOML_DO_NOT_TRACK": "True"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        wait_until(lambda: is_ready(f"http://localhost:{port}"))
-        message = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
-        assert send(f"http://localhost:{port}/predict", message).status == 200
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-    assert contents(bento) == before
-    assert (tmp_path / "history" / "dialogs.sqlite").exists()
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_its_base_image_is_that_of_the_environment(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The Compose file, on a real Docker engine."""
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from serving.settings import Settings
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
 from tests.engine import docker, inspect
 
@@ -80,22 +80,13 @@ def test_a_variable_of_the_shell_comes_first(project: Path, monkeypatch: pytest.
     assert "target: 8000" in shown
 
 
-def settings() -> set[str]:
-    """Return the variables that the service reads, by its own code."""
-    code = "".join(path.read_text() for path in [ROOT / "service.py", *(ROOT / "serving").glob("*.py")])
-    read = set(re.findall(r"(?:environ\.get|read_\w+)\(\"(\w+)\"", code))
-    return read - {"BASE_IMAGE", "BENTOML_HOME"}  # of the build; of BentoML
-
-
 def environment(name: str) -> dict[str, str]:
     """Return the environment of a container or an image; Docker takes an entry without a value out of the image's."""
     return dict(entry.split("=", 1) for entry in inspect(name)["Config"]["Env"] if "=" in entry)
 
 
 def test_every_setting_of_env_reaches_the_service_and_nothing_else_does(project: Path) -> None:
-    named = settings()
-    assert len(named) > 8
-    values = {name: f"value-of-{name}" for name in named}
+    values = {name.upper(): f"value-of-{name}" for name in Settings.model_fields}
     others = {"PORT": str(free_port()), "POSTGRES_PASSWORD": "secret", "POSTGRES_USER": "u", "OTHER": "x"}
     (project / ".env").write_text("".join(f"{name}={value}\n" for name, value in {**values, **others}.items()))
     compose(project, "create")

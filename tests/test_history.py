@@ -1,4 +1,4 @@
-"""Where the SQLite file of the dialogs is, and who can write it."""
+"""Who can write the SQLite file of the dialogs."""
 
 import os
 import re
@@ -8,23 +8,7 @@ from pathlib import Path
 import pytest
 from bentoml.exceptions import BentoMLConfigException
 
-from serving.history import prepare_sqlite, resolve_history_folder
-
-
-def test_a_relative_folder_is_taken_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert resolve_history_folder("history") == tmp_path / "history"
-    assert resolve_history_folder("/history") == Path("/history")
-
-
-def test_it_is_never_inside_of_a_bento(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = tmp_path / "bentos" / "name" / "tag" / "src"
-    source.mkdir(parents=True)
-    (source.parent / "bento.yaml").touch()
-    monkeypatch.chdir(source)
-    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
-    assert resolve_history_folder("history") == tmp_path / "home" / "history"
-    assert resolve_history_folder("/history") == Path("/history")
+from serving.history import prepare_sqlite
 
 
 @pytest.mark.parametrize(("folder", "file"), [(0o755, 0o644), (0o2775, 0o664)])

@@ -37,7 +37,6 @@ def crowd(number: int) -> dict[str, Any]:
         ("/predict_batch", {"chats": [CURL_CHAT] * MAX_CHATS}, 200, None),
         ("/predict_batch", {"chats": [CURL_CHAT] * (MAX_CHATS + 1)}, 400, "chats"),
         ("/predict_batch", {"chats": [CURL_CHAT, {}, CURL_CHAT]}, 400, "chats[1].chat_id"),
-        ("/predict_joined", [CURL_CHAT] * (MAX_CHATS + 1), 400, "body"),
         ("/predict", crowd(MAX_EXPLAINED + 1), 200, None),
         ("/explain", crowd(MAX_EXPLAINED), 200, None),
         ("/explain", crowd(MAX_EXPLAINED + 1), 400, "messages"),

@@ -79,8 +79,7 @@ def test_http_batch_and_training_give_the_same_numbers(sample_server: Server, fi
     from_training = fitted.predict(table)
     bodies = sample_bodies()
     single = [number for body in bodies for number in numbers(send(f"{server.url}/predict", body).json)]
-    joined = send(f"{server.url}/predict_joined", bodies).json
-    queued = [number for answer in joined for number in numbers(answer)]
+    queued = [number for answer in send_together(server, bodies) for number in numbers(answer.json)]
     batch = send(f"{server.url}/predict_batch", {"chats": bodies}).json["predictions"]
     assert [answer["chat_id"] for answer in batch] == [body["chat_id"] for body in bodies]
     for got in (single, queued, [number for answer in batch for number in numbers(answer)]):

@@ -22,7 +22,7 @@ from tests.conftest import CURL_CHAT, ROOT, Server, running, sample_bodies, send
 pytestmark = pytest.mark.faults
 WORDS = "a word that nobody else says"
 HERE = Path(__file__).parent
-PATHS = ["/predict", "/predict_joined", "/predict_batch", "/explain"]
+PATHS = ["/predict", "/predict_batch", "/explain"]
 STATUSES = {400, 409, 413, 415}
 
 JSON = st.recursive(
