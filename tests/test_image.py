@@ -135,8 +135,12 @@ def test_any_user_of_group_0_can_run_it() -> None:
 def test_dialogs_that_cannot_be_stored_stop_the_start(options: list[str], tmp_path: Path) -> None:
     if options[0] == "-v":
         options = ["-v", f"{tmp_path}:{options[1]}"]
-    command = ["docker", "run", "--rm", *options, "--tmpfs", "/tmp", IMAGE]  # noqa: S108
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    name = f"turing-test-{free_port()}"
+    command = ["docker", "run", "--rm", "--name", name, *options, "--tmpfs", "/tmp", IMAGE]  # noqa: S108
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    finally:
+        docker("rm", "-f", name, check=False)
     assert done.returncode != 0
     (line,) = done.stderr.splitlines()
     assert re.search(r"user \d+ of group \d+ cannot store dialogs in /history/\S+: \w", line)

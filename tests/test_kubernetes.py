@@ -26,8 +26,8 @@ CONTAINER = f"{POD}-{NAME}"
 Manifest = dict[str, Any]
 
 
-def run(*command: str, check: bool = True) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+def run(*command: str, given: str | None = None, check: bool = True) -> str:
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0 or not check, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -140,19 +140,25 @@ def _podman(image: str) -> None:  # noqa: ARG001  # what is copied
 
 
 @contextmanager
-def played(folder: Path) -> Iterator[str]:
-    """Run the pods of an overlay as it is; yields the address of the service."""
+def played(folder: Path, *for_env: Manifest) -> Iterator[str]:
+    """Run the pods of an overlay as it is; yields the address of the service.
+
+    Secrets that become variables of the environment are made here: podman 4.3 expects another format of them than its
+    `kube play` makes.
+    """
     rendered = run("kubectl", "kustomize", str(folder))
     kinds = ("ConfigMap", "Secret", "PersistentVolumeClaim", "Deployment")
-    wanted = [manifest for manifest in yaml.safe_load_all(rendered) if manifest["kind"] in kinds]
+    wanted = [one for one in yaml.safe_load_all(rendered) if one["kind"] in kinds and one not in for_env]
     file = folder / "played.yaml"
     file.write_text(yaml.safe_dump_all(wanted))
+    for secret in for_env:
+        run("podman", "secret", "create", secret["metadata"]["name"], "-", given=json.dumps(secret["data"]))
     try:
         run("podman", "kube", "play", str(file))
         yield "http://localhost:8000"
     finally:
         run("podman", "kube", "down", str(file), check=False)
-        names = [manifest["metadata"]["name"] for manifest in wanted if manifest["kind"] != "Deployment"]
+        names = [one["metadata"]["name"] for one in (*wanted, *for_env) if one["kind"] != "Deployment"]
         run("podman", "volume", "rm", "-f", "tmp", *names, check=False)
         run("podman", "secret", "rm", *names, check=False)
 
@@ -214,8 +220,9 @@ def test_the_pod_of_production_reads_its_secrets_and_keeps_dialogs_in_postgresql
     user = {"op": "replace", "path": "/spec/template/spec/securityContext/runAsUser", "value": 12345}
     kustomization["patches"].append({"target": {"kind": "Deployment"}, "patch": yaml.safe_dump([user])})
     (production / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    (secret,) = (one for one in render(production) if "HISTORY_URL" in one.get("data", {}))
     try:
-        with played(production) as address:
+        with played(production, secret) as address:
             wait_until(lambda: is_ready(address))
             assert inside("id -u").strip() == "12345"
             assert inside("cat /run/secrets/turing-test/api_keys") == "key-of-the-test"
