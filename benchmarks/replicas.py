@@ -24,6 +24,11 @@ from tests.replicas import Replicas, proxy, replicas
 CLIENTS = 32
 SECONDS = 10.0
 NUMBERS: Iterator[int] = count()
+# of cgroups of version 1, or 2
+NANOSECONDS = (
+    "cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null || "
+    "awk '/^usage_usec/ {print $2 \"000\"}' /sys/fs/cgroup/cpu.stat"
+)
 CHATS = [json.dumps(body).encode() for body in sample_bodies()]
 
 
@@ -46,8 +51,7 @@ async def send_message(connection: Connection) -> Reply:
 
 def cpu_seconds(name: str) -> float:
     """Return the CPU time that a container has taken so far."""
-    shown = docker("exec", name, "cat", "/sys/fs/cgroup/cpu.stat")
-    return int(shown.splitlines()[0].split()[1]) / 1e6
+    return int(docker("exec", name, "sh", "-c", NANOSECONDS)) / 1e9
 
 
 def measure(running: Replicas, url: str, send: Callable[[Connection], Awaitable[Reply]]) -> tuple[float, float, float]:
