@@ -30,7 +30,7 @@ from models.classifier import SHIPPED, Classifier, ModelError
 from serving.access import Access
 from serving.app import PredictionService
 from serving.batching import Scorer
-from serving.bentoml_internals import configure_process
+from serving.bentoml_internals import configure_process, name_worker_in_log
 from serving.connections import bound_connections
 from serving.dialogs import Dialogs
 from serving.history import prepare_sqlite
@@ -92,6 +92,7 @@ class TuringTestService:
     @bentoml.on_startup
     async def watch_for_shutdown(self) -> None:
         """Let `/readyz` turn before the worker stops."""
+        name_worker_in_log()
         SHUTDOWN.watch()
 
     async def __is_ready__(self) -> bool:

@@ -161,6 +161,12 @@ def test_it_answers_as_the_shipped_model(served: Container, classifier: Classifi
     assert send(f"{served.url}/").text.count("swagger") > 0
 
 
+def test_log_lines_name_the_worker(served: Container) -> None:
+    send(f"{served.url}/predict", {"chat_id": 1})
+    wait_until(lambda: "[entry_service:turing_test_service:" in docker("logs", served.name), 5)
+    assert "[:1]" not in docker("logs", served.name).partition("Completed async startup hook")[2]
+
+
 def test_it_is_not_root(served: Container) -> None:
     assert inspect(IMAGE)["Config"]["User"] not in ("", "root", "0")
     assert served.exec("id", "-u") == "1034"
