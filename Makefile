@@ -4,7 +4,8 @@
 # make lint    format, lint, types
 # make fix     format, and mend what the linter can
 # make check   the one gate: lint, audit, test
-# make image   build the Bento and the image turing_test_service:latest
+# make image   build the Bento and the image turing_test_service:latest (PLATFORM=linux/arm64 for another platform)
+# make push    build for PLATFORMS="linux/amd64 linux/arm64" and push to IMAGE=registry/name:tag
 # make bench   measure the service beside its peers (needs wrk and hey), into benchmarks/results
 # make soak    serve under load for MINUTES=10 and check every answer
 # make lock    write requirements.txt and requirements-dev.txt, with hashes, from requirements.in and requirements-dev.in
@@ -18,19 +19,25 @@ CHECK_PYTHON = $(if $(filter $(PYTHON_VERSION),$(HAS_VERSION)),,$(error Python $
 	"$(PYTHON)" is $(or $(HAS_VERSION),no Python); run make PYTHON=/path/to/python$(PYTHON_VERSION)))
 VENV := .venv
 BIN := $(VENV)/bin
-IMAGE := turing_test_service:latest
-BASE_IMAGE := python:$(PYTHON_VERSION)-slim
+IMAGE ?= turing_test_service:latest
+PLATFORM ?=
+PLATFORMS ?= linux/amd64 linux/arm64
+BASE_IMAGE ?= python:$(PYTHON_VERSION)-slim
+VERSION ?=
+export BASE_IMAGE
 export BENTOML_DO_NOT_TRACK := True
 
 # The image installs packages while it is built. Where a container on Docker's own network cannot reach the package
-# index, the build uses the host's network. Set CONTAINERIZE_OPTS yourself to decide otherwise.
+# index, the build uses the host's network. Set BUILD_NETWORK yourself (default, host) to decide otherwise.
 REACHES_INDEX := import urllib.request; urllib.request.urlopen('https://pypi.org/simple/pip/', timeout=5)
+BUILD_NETWORK ?= $(shell docker run --rm $(BASE_IMAGE) python -c "$(REACHES_INDEX)" 2>/dev/null && echo default || echo host)
+BENTO := $(BIN)/bentoml build --output tag $(if $(VERSION),--version $(VERSION)) | sed -n 's/^__tag__://p'
 REACHES_DATABASE := import urllib.request; urllib.request.urlopen('https://pypi.org/pypi/pip/25.0/json', timeout=5)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version $(PYTHON_VERSION) --generate-hashes \
 	--custom-compile-command "make lock"
 MINUTES := 10
 
-.PHONY: serve unit test lint fix check image train bench soak lock audit
+.PHONY: serve unit test lint fix check image push train bench soak lock audit
 
 serve: $(VENV)/serving
 	$(BIN)/bentoml serve
@@ -53,11 +60,20 @@ fix: $(VENV)/development
 check: lint audit test
 
 image: $(VENV)/serving
-	$(BIN)/bentoml build
-	options="$(CONTAINERIZE_OPTS)"; \
-	if [ -z "$$options" ] && ! docker run --rm $(BASE_IMAGE) python -c "$(REACHES_INDEX)" 2>/dev/null; \
-	then options="--opt network=host"; fi; \
-	$(BIN)/bentoml containerize turing_test_service:latest -t $(IMAGE) $$options
+	bento=$$($(BENTO)) && test -n "$$bento" && \
+	$(BIN)/python -m containerize $$bento -t $(IMAGE) --network $(BUILD_NETWORK) $(PLATFORM:%=--platform %)
+	@echo "Run it: docker run -d -p 8000:8000 $(IMAGE)"
+
+# An image for each platform, pushed as IMAGE-amd64 and so on, and IMAGE itself: an index of them.
+push: $(VENV)/serving
+	bento=$$($(BENTO)) && test -n "$$bento" && \
+	images="" && network=$(BUILD_NETWORK) && \
+	for platform in $(PLATFORMS); do \
+		image="$(IMAGE)-$$(echo $${platform#*/} | tr / -)" && \
+		$(BIN)/python -m containerize $$bento -t $$image --network $$network --platform $$platform && \
+		docker push $$image && images="$$images $$image" || exit 1; \
+	done && \
+	docker buildx imagetools create -t $(IMAGE) $$images
 
 train: $(VENV)/development
 	$(BIN)/python -m train $(DATA)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import Any
 
 import bentoml
-from bentoml.exceptions import BentoMLException
 from pydantic import BaseModel
 
 from models.chat import (
-    EXAMPLE_CHAT,
     Answer,
     Chat,
     ChatOrMessage,
@@ -26,18 +25,17 @@ from models.chat import (
     PlatformMessage,
     Predictions,
 )
-from models.classifier import SHIPPED, Classifier, ModelError
 from serving.access import Access
 from serving.app import PredictionService
 from serving.batching import Scorer
-from serving.bentoml_internals import configure_process
+from serving.bentoml_internals import configure_process, name_worker_in_log
 from serving.connections import install_protocol
 from serving.dialogs import Dialogs
 from serving.settings import read_settings
 from serving.shutdown import Shutdown
 from serving.swagger import swagger_routes
 
-TIMEOUT = 6  # seconds for one request, from its head to its answer
+TIMEOUT = 6  # seconds for one request, body included
 
 configure_process()
 SETTINGS = read_settings()
@@ -47,22 +45,12 @@ SHUTDOWN = Shutdown()
 logger = logging.getLogger("bentoml.service")
 
 
-def load_classifier() -> Classifier:
-    """Load the model and score once with it; raises BentoMLException with one line if that is not possible."""
-    try:
-        classifier = Classifier.load(SETTINGS.model_folder or SHIPPED)
-    except ModelError as error:
-        raise BentoMLException(f"cannot serve the model: {error}") from None
-    classifier.predict([Chat.model_validate(EXAMPLE_CHAT)])
-    return classifier
-
-
 @bentoml.service(
     name="turing_test_service",
     service_class=PredictionService,
     # distro="none": without it BentoML installs a compiler and git into the image
-    image=bentoml.images.Image(base_image="python:3.11-slim", distro="none").run(
-        "install -d -o bentoml -g bentoml /history"  # mount point of the volume for dialogs
+    image=bentoml.images.Image(base_image=os.environ.get("BASE_IMAGE") or "python:3.11-slim", distro="none").run(
+        "install -d -o bentoml -g 0 -m 2775 /history"  # mount point of the volume for dialogs, for any user of group 0
     ),
     workers=SETTINGS.workers,
     http={"port": 8000},
@@ -74,14 +62,14 @@ class TuringTestService:
     """Tells people and bots apart by their chat."""
 
     def __init__(self) -> None:
-        self.scorer = Scorer(load_classifier())
+        self.scorer = Scorer.load(SETTINGS.model_folder)
         self.dialogs = Dialogs(SETTINGS.store_url, SETTINGS.history_days)  # connects when the first message arrives
 
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
         """Stop before any worker starts if model, API or store cannot be used; log who has access."""
-        load_classifier()
+        Scorer.load(SETTINGS.model_folder)
         access = Access(SETTINGS.keys, SETTINGS.open_metrics_and_docs)
         swagger_routes(TuringTestService, access.needs_key)
         asyncio.run(Dialogs(SETTINGS.store_url, SETTINGS.history_days).check())
@@ -91,6 +79,7 @@ class TuringTestService:
     @bentoml.on_startup
     async def watch_for_shutdown(self) -> None:
         """Let `/readyz` turn before the worker stops."""
+        name_worker_in_log()
         SHUTDOWN.watch()
 
     async def __is_ready__(self) -> bool:

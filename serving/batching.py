@@ -13,12 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from threading import local
 from time import time_ns
-from typing import TypeVar
+from typing import Self, TypeVar
 
-from models.chat import Chat, Explanation, Prediction
-from models.classifier import Classifier
+from bentoml.exceptions import BentoMLException
+
+from models.chat import EXAMPLE_CHAT, Chat, Explanation, Prediction
+from models.classifier import SHIPPED, Classifier, ModelError
 from models.explain import explain
 from serving.bentoml_internals import adaptive_batching, get_tracer
 from serving.errors import RefusedError
@@ -59,6 +62,19 @@ class Scorer:
         self._enqueue = adaptive_batching(self._score_batch, overloaded, MAX_BATCH_SIZE, MAX_LATENCY_MS)
         self._slow_lane = ThreadPoolExecutor(SLOW_THREADS, "slow-lane")
         self._of_thread = local()  # a classifier for each thread, because its cache is not for two
+
+    @classmethod
+    def load(cls, folder: Path | None = None) -> Self:
+        """Load the model of a folder, or the shipped one, and score once with it.
+
+        Raises BentoMLException with one line if that is not possible.
+        """
+        try:
+            classifier = Classifier.load(folder or SHIPPED)
+        except ModelError as error:
+            raise BentoMLException(f"cannot serve the model: {error}") from None
+        classifier.predict([Chat.model_validate(EXAMPLE_CHAT)])
+        return cls(classifier)
 
     async def predict(self, chats: Sequence[Chat]) -> list[Prediction]:
         """Score chats; returns one prediction for each, in order.

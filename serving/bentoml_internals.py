@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from _bentoml_impl.server.app import ContextMiddleware
 from bentoml import server_context
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.log import _component_name
 from bentoml._internal.marshal.dispatcher import CorkDispatcher, Optimizer
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
 from bentoml._internal.server.http.traffic import MaxConcurrencyMiddleware, TimeoutMiddleware
@@ -48,6 +49,11 @@ def configure_process() -> None:
     # The model's matrices are small: threads for them only take cores away from other workers.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # a heap for each thread takes 10 MB more and is no faster here
+
+
+def name_worker_in_log() -> None:
+    """Let log lines name the service and the worker, which BentoML does not know yet when it writes its first line."""
+    _component_name.cache_clear()
 
 
 @dataclass

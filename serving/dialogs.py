@@ -18,7 +18,8 @@ from bentoml.exceptions import BentoMLConfigException
 from models.chat import Chat, PlatformMessage
 from serving.dialog import Outcome, StoredMessage
 from serving.errors import RefusedError
-from serving.history_url import parse_history_url
+from serving.history_url import SqliteFile, parse_history_url
+from serving.sqlite_file import prepare_file
 from serving.store import GIVE_UP, Meaning, WrongTableError, meaning_of, open_store, reason_of
 
 CHECK_SECONDS = 600  # to bring a large table up to date at the start
@@ -41,7 +42,8 @@ class Dialogs:
     """
 
     def __init__(self, url: str, days: float | None = None) -> None:
-        self._store = open_store(parse_history_url(url))
+        self._address = parse_history_url(url)
+        self._store = open_store(self._address)
         self._days = days
         self._cleaned = -math.inf  # when; the clock may have started with the machine, a minute ago
         self._waiting: list[Waiting] = []
@@ -54,9 +56,11 @@ class Dialogs:
     async def check(self) -> None:
         """Check at the start that messages can be stored, and create the table or bring it up to date.
 
-        Raises BentoMLConfigException if the table is not one that this version can use. A store that does not answer
-        may be there later, and is only logged.
+        Raises BentoMLConfigException if the table is not one that this version can use, or a file of SQLite cannot be
+        written. A store that does not answer may be there later, and is only logged.
         """
+        if isinstance(self._address, SqliteFile):
+            prepare_file(self._address.file)
         try:
             await _in_time(self._store.probe(), CHECK_SECONDS)
         except WrongTableError as error:

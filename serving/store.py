@@ -298,7 +298,9 @@ class PostgresStore:
         ORDER BY number"""  # noqa: S608
     # Each dialog is locked, so that its messages are stored one after the other. The locks come before the statement
     # that reads, which would otherwise not see what was committed while it waited for them.
+    # The server ends the transaction of a worker that it cannot reach, which would hold on to its locks.
     _BEGIN = """BEGIN ISOLATION LEVEL READ COMMITTED;
+        SET LOCAL idle_in_transaction_session_timeout = '1s';
         SELECT pg_advisory_xact_lock(dialog) FROM unnest(ARRAY[{dialogs}]::bigint[]) AS dialog"""
 
     def __init__(self, address: PostgresAddress) -> None:

@@ -47,6 +47,10 @@ def find_chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+def find_haproxy() -> str | None:
+    return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
+
+
 def find_postgresql() -> Path | None:
     """Return the folder of PostgreSQL's programs: Debian's newest, or the one on the PATH; None without any."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
@@ -74,6 +78,12 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "pgbouncer": (lambda: shutil.which("pgbouncer") is not None, "PgBouncer is not installed"),
     "mount": (_can_mount, "this user may not mount a file system"),
     "nginx": (lambda: find_nginx() is not None, "nginx is not installed"),
+    "proxy": (lambda: find_haproxy() is not None, "HAProxy is not installed"),
+    "arm64": (lambda: Path("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists(), "arm64 is not emulated"),
+    "kubernetes": (
+        lambda: all(shutil.which(program) for program in ("podman", "kubectl")),
+        "podman or kubectl is not installed",
+    ),
     "browser": (lambda: find_chromium() is not None, "Chromium is not installed"),
 }
 
@@ -223,11 +233,12 @@ def classifier() -> Classifier:
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Build the image as the README does, with the Bento in a separate store."""
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Build the image as the README does, with the Bento in a separate store; returns what was printed."""
     environment = {**os.environ, "BENTOML_HOME": str(tmp_path_factory.mktemp("bentoml"))}
     done = subprocess.run(["make", "image"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
 
 
 def sample_bodies() -> list[dict[str, Any]]:

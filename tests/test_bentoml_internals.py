@@ -18,6 +18,7 @@ from serving.bentoml_internals import (
     Optimizer,
     RequestMetrics,
     TimeoutMiddleware,
+    _component_name,
     adaptive_batching,
     do_not_track,
     middleware_of,
@@ -32,6 +33,10 @@ def test_the_dispatcher_takes_these_arguments() -> None:
     assert {"fallback", "get_batch_size"} < parameters.keys(), CHANGED + "CorkDispatcher"
     assert list(parameters)[:2] == ["max_latency_in_ms", "max_batch_size"], CHANGED + "CorkDispatcher"
     assert "wait" in vars(Optimizer(1.0)), CHANGED + "Optimizer"
+
+
+def test_the_name_of_a_worker_in_the_log_is_cached() -> None:
+    assert hasattr(_component_name, "cache_clear"), CHANGED + "_component_name"
 
 
 def test_the_dispatcher_batches_and_returns_each_result_to_its_caller() -> None:

@@ -79,7 +79,8 @@ def test_every_variable_of_compose_is_in_the_example_environment_file() -> None:
 
 def test_every_variable_of_compose_is_documented() -> None:
     compose = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
-    assert compose <= set(re.findall(r"`([A-Z_]+)`(?=[^|\n]*\|)", (ROOT / "docs" / "reference.md").read_text()))
+    pages = "".join((ROOT / "docs" / name).read_text() for name in ("reference.md", "operation.md"))
+    assert compose <= set(re.findall(r"`([A-Z_]+)`(?=[^|\n]*\|)", pages))
 
 
 def test_the_help_of_training_names_its_options() -> None:

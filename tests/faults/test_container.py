@@ -21,7 +21,7 @@ PINS = re.findall(r"^([\w.-]+)==(\S+)(?: ; (.*?))? \\$", (ROOT / "requirements.t
 
 
 @pytest.fixture
-def url(image: None, project: Path) -> str:  # noqa: ARG001  # built before it runs
+def url(image: str, project: Path) -> str:  # noqa: ARG001  # built before it runs
     """Start the Compose file as it is; returns the address of the service."""
     port = free_port()
     (project / ".env").write_text(f"PORT={port}\n")
