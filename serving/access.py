@@ -1,7 +1,7 @@
 """Access control: open by default; with API keys set, requests need a valid bearer token.
 
-Health checks are always open, and so is the schema, which BentoML's Python client reads before it sends the key.
-Metrics and Swagger UI need a key as well, unless `OPEN_METRICS_AND_DOCS` is set.
+Health checks are always open, and so are the page at `/try` and the schema, which BentoML's Python client reads before
+it sends the key. Metrics and Swagger UI need a key as well, unless `OPEN_METRICS_AND_DOCS` is set.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from serving.errors import RefusedError, Scope
+from serving.page import is_page
 
 HEALTH = frozenset({"/livez", "/readyz", "/healthz"})
 ALWAYS_OPEN = HEALTH | {"/schema.json"}
@@ -31,7 +32,7 @@ class Access:
     def check(self, scope: Scope) -> None:
         """Raise `RefusedError` with 401 if a request needs a key and has no valid one."""
         path = scope["path"]
-        if not self._digests or path in ALWAYS_OPEN:
+        if not self._digests or path in ALWAYS_OPEN or is_page(path):
             return
         if self._open_metrics_and_docs and (path == "/" or path.startswith(METRICS_AND_DOCS)):
             return

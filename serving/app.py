@@ -20,6 +20,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from models.chat import ChatOrMessage, Chats, ChatToExplain
+from serving import page
 from serving.access import Access
 from serving.bentoml_internals import middleware_of
 from serving.gate import Gate, KnownPaths, known_paths
@@ -42,7 +43,7 @@ class PredictionService(bentoml.Service[Any]):
         settings = read_settings()
         access = Access(settings.keys, settings.open_metrics_and_docs)
         app: Starlette = super().to_asgi(is_main)
-        app.router.routes[:0] = swagger_routes(self, access.needs_key)
+        app.router.routes[:0] = [*swagger_routes(self, access.needs_key), *page.routes()]
         cors = Middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,

@@ -18,9 +18,10 @@ from starlette.routing import Route
 
 from models.chat import EXAMPLE_CHAT, EXAMPLE_MESSAGE
 from serving.access import HEALTH
+from serving.policy import headers
 
 DESCRIPTION = """Send a chat, get each participant's probability of being a bot.
-Open `/predict`, choose "Try it out" and "Execute"."""
+Write or paste a chat on [the page to try it](try), or open `/predict` here, choose "Try it out" and "Execute"."""
 
 _SCRIPT = """
 window.onload = () => SwaggerUIBundle({
@@ -43,14 +44,10 @@ _PAGE = f"""<!DOCTYPE html>
 </body>
 </html>
 """
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'self'"
-    " 'unsafe-inline'; script-src 'self' 'sha256-"
-    + b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-    + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
+_HEADERS = headers(
+    script=f"'sha256-{b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()}'",
+    style="'unsafe-inline'",  # Swagger UI writes styles into its elements
+)
 
 _ERRORS: Mapping[HTTPStatus, str] = {
     HTTPStatus.BAD_REQUEST: "The body is not valid JSON, or a field is missing, invalid or too long.",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.classifier import SHIPPED
+from serving.page import FOLDER
 from tests.conftest import ROOT
 
 
@@ -36,7 +37,8 @@ def test_it_holds_what_is_served(bento: Path) -> None:
     code = {
         path.relative_to(ROOT).as_posix() for folder in ("models", "serving") for path in (ROOT / folder).glob("*.py")
     }
-    assert files == code | {
+    page = {path.relative_to(ROOT).as_posix() for path in FOLDER.iterdir() if path.is_file()}
+    assert files == code | page | {
         "service.py",
         "requirements.txt",
         "models/classifier.npz",
