@@ -1,1 +1,1 @@
-"""What measures the speed: of scoring, and of the service beside its peers."""
+"""Benchmarks: the speed of scoring, and of the service compared with other servers."""

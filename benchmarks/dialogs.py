@@ -1,7 +1,7 @@
-"""`python -m benchmarks.dialogs [URL …]`: messages of dialogs beside whole chats, on SQLite and on other stores by URL.
+"""`python -m benchmarks.dialogs [URL …]`: messages of dialogs compared with whole chats, on SQLite and other stores.
 
-Tells dialogs of seven messages to the service and compares with `/predict` for chats of seven messages; then compares
-a message in a dialog of 200 with one in a dialog of 20.
+Compares the throughput of messages in dialogs of seven messages with that of chats of seven messages, and the time of a
+message in a dialog of 200 messages with that in a dialog of 20.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import httpx
 from benchmarks.chats import draw_chats
 from benchmarks.serving import PORT, RUNS, Contestant, contestants, drive, running
 
-LENGTH = 7  # messages in a chat, the mean of the You are Bot data
+LENGTH = 7  # messages in a chat: the mean of the You are Bot data
 LENGTHS = (20, 200)
 MEASURED = 40  # messages timed at each length
 
@@ -26,7 +26,7 @@ MEASURED = 40  # messages timed at each length
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure each store and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("urls", metavar="URL", nargs="*", help="say postgresql://user@host/database; SQLite always")
+    parser.add_argument("urls", metavar="URL", nargs="*", help="another store, such as postgresql://user@host/database")
     parser.add_argument("--seconds", type=int, default=5)
     options = parser.parse_args(arguments)
     print("| store | chats/s, 32 clients | messages/s, 32 clients | ratio | dialog of 200 beside 20 |")
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         32, options.seconds, folder / "texts.jsonl", LENGTH, uuid4().hex[:8], script="messages.lua"
                     )
                     single.append(told["per_second"])
-                    assert not told["failed"]  # noqa: S101  # the figures would mean nothing
+                    assert not told["failed"]  # noqa: S101  # the figures would be meaningless
                 growth = _growth([json.loads(line) for line in texts])
             first, second = statistics.median(whole), statistics.median(single)
             ratio = f"{second / first:.2f}"
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _growth(texts: Sequence[str]) -> float:
-    """Return how many times longer a message takes in a dialog of 200 than in one of 20 (medians, one client)."""
+    """Return the time of a message in a dialog of 200 messages relative to one of 20 (medians, one client)."""
     medians = []
     with httpx.Client(base_url=f"http://localhost:{PORT}") as client:
         for length in LENGTHS:

@@ -1,9 +1,8 @@
-"""How many requests at a time: what `MAX_CONCURRENCY` does to throughput and to the wait, below and above it.
+"""The effect of `MAX_CONCURRENCY` on throughput and latency, at and above the limit.
 
     python -m benchmarks.limit
 
-For each limit the service is driven by wrk with as many clients as the limit, and with twice as many, who ask again at
-once when they are refused. Needs wrk.
+For each limit wrk runs with as many clients as the limit and with twice as many, which retry rejected requests at once.
 """
 
 import json
@@ -18,7 +17,7 @@ SECONDS = 8
 
 
 def main() -> None:
-    """Measure, print the table, and write it."""
+    """Measure each limit; print the table and write it to a file."""
     ours = contestants()[0]
     lines = [json.dumps(chat, ensure_ascii=False) for chat in draw_chats(2000)]
     rows = [

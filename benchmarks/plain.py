@@ -1,4 +1,4 @@
-"""The plain scikit-learn pipeline, what people write first: the scorer behind every peer."""
+"""A plain scikit-learn pipeline, as a first attempt would be written; the other servers use it as their scorer."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ from models.chat import Chat
 
 
 class PlainPipeline:
-    """`HashingVectorizer(char_wb, 1-4)` on the words of a participant and of the others, and `LogisticRegression`."""
+    """`HashingVectorizer(char_wb, 1-4)` on the texts of a participant and of the others, and `LogisticRegression`."""
 
     def __init__(self, chats: Sequence[Chat]) -> None:
         vectorizer = HashingVectorizer(analyzer="char_wb", ngram_range=(1, 4))
         texts = make_column_transformer((vectorizer, "own"), (vectorizer, "others"))
-        labels = np.random.default_rng(1).integers(0, 2, 2 * len(chats))  # its speed does not depend on what it learned
+        labels = np.random.default_rng(1).integers(0, 2, 2 * len(chats))  # the labels do not affect the speed
         self._pipeline = make_pipeline(texts, LogisticRegression(max_iter=200)).fit(self._table(chats), labels)
 
     def predict(self, chats: Sequence[Chat]) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.scoring`: the classifier beside the plain scikit-learn pipeline, in one process and one run.
+"""`python -m benchmarks.scoring`: the classifier compared with a plain scikit-learn pipeline, in one process.
 
-The plain pipeline is what people write first: hashed character n-grams of both sides' texts and logistic regression.
+The plain pipeline consists of hashed character n-grams of both sides' texts and a logistic regression.
 """
 
 import argparse
@@ -34,7 +34,7 @@ print(seconds, before, memory())
 
 
 def time_of(run: Callable[[], object]) -> float:
-    """Return the seconds that one call takes."""
+    """Return the duration of a call in seconds."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start

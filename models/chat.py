@@ -6,6 +6,7 @@ nothing: it counts as a turn and adds no words).
 """
 
 from typing import Annotated, Any, Literal
+from uuid import uuid4
 
 from pydantic import (
     BaseModel,
@@ -112,12 +113,6 @@ class Chats(BaseModel):
     )
 
 
-class ChatList(RootModel[Annotated[list[Chat], FailFast(), Field(min_length=1, max_length=MAX_CHATS)]]):
-    """The same as a bare list, the form in which BentoML's batching joins requests."""
-
-    model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": [EXAMPLE_CHAT]})
-
-
 class PlatformMessage(BaseModel):
     """One message of a dialog, as the You are Bot platform sends it."""
 
@@ -156,6 +151,22 @@ class MessageAnswer(BaseModel):
         ge=0, le=1, description="Probability that this participant is a bot, given all messages of the dialog so far."
     )
 
+    @classmethod
+    def to(cls, message: PlatformMessage, prediction: Prediction) -> "MessageAnswer":
+        """Return the answer to a message: what the prediction for its dialog so far says about its sender."""
+        (probability,) = (
+            participant.is_bot_probability
+            for participant in prediction.participants
+            if participant.participant_id == message.participant_index
+        )
+        return cls.model_construct(
+            id=str(uuid4()),
+            message_id=message.id,
+            dialog_id=message.dialog_id,
+            participant_index=message.participant_index,
+            is_bot_probability=probability,
+        )
+
 
 def _shape(body: Any) -> str | None:
     """Tell a chat from a message by the fields that only one of them has."""
@@ -184,12 +195,6 @@ class ChatOrMessage(
     """What `/predict` takes: a chat, or one message of a dialog that the service remembers."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
-
-    def chat(self) -> Chat:
-        """Return the chat; raises ValueError for a message, which is one only together with its dialog."""
-        if isinstance(self.root, PlatformMessage):
-            raise ValueError("a message of a dialog is scored over HTTP, where the dialog is remembered")
-        return self.root
 
 
 class Answer(

@@ -1,71 +1,55 @@
-"""Who may ask: everyone, or with `API_KEYS` those who send one of the keys as a bearer token.
+"""Access control: open by default; with API keys set, requests need a valid bearer token.
 
-Health, and the page at `/try`, which holds no secret, are open to everyone. What else is not a prediction (metrics,
-Swagger UI and its specification) needs a key, too, unless `OPEN_METRICS_AND_DOCS` says otherwise.
+Health checks are always open, and so are the page at `/try` and the schema, which BentoML's Python client reads before
+it sends the key. Metrics and Swagger UI need a key as well, unless `OPEN_METRICS_AND_DOCS` is set.
 """
 
 import hashlib
 import hmac
-import os
-from dataclasses import dataclass
+from collections.abc import Iterable
 from http import HTTPStatus
-from pathlib import Path
-from typing import Self
 
-from bentoml.exceptions import BentoMLConfigException
-
-from serving.environment import read_list, read_switch
 from serving.errors import RefusedError, Scope
 from serving.page import is_page
 
 HEALTH = frozenset({"/livez", "/readyz", "/healthz"})
-METRICS_AND_DOCS = ("/metrics", "/docs.json", "/schema.json", "/static_content/")  # and Swagger UI, at "/"
+ALWAYS_OPEN = HEALTH | {"/schema.json"}
+METRICS_AND_DOCS = ("/metrics", "/docs.json", "/static_content/")  # and Swagger UI, at "/"
 
 
-@dataclass(frozen=True)
 class Access:
-    """The keys, as SHA-256 digests (no key: everyone may ask), and whether metrics and docs go without."""
+    """The keys, kept as SHA-256 digests, and which paths are open without one."""
 
-    digests: tuple[bytes, ...] = ()
-    open_metrics_and_docs: bool = False
+    def __init__(self, keys: Iterable[str] = (), open_metrics_and_docs: bool = False) -> None:
+        self._digests = [_digest(key.encode()) for key in keys]
+        self._open_metrics_and_docs = open_metrics_and_docs
 
-    @classmethod
-    def from_environment(cls) -> Self:
-        """Read `API_KEYS`, or the file that `API_KEYS_FILE` names; raises BentoMLConfigException if it holds no key."""
-        file = os.environ.get("API_KEYS_FILE")
-        if file:
-            try:
-                text = Path(file).read_text(encoding="utf-8")
-            except (OSError, ValueError) as error:
-                raise BentoMLConfigException(f"API_KEYS_FILE: {file} cannot be read: {error}") from None
-            keys = text.replace(",", "\n").split()
-        else:
-            keys = read_list("API_KEYS")
-        if not keys and (file or os.environ.get("API_KEYS")):
-            raise BentoMLConfigException("API_KEYS: there is no key in it; leave it out to let everyone in")
-        return cls(tuple(_digest(key.encode()) for key in keys), read_switch("OPEN_METRICS_AND_DOCS"))
+    @property
+    def needs_key(self) -> bool:
+        """Whether predictions need a key."""
+        return bool(self._digests)
 
     def check(self, scope: Scope) -> None:
-        """Raise `RefusedError` with 401 where a request needs a key and brings none that is right."""
+        """Raise `RefusedError` with 401 if a request needs a key and has no valid one."""
         path = scope["path"]
-        if not self.digests or path in HEALTH or is_page(path):
+        if not self._digests or path in ALWAYS_OPEN or is_page(path):
             return
-        if self.open_metrics_and_docs and (path == "/" or path.startswith(METRICS_AND_DOCS)):
+        if self._open_metrics_and_docs and (path == "/" or path.startswith(METRICS_AND_DOCS)):
             return
         sent = [value for name, value in scope["headers"] if name == b"authorization"]
         scheme, _, token = sent[0].partition(b" ") if len(sent) == 1 else (b"", b"", b"")
         digest = _digest(token.strip())
-        # all keys are compared, in constant time, so that how long it takes tells nothing about any of them
-        matches = sum([hmac.compare_digest(digest, known) for known in self.digests])
+        # Compare with every key, in constant time, so that the time taken reveals nothing about any of them.
+        matches = sum([hmac.compare_digest(digest, known) for known in self._digests])
         if scheme.lower() != b"bearer" or not matches:
-            raise RefusedError(HTTPStatus.UNAUTHORIZED, "an API key is needed: Authorization: Bearer <key>")
+            raise RefusedError(HTTPStatus.UNAUTHORIZED, "an API key is required: Authorization: Bearer <key>")
 
     def __str__(self) -> str:
-        """Say who may ask for what, without the keys."""
-        if not self.digests:
+        """Describe who has access to what, without the keys."""
+        if not self._digests:
             return "predictions, metrics and docs are open to everyone (API_KEYS is not set)"
-        others = "are open" if self.open_metrics_and_docs else "need one, too"
-        return f"predictions need one of {len(self.digests)} API keys; metrics and docs {others}"
+        others = "are open" if self._open_metrics_and_docs else "need one as well"
+        return f"predictions need one of {len(self._digests)} API keys; metrics and docs {others}"
 
 
 def _digest(key: bytes) -> bytes:

@@ -1,7 +1,7 @@
-"""The errors, all in one shape: `{"error": "…", "detail": [{"field": "…", "message": "…"}]}`.
+"""Errors, all in one shape: `{"error": "…", "detail": [{"field": "…", "message": "…"}]}`.
 
-What is wrong with a request is raised as `RefusedError` wherever it shows, and `Gate` (`serving/gate.py`) makes the
-answer and one line in the log of it. Neither holds text of a chat.
+Whatever cannot answer a request raises `RefusedError`. `Gate` (`serving/gate.py`) turns it into the response and one
+line in the log; neither contains text of a chat.
 """
 
 import logging
@@ -16,21 +16,19 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-RETRY_AFTER = 1  # seconds, for a client that comes when there is too much to do
+RETRY_AFTER = 1  # seconds
 
 logger = logging.getLogger("bentoml.errors")
 _HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
-    # what is left of such a body is not read: the connection cannot be used again
-    HTTPStatus.REQUEST_TIMEOUT: {"Connection": "close"},
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {"Connection": "close"},
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {"Accept": "application/json", "Accept-Encoding": "gzip"},
     HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": str(RETRY_AFTER)},
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_AFTER)},
 }
 
 
 class RefusedError(Exception):
-    """A request that gets no answer: the status, the error, and the fields it is about."""
+    """A request that is rejected: the status, one sentence, and the invalid fields."""
 
     def __init__(self, status: HTTPStatus, error: str | None = None, detail: Sequence[Mapping[str, str]] = ()) -> None:
         super().__init__(error or status.phrase)
@@ -39,11 +37,11 @@ class RefusedError(Exception):
         self.detail = list(detail)
 
     def response(self) -> JSONResponse:
-        """Return the answer."""
+        """Return the response."""
         return JSONResponse({"error": self.error, "detail": self.detail}, self.status, _HEADERS.get(self.status))
 
     def log(self, path: str) -> None:
-        """Leave one line in the log, with the names of the fields; too many requests would be too many lines."""
+        """Log one line with the names of the fields. Status 429 is logged elsewhere, once a second for all of them."""
         if self.status == HTTPStatus.TOO_MANY_REQUESTS:
             return
         named = ", ".join(dict.fromkeys(part["field"] for part in self.detail))

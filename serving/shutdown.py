@@ -1,7 +1,7 @@
-"""The end of a process: `/readyz` turns first, requests are still taken for a moment, those in flight are answered.
+"""Graceful shutdown: `/readyz` returns 503 at once, new connections are accepted for another second.
 
-The server by itself stops to accept connections at SIGTERM, so that nobody learns from `/readyz` where not to go, and
-waits without end for a client that sends or reads slowly.
+On its own, the server closes its port at SIGTERM, before a load balancer learns from `/readyz` to send requests
+elsewhere, and waits indefinitely for clients that send or read slowly.
 """
 
 import asyncio
@@ -10,21 +10,21 @@ import signal
 import threading
 from types import FrameType
 
-STOP_AFTER = 1.0  # seconds from SIGTERM until no new connection is accepted
-GIVE_UP_AFTER = 8.0  # and until all is given up: later than the edge gives up what came last; Docker kills after 10
+STOP_AFTER = 1.0  # seconds from SIGTERM until the port is closed
+GIVE_UP_AFTER = 8.0  # seconds from SIGTERM until the process exits: later than any timeout, before Docker kills it (10)
 
 
 class Shutdown:
-    """Whether the end has begun."""
+    """Handles SIGTERM; `begun` says whether it has been received."""
 
     def __init__(self) -> None:
         self.begun = False
 
     def watch(self) -> None:
-        """Put itself before the server's handler of SIGTERM; called while the event loop of the process runs."""
+        """Take the place of the server's SIGTERM handler, which is called later; needs a running event loop."""
         stop = signal.getsignal(signal.SIGTERM)
         if threading.current_thread() is not threading.main_thread() or not callable(stop):
-            return  # a test's server, which is stopped in another way
+            return  # a server in a test, which is stopped in another way
         loop = asyncio.get_running_loop()
 
         def begin(number: int, frame: FrameType | None) -> None:

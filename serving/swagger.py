@@ -1,13 +1,13 @@
-"""Swagger UI and its specification: the page loads nothing from outside, and the specification names every error.
+"""Swagger UI and the OpenAPI specification: a page that loads nothing from other hosts, and all errors documented.
 
-BentoML's own page carries an analytics tag, its description loads badges, and its specification knows none of the
-errors of `serving/errors.py`. The assets of Swagger UI are those that come with BentoML.
+BentoML's own page contains an analytics tag and loads badges, and its specification lacks the errors of
+`serving/errors.py`. The assets of Swagger UI are those that come with BentoML.
 """
 
 import hashlib
+import json
 from base64 import b64encode
 from collections.abc import Mapping
-from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
+from models.chat import EXAMPLE_CHAT, EXAMPLE_MESSAGE
 from serving.access import HEALTH
 from serving.policy import headers
 
@@ -49,52 +50,50 @@ _HEADERS = headers(
 )
 
 _ERRORS: Mapping[HTTPStatus, str] = {
-    HTTPStatus.BAD_REQUEST: "The body is no JSON, or a field is missing, wrong or too long.",
-    HTTPStatus.UNAUTHORIZED: "The API key is missing or wrong.",
-    HTTPStatus.REQUEST_TIMEOUT: "The body did not arrive in time.",
-    HTTPStatus.CONFLICT: "The id of a stored message, with other content.",
+    HTTPStatus.BAD_REQUEST: "The body is not valid JSON, or a field is missing, invalid or too long.",
+    HTTPStatus.UNAUTHORIZED: "The API key is missing or invalid.",
+    HTTPStatus.REQUEST_TIMEOUT: "The body was not received in time.",
+    HTTPStatus.CONFLICT: "A message with this id and other content is already stored.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large, or the dialog is full.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not application/json.",
-    HTTPStatus.TOO_MANY_REQUESTS: "Too many requests at a time.",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "A fault of the service.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "Not now: the store of dialogs does not answer, or there was no answer in time.",
+    HTTPStatus.TOO_MANY_REQUESTS: "Too many requests in flight.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "Internal error.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "The store of dialogs is unavailable, or the request took too long; try again.",
 }
 _REFERENCE = "#/components/schemas/{model}"
 
 
 class Fault(BaseModel):
-    """One field that is wrong."""
+    """An invalid field."""
 
-    field: str = Field(description='Where, such as "messages[0].text"; "body" for all of it.')
-    message: str = Field(description="What is wrong with it.")
+    field: str = Field(description='Path of the field, such as "messages[0].text", or "body" for the whole body.')
+    message: str = Field(description="What is wrong with the field.")
 
 
 class Error(BaseModel):
-    """What every error says."""
+    """The body of every error."""
 
-    error: str = Field(description="What is wrong, in a sentence.")
-    detail: list[Fault] = Field(description="The first fields that are wrong, if it is about fields.")
+    error: str = Field(description="What is wrong, in one sentence.")
+    detail: list[Fault] = Field(description="The first invalid fields; empty for other errors.")
 
 
-def swagger(service: Any, needs_key: bool) -> list[Route]:
-    """Return the routes of the page, at `/`, and of the specification of a BentoML service, at `/docs.json`."""
+def swagger_routes(service: Any, needs_key: bool) -> list[Route]:
+    """Return the routes of Swagger UI at `/` and of the specification at `/docs.json`, which is built once, here."""
+    document = specification(service.openapi_spec.asdict(), needs_key)
 
     async def page(_: Request) -> HTMLResponse:
         return HTMLResponse(_PAGE, headers=_HEADERS)
 
-    @cache
-    def specify() -> dict[str, Any]:
-        return specification(service.openapi_spec.asdict(), needs_key)
-
     async def docs(_: Request) -> JSONResponse:
-        return JSONResponse(specify())
+        return JSONResponse(document)
 
     return [Route("/", page), Route("/docs.json", docs)]
 
 
 def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
-    """Return BentoML's OpenAPI specification with the errors that the service really gives."""
-    version = spec["info"]["version"].replace("None", "not built")  # that of the Bento
+    """Return BentoML's OpenAPI specification with the errors that the service returns."""
+    spec = json.loads(json.dumps(spec).replace("IODescriptor", ""))  # BentoML's suffix of the names of types
+    version = spec["info"]["version"].replace("None", "development")  # of the Bento; without one there is none
     spec["info"] = {"title": spec["info"]["title"], "version": version, "description": DESCRIPTION}
     schemas = spec["components"]["schemas"]
     for unused in ("TaskStatusResponse", "InvalidArgument", "NotFound", "InternalServerError"):
@@ -113,11 +112,16 @@ def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
             }
             continue
         methods["post"]["requestBody"]["required"] = True
-        schema = methods["post"]["requestBody"]["content"]["application/json"]["schema"]
+        content = methods["post"]["requestBody"]["content"]["application/json"]
+        schema = content["schema"]
         schema.pop("root_input", None)
-        if "oneOf" in schema:  # what is both a chat and a message is taken as a chat
+        if "oneOf" in schema:  # a body that matches both is a chat
             schema["anyOf"] = schema.pop("oneOf")
-        methods["post"]["responses"] = {"200": methods["post"]["responses"][HTTPStatus.OK.value]} | {
+            content["examples"] = {
+                "a chat": {"value": EXAMPLE_CHAT},
+                "a message of a dialog": {"value": EXAMPLE_MESSAGE},
+            }
+        methods["post"]["responses"] = {"200": methods["post"]["responses"]["200"]} | {
             str(status.value): _error(status)
             for status in _ERRORS
             if (needs_key or status != HTTPStatus.UNAUTHORIZED)

@@ -1,4 +1,4 @@
-"""What tests share: a classifier, a real server, chats, and the rule on what may be skipped."""
+"""Shared by all tests: a classifier, a real server, chats, and the rules for tiers and skips."""
 
 import json
 import os
@@ -8,16 +8,15 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import httpx
 import pytest
 
 from models.chat import Chat, Message
@@ -48,31 +47,76 @@ def find_chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+def find_haproxy() -> str | None:
+    return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
+
+
 def find_postgresql() -> Path | None:
-    """Return the folder of PostgreSQL's programs, Debian's or that of the PATH."""
+    """Return the folder of PostgreSQL's programs: Debian's newest, or the one on the PATH; None without any."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
     return found[-1].parent if found[-1].is_file() else None
 
 
+def find_nginx() -> str | None:
+    """Return the path of nginx, which need not be on the PATH of a user who is not root."""
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+
+
+@cache
+def _can_mount() -> bool:
+    """Return whether this user may mount a file system."""
+    with TemporaryDirectory() as folder:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False)
+        if mounted.returncode == 0:
+            subprocess.run(["umount", folder], check=True)
+    return mounted.returncode == 0
+
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
-    "docker": (_has_docker, "no Docker engine with Compose answers here"),
-    "postgresql": (lambda: find_postgresql() is not None, "no PostgreSQL is installed here"),
-    "browser": (lambda: find_chromium() is not None, "no Chromium is installed here"),
+    "docker": (_has_docker, "Docker with Compose is not available"),
+    "postgresql": (lambda: find_postgresql() is not None, "PostgreSQL is not installed"),
+    "pgbouncer": (lambda: shutil.which("pgbouncer") is not None, "PgBouncer is not installed"),
+    "mount": (_can_mount, "this user may not mount a file system"),
+    "nginx": (lambda: find_nginx() is not None, "nginx is not installed"),
+    "proxy": (lambda: find_haproxy() is not None, "HAProxy is not installed"),
+    "arm64": (lambda: Path("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists(), "arm64 is not emulated"),
+    "kubernetes": (
+        lambda: all(shutil.which(program) for program in ("podman", "kubectl")),
+        "podman or kubectl is not installed",
+    ),
+    "browser": (lambda: find_chromium() is not None, "Chromium is not installed"),
 }
 
 
+# The tier of a test follows from the names that it, its fixtures or its module use; the first tier that matches counts.
+TIERS = {
+    "service": {"server", "start", "running", "start_server"},  # start a server
+    "training": {"trained"},  # trains a model
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its tier: `docker` by its own marker, `service`, `training`, or else `unit`."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        if not item.get_closest_marker("docker"):
+            names = {*item.fixturenames, *vars(item.module)}
+            item.add_marker(next((tier for tier, starters in TIERS.items() if names & starters), "unit"))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what this machine cannot run; under CI that is a failure."""
+    """Skip tests that this machine cannot run; under CI they fail."""
     for marker, (is_there, reason) in NEEDS.items():
         if item.get_closest_marker(marker) and not is_there():
             if os.environ.get("CI") == "true":
-                pytest.fail(f"{reason}, and CI=true allows no skip")
+                pytest.fail(f"{reason}, and CI=true does not allow skips")
             pytest.skip(reason)
 
 
 @dataclass
 class Answer:
-    """Status and body of an HTTP answer."""
+    """Status and body of an HTTP response."""
 
     status: int
     text: str
@@ -82,18 +126,21 @@ class Answer:
         return json.loads(self.text)
 
 
+# Each request opens its own connection, so that any worker may answer it; proxies of the environment are ignored.
+CLIENT = httpx.Client(timeout=30, headers={"Connection": "close"}, trust_env=False)
+
+
 def send(url: str, body: object = None, *, raw: bytes | None = None, content_type: str = "application/json") -> Answer:
-    """POST a body as JSON or raw bytes, or GET where there is none; raises OSError where the answer breaks off."""
-    data = raw if raw is not None else None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": content_type} if data is not None else {})
+    """POST a JSON value or raw bytes, or GET without either; raises ConnectionError without a complete answer."""
+    content = raw if raw is not None or body is None else json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return Answer(response.status, response.read().decode())
-    except urllib.error.HTTPError as error:
-        with error:
-            return Answer(error.code, error.read().decode())
-    except HTTPException as error:
-        raise ConnectionError("the answer broke off") from error
+        if content is None:
+            response = CLIENT.get(url)
+        else:
+            response = CLIENT.post(url, content=content, headers={"Content-Type": content_type})
+    except httpx.TransportError as error:
+        raise ConnectionError(f"no complete answer from {url}") from error
+    return Answer(response.status_code, response.content.decode())
 
 
 def free_port() -> int:
@@ -106,7 +153,7 @@ def free_port() -> int:
 def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < deadline, f"it did not happen within {seconds} s"
+        assert time.monotonic() < deadline, f"the condition did not hold within {seconds} s"
         time.sleep(0.1)
 
 
@@ -119,17 +166,24 @@ def is_ready(url: str) -> bool:
 
 @dataclass
 class Server:
-    """A server process of its own."""
+    """A running `bentoml serve`."""
 
     url: str
     log: Path
     process: "subprocess.Popen[bytes]"
 
+    def exit_code(self, seconds: float = 30) -> int:
+        """Wait for a server that stops by itself; one that does not is stopped, and TimeoutExpired raised."""
+        try:
+            return self.process.wait(timeout=seconds)
+        finally:
+            self.process.terminate()
+
     def batch_sizes(self) -> dict[float, float]:
-        """Return the batch-size histogram: number of batches with at most so many requests."""
+        """Return the batch-size histogram of all workers: for each bound, the number of batches up to that size."""
         rows = re.findall(r'adaptive_batch_size_bucket\{le="([^"]+)".*\} (\S+)', send(f"{self.url}/metrics").text)
         sizes: dict[float, float] = {}
-        for size, count in rows:  # of every worker
+        for size, count in rows:  # one row for each worker
             sizes[float(size)] = sizes.get(float(size), 0) + float(count)
         return sizes
 
@@ -156,7 +210,7 @@ def start_server(folder: Path, **environment: str) -> Server:
 
 @contextmanager
 def running(folder: Path, **environment: str) -> Iterator[Server]:
-    """Start a server, wait until it is ready, and stop it in the end."""
+    """Start a server, wait until it is ready, and stop it at the end."""
     started = start_server(folder, **environment)
     try:
         wait_until(lambda: is_ready(started.url) or started.process.poll() is not None)
@@ -179,11 +233,12 @@ def classifier() -> Classifier:
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Build the image as the README does, with the Bento in a store of its own."""
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Build the image as the README does, with the Bento in a separate store; returns what was printed."""
     environment = {**os.environ, "BENTOML_HOME": str(tmp_path_factory.mktemp("bentoml"))}
     done = subprocess.run(["make", "image"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
 
 
 def sample_bodies() -> list[dict[str, Any]]:
@@ -202,7 +257,7 @@ def sample_bodies() -> list[dict[str, Any]]:
 
 
 def make_chat(*turns: tuple[int | str, str]) -> Chat:
-    """Return a chat of (participant, text) turns, whatever the limits of a request."""
+    """Return a chat of (participant, text) turns; the limits of requests are not checked."""
     return Chat.model_construct(
         chat_id="test",
         messages=[

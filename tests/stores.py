@@ -1,17 +1,44 @@
-"""The stores that the memory of dialogs is tested on: SQLite in a file, and a PostgreSQL cluster of the test's own."""
+"""The stores that dialogs are tested on: SQLite in a file, a PostgreSQL cluster of the test's own, and PgBouncer."""
 
 import os
 import shutil
+import signal
+import socket
 import sqlite3
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Self
 
 from tests.conftest import find_postgresql, free_port, wait_until
 
+NO_ROOT = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []  # for programs that refuse to run as root
+
+
+def run(*command: object, as_user: bool = True) -> str:
+    """Run a program of PostgreSQL; returns what it printed on both streams."""
+    done = subprocess.run(
+        [*(NO_ROOT if as_user else []), *map(str, command)],
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def open_folder(name: str) -> Path:
+    """Make a folder that PostgreSQL's user may enter, unlike those of pytest."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    if NO_ROOT:
+        shutil.chown(folder, "postgres")
+    return folder
+
 
 def _lives(pid: str) -> bool:
-    """Tell whether a process is there and not only waiting for its parent to take notice of its end."""
+    """Return whether a process exists and is not only waiting for its parent to take notice of its end."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
@@ -45,56 +72,160 @@ class Sqlite:
 
     def query(self, statement: str) -> list[str]:
         with sqlite3.connect(self.file, timeout=10) as connection:
-            return [str(row[0]) for row in connection.execute(statement)]
+            rows = [str(row[0]) for row in connection.execute(statement)]
+        connection.close()
+        return rows
+
+    def empty(self) -> None:
+        """Remove all tables."""
+        self.file.unlink(missing_ok=True)
 
 
 class PostgreSql:
     """PostgreSQL on a free port, run as a user who is not root."""
 
-    def __init__(self) -> None:
+    def __init__(self, primary: "PostgreSql | None" = None) -> None:
         self._bin = find_postgresql() or Path()
-        # not in pytest's folders, which only their owner may enter
-        self._data = Path(tempfile.mkdtemp(prefix="postgresql-"))
-        self._port = free_port()
-        self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        if self._as_user:
-            shutil.chown(self._data, "postgres")
-        self._run("initdb", "-D", self._data, "-U", "dialogs", "--auth=trust")
-        self.url = f"postgresql://dialogs@127.0.0.1:{self._port}/postgres"
+        self.data = open_folder("postgresql")
+        self.port = free_port()
+        self.url = self.url_of()
+        if primary is None:
+            run(self._bin / "initdb", "-D", self.data, "-U", "dialogs", "--auth=trust", "--encoding=UTF8")
+        else:  # a standby that follows it
+            run(self._bin / "pg_basebackup", "-D", self.data, "-d", primary.url, "-R", "--checkpoint=fast")
 
-    def _run(self, program: str, *arguments: object) -> str:
-        done = subprocess.run(
-            [*self._as_user, str(self._bin / program), *map(str, arguments)],
-            cwd="/",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+    def url_of(self, user: str = "dialogs", host: str = "127.0.0.1", database: str = "postgres") -> str:
+        return f"postgresql://{user}@{host}:{self.port}/{database}"
 
     def start(self) -> None:
-        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
-        command = [*self._as_user, str(self._bin / "pg_ctl"), "start", "-w", "-D", str(self._data)]
-        command += ["-l", str(self._data / "log"), "-o", options]
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
+        command = [*NO_ROOT, str(self._bin / "pg_ctl"), "start", "-w", "-D", str(self.data)]
+        command += ["-l", str(self.data / "log"), "-o", options]
         subprocess.run(command, cwd="/", check=True, stdout=subprocess.DEVNULL)
 
     def stop(self) -> None:
-        self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", self._data)
+        run(self._bin / "pg_ctl", "stop", "-w", "-m", "fast", "-D", self.data)
+
+    def promote(self) -> None:
+        """Make the primary of a standby."""
+        run(self._bin / "pg_ctl", "promote", "-w", "-D", self.data)
 
     def remove(self) -> None:
         self.stop()
-        shutil.rmtree(self._data)
+        shutil.rmtree(self.data)
+
+    def _processes(self) -> list[str]:
+        pid = (self.data / "postmaster.pid").read_text().split()[0]
+        return [pid, *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def freeze(self) -> None:
+        """Stop every process in the middle of what it does; the kernel goes on accepting connections."""
+        for pid in self._processes():
+            os.kill(int(pid), signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for pid in self._processes():
+            os.kill(int(pid), signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill every process of the cluster with SIGKILL, and start it again."""
-        pid = (self._data / "postmaster.pid").read_text().split()[0]
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        subprocess.run(["kill", "-9", pid, *children], check=False)
-        wait_until(lambda: not any(_lives(child) for child in [pid, *children]), 20)
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        processes = self._processes()
+        subprocess.run(["kill", "-9", *processes], check=False)
+        wait_until(lambda: not any(_lives(process) for process in processes), 20)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
         self.start()
 
-    def query(self, statement: str) -> list[str]:
-        return self._run("psql", "-At", self.url, "-c", statement).splitlines()
+    def query(self, *statements: str, database: str = "postgres") -> list[str]:
+        """Run each statement in a transaction of its own; returns the lines that were printed."""
+        commands = [part for statement in statements for part in ("-c", statement)]
+        return run(self._bin / "psql", "-qAt", self.url_of(database=database), *commands).splitlines()
+
+    def empty(self) -> None:
+        """Remove all tables."""
+        self.query("DROP TABLE IF EXISTS messages, messages_version")
+
+    def end_sessions(self) -> None:
+        """Close all other connections to the server, as a restart of it would."""
+        self.query("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+
+    def authenticate(self, *rules: str) -> None:
+        """Replace the rules by which clients are let in."""
+        (self.data / "pg_hba.conf").write_text("\n".join([*rules, ""]))
+        run(self._bin / "pg_ctl", "reload", "-D", self.data)
+
+    def use_tls(self, host: str) -> Path:
+        """Turn TLS on, with a certificate for a host name that the server made itself; returns the certificate."""
+        certificate, key = self.data / "server.crt", self.data / "server.key"
+        command = ["openssl", "req", "-new", "-x509", "-days", "2", "-nodes", "-subj", f"/CN={host}"]
+        run(*command, "-addext", f"subjectAltName=DNS:{host}", "-out", certificate, "-keyout", key)
+        self.query("ALTER SYSTEM SET ssl = on")
+        run(self._bin / "pg_ctl", "reload", "-D", self.data)
+        wait_until(lambda: self.query("SHOW ssl") == ["on"], 10)
+        return certificate
+
+
+class PgBouncer:
+    """PgBouncer in front of a PostgreSQL, in transaction mode, with two connections to it for all clients."""
+
+    def __init__(self, behind: PostgreSql) -> None:
+        self._folder = open_folder("pgbouncer")
+        self._port = free_port()
+        self.url = f"postgresql://dialogs@127.0.0.1:{self._port}/postgres"
+        (self._folder / "pgbouncer.ini").write_text(
+            f"""[databases]
+postgres = host=127.0.0.1 port={behind.port} user=dialogs
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {self._port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 2
+logfile = {self._folder}/log
+"""
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen([*NO_ROOT, "pgbouncer", "-q", str(self._folder / "pgbouncer.ini")], cwd="/")
+        wait_until(self._listens, 10)
+        return self
+
+    def _listens(self) -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self._port)) == 0
+
+    def __exit__(self, *_: object) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.wait(10)
+        shutil.rmtree(self._folder)
+
+
+class SmallDisk:
+    """A file system of one megabyte."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._filler = folder / "filler"
+
+    def __enter__(self) -> Self:
+        run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", self.folder, as_user=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        run("umount", "-l", self.folder, as_user=False)
+
+    def fill(self) -> None:
+        with self._filler.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(1024))
+            except OSError:
+                pass
+
+    def clear(self) -> None:
+        self._filler.unlink()
+
+    def remount(self, how: str) -> None:
+        run("mount", "-o", f"remount,{how}", self.folder, as_user=False)

@@ -59,3 +59,20 @@ def test_its_schema_is_that_of_the_chat(bento: Path) -> None:
     """The interface that is stored with the Bento, for tools that read it without starting the service."""
     openapi = json.loads((bento / "apis/schema.json").read_text())
     assert {"predict", "predict_batch"} <= {route["name"] for route in openapi["routes"]}
+
+
+def test_its_base_image_is_that_of_the_environment(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "bentoml", "build"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "BENTOML_HOME": str(tmp_path),
+            "BENTOML_DO_NOT_TRACK": "True",
+            "BASE_IMAGE": "mirror/python:3",
+        },
+        check=True,
+        capture_output=True,
+    )
+    (dockerfile,) = tmp_path.glob("bentos/turing_test_service/*/env/docker/Dockerfile")
+    assert "FROM mirror/python:3 " in dockerfile.read_text()

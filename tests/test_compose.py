@@ -1,11 +1,14 @@
 """The Compose file, on a real Docker engine."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from serving.settings import Settings
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
 from tests.engine import docker, inspect
 
@@ -48,6 +51,8 @@ def test_it_runs_as_described(project: Path) -> None:
     assert inspect("student_net")["Driver"] == "bridge"
     wait_until(lambda: health() == "healthy")
 
+    assert "dialogs.sqlite" in compose(project, "exec", "-T", NAME, "ls", "/history")
+
     assert NAME in compose(project, "ps")
     assert "Starting" in compose(project, "logs")
     assert compose(project, "exec", "-T", NAME, "id", "-u") != "0"
@@ -73,6 +78,73 @@ def test_a_variable_of_the_shell_comes_first(project: Path, monkeypatch: pytest.
     shown = compose(project, "config")
     assert 'published: "8443"' in shown
     assert "target: 8000" in shown
+
+
+def environment(name: str) -> dict[str, str]:
+    """Return the environment of a container or an image; Docker takes an entry without a value out of the image's."""
+    return dict(entry.split("=", 1) for entry in inspect(name)["Config"]["Env"] if "=" in entry)
+
+
+def test_every_setting_of_env_reaches_the_service_and_nothing_else_does(project: Path) -> None:
+    values = {name.upper(): f"value-of-{name}" for name in Settings.model_fields}
+    others = {"PORT": str(free_port()), "POSTGRES_PASSWORD": "secret", "POSTGRES_USER": "u", "OTHER": "x"}
+    (project / ".env").write_text("".join(f"{name}={value}\n" for name, value in {**values, **others}.items()))
+    compose(project, "create")
+    assert environment(NAME) == {**environment("turing_test_service"), **values, "PORT": "8000"}
+
+
+def test_without_env_the_settings_are_the_images(project: Path) -> None:
+    compose(project, "create")
+    given = environment(NAME)
+    removed = {entry for entry in inspect(NAME)["Config"]["Env"] if "=" not in entry}
+    assert not removed & set(environment("turing_test_service"))
+    assert given == {**environment("turing_test_service"), "PORT": "8000"}
+
+
+def test_a_dollar_in_a_password_takes_single_quotes(project: Path) -> None:
+    url = "postgresql://dialogs:a$b$$c@postgres/dialogs"
+    (project / ".env").write_text(f"HISTORY_URL='{url}'\n")
+    compose(project, "create")
+    assert f"HISTORY_URL={url}" in inspect(NAME)["Config"]["Env"]
+
+
+def test_the_health_check_is_the_images_alone() -> None:
+    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"][NAME]
+    assert "healthcheck" not in service
+    assert inspect("turing_test_service")["Config"]["Healthcheck"]["Test"][0] == "CMD"
+
+
+def test_the_profile_runs_postgresql(project: Path) -> None:
+    """As .env.example describes it: the dialogs are in PostgreSQL, and outlive both containers."""
+    port = free_port()
+    (project / ".env").write_text(
+        f"PORT={port}\n"
+        "HISTORY_URL=postgresql://dialogs:a-password@postgres/dialogs\n"
+        "POSTGRES_USER=dialogs\nPOSTGRES_PASSWORD=a-password\nPOSTGRES_DB=dialogs\n"
+    )
+    url = f"http://localhost:{port}"
+    first = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
+    second = {"text": "are you a bot?", "dialog_id": "d", "id": "2", "participant_index": 1}
+    told = (
+        {"message_id": 0, "text": "hi", "participant_id": 0},
+        {"message_id": 1, "text": second["text"], "participant_id": 1},
+    )
+    for message in (first, second):
+        compose(project, "--profile", "postgres", "up", "-d")
+        wait_until(lambda: is_ready(url))
+        answer = send(f"{url}/predict", message)
+        assert answer.status == 200
+        query = ["psql", "-U", "dialogs", "-At", "-c", "SELECT text FROM messages ORDER BY seq", "dialogs"]
+        texts = compose(project, "--profile", "postgres", "exec", "-T", "postgres", *query).splitlines()
+        if message is first:
+            assert texts == ["hi"]
+            compose(project, "--profile", "postgres", "down")
+    assert texts == ["hi", "are you a bot?"]
+    whole = send(f"{url}/predict", {"chat_id": "d", "messages": told}).json["participants"][1]["is_bot_probability"]
+    assert answer.json["is_bot_probability"] == pytest.approx(whole, abs=1e-9)
+    environment = json.dumps(inspect(NAME)["Config"]["Env"])
+    assert environment.count("a-password") == 1, "in HISTORY_URL alone"
+    compose(project, "--profile", "postgres", "down", "--volumes")
 
 
 def test_the_profile_adds_postgresql(project: Path) -> None:

@@ -1,6 +1,5 @@
 """The platform's contract: one message at a time, on a real server and a real store."""
 
-import fcntl
 import os
 import signal
 import threading
@@ -12,10 +11,22 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from filelock import lock_descriptor, unlock_descriptor
 
 from models.chat import MAX_MESSAGES
-from serving.dialogs import MAX_BYTES
-from tests.conftest import CURL_CHAT, SAMPLE, Answer, Server, is_ready, running, sample_bodies, send, wait_until
+from serving.dialog import MAX_BYTES
+from tests.conftest import (
+    CURL_CHAT,
+    SAMPLE,
+    Answer,
+    Server,
+    is_ready,
+    running,
+    sample_bodies,
+    send,
+    start_server,
+    wait_until,
+)
 from tests.stores import PostgreSql, Sqlite
 from train.__main__ import main
 
@@ -279,6 +290,43 @@ def test_a_store_that_is_down_is_503_and_comes_back_by_itself(server: Server, st
     assert tell(server, message()).status == 200
 
 
+@pytest.mark.postgresql
+def test_a_store_that_is_frozen_is_503_in_time(tmp_path: Path) -> None:
+    store = PostgreSql()
+    store.start()
+    try:
+        with running(tmp_path, HISTORY_URL=store.url) as server:
+            probability(server, message())
+            store.freeze()
+            try:
+                start = time.monotonic()
+                assert tell(server, message()).status == 503
+                assert time.monotonic() - start < 2
+                assert not is_ready(server.url)
+            finally:
+                store.thaw()
+            wait_until(lambda: is_ready(server.url), 10)
+            assert tell(server, message()).status == 200
+    finally:
+        store.remove()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("mysql://me:s3cr3t@host/db", "has to begin with postgresql:// or sqlite:///"),
+        ("postgresql://me:s3cr3t/1@host/db", "percent-encoded"),
+        ("postgresql://me:s3cr3t@host/db?sslmode=on", "sslmode has to be one of"),
+    ],
+)
+def test_a_url_that_cannot_work_stops_the_start_in_one_line(tmp_path: Path, url: str, why: str) -> None:
+    server = start_server(tmp_path, HISTORY_URL=url)
+    assert server.process.wait(timeout=60) != 0
+    log = server.log.read_text()
+    assert [why in line for line in log.splitlines() if "HISTORY_URL: " in line] == [True]
+    assert "s3cr3t" not in log
+
+
 def test_a_restart_forgets_nothing(store: Store, tmp_path: Path) -> None:
     first = message("hello there")
     second = message("are you a bot?", first["dialog_id"], 1)
@@ -319,10 +367,10 @@ def test_processes_that_share_a_sqlite_file_take_turns(tmp_path: Path) -> None:
     with running(tmp_path, HISTORY_URL=f"sqlite:///{file}") as server:
         probability(server, message())
         with file.with_name("dialogs.sqlite.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock_descriptor(lock.fileno())
             assert tell(server, message()).status == 503
             with ThreadPoolExecutor(1) as client:
                 waiting = client.submit(tell, server, message())
                 time.sleep(0.5)
-                fcntl.flock(lock, fcntl.LOCK_UN)
+                unlock_descriptor(lock.fileno())
                 assert waiting.result().status == 200

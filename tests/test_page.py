@@ -122,7 +122,7 @@ def test_every_file_is_served_under_the_policy(server: Server) -> None:
 
 
 def test_the_page_needs_no_key_and_nothing_else_is_open_with_it() -> None:
-    access = Access(digests=(b"a digest",))
+    access = Access(["a key"])
     for route in routes():
         access.check({"path": route.path, "headers": []})
     for path in ("/tryx", "/explain", "/predict_batch", "/", "/docs.json"):

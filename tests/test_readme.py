@@ -1,4 +1,4 @@
-"""The README's commands and examples, run as they stand there."""
+"""The README's commands and examples, run as printed."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def rounded(value: Any) -> Any:
     return round(value, 3) if isinstance(value, float) else value
 
 
-def test_the_request_gives_the_answer(server: Server) -> None:
+def test_the_requests_get_the_printed_answers(server: Server) -> None:
     commands = [block for block in blocks("") if block.startswith("curl -X POST http://localhost:8000/predict ")]
     answers = [json.loads(block) for block in blocks("json") if "is_bot_probability" in block]
     assert len(commands) == len(answers) == 2
@@ -38,7 +38,7 @@ def test_the_request_gives_the_answer(server: Server) -> None:
         assert {**got, "id": answer.get("id")} == {**answer, "id": answer.get("id")}
 
 
-def test_the_error_is_the_one_shown(server: Server) -> None:
+def test_an_invalid_request_gets_the_printed_error(server: Server) -> None:
     answer = send(
         f"{server.url}/predict", {"chat_id": 1, "messages": [{"message_id": 0, "text": 7, "participant_id": 0}]}
     )
@@ -55,31 +55,35 @@ def test_the_python_client_works(server: Server, tmp_path: Path) -> None:
     assert done.stdout.count("is_bot_probability") == 2 * 9
 
 
-def test_the_routes_are_those_of_the_service(server: Server) -> None:
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_links_lead_to_files() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "SECURITY.md"]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())]
+    assert [(str(page), link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_it_names_every_route(server: Server) -> None:
     named = {path for method, path in re.findall(r"`(POST|GET) (/\w*)`", README)}
-    served = set(send(f"{server.url}/docs.json").json["paths"]) - {"/healthz"}  # BentoML's older name of livez
+    served = set(send(f"{server.url}/docs.json").json["paths"]) - {"/healthz"}  # BentoML's older name for livez
     assert named - {"/"} == served
 
 
-def test_every_make_target_is_there() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {target for block in blocks("") for target in re.findall(r"^make (\w+)", block, re.MULTILINE)}
-    assert {"serve", "test", "image", "train"} <= named <= targets
+def test_every_variable_of_compose_is_in_the_example_environment_file() -> None:
+    compose = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
+    assert compose
+    assert compose <= set(re.findall(r"^(?:# )?(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
 
 
-def test_every_variable_is_in_the_table() -> None:
-    code = "".join(path.read_text() for path in [ROOT / "service.py", *(ROOT / "serving").glob("*.py")])
-    assert "environ.get" in code
-    read = set(re.findall(r"(?:environ\.get|read_\w+)\(\"(\w+)\"", code))
-    compose = re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text())
-    table = set(re.findall(r"`([A-Z_]+)`(?=[^|\n]*\|)", README.split("## Configuration")[1].split("## Train")[0]))
-    assert read | set(compose) == table
-    assert {
-        line.lstrip("# ").split("=")[0] for line in (ROOT / ".env.example").read_text().splitlines() if "=" in line
-    } <= table
+def test_every_variable_of_compose_is_documented() -> None:
+    compose = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
+    pages = "".join((ROOT / "docs" / name).read_text() for name in ("reference.md", "operation.md"))
+    assert compose <= set(re.findall(r"`([A-Z_]+)`(?=[^|\n]*\|)", pages))
 
 
-def test_help_names_the_options() -> None:
+def test_the_help_of_training_names_its_options() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "train", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
     )

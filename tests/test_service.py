@@ -37,7 +37,7 @@ def numbers(answer: Any) -> list[float]:
     return [side["is_bot_probability"] for side in answer["participants"]]
 
 
-def test_a_chat_is_answered(server: Server, classifier: Classifier) -> None:
+def test_a_chat_is_scored(server: Server, classifier: Classifier) -> None:
     answer = send(f"{server.url}/predict", CURL_CHAT)
     assert answer.status == 200
     assert answer.json["chat_id"] == 42
@@ -66,21 +66,22 @@ def fitted() -> Fitted:
 
 @pytest.fixture(scope="module")
 def sample_server(tmp_path_factory: pytest.TempPathFactory, fitted: Fitted) -> Iterator[Server]:
-    """Serve a model that was trained here, from another folder."""
+    """Serve a freshly trained model from another folder."""
     folder = tmp_path_factory.mktemp("sample-model")
     write_artifact(folder, fitted.weights(), read_editions([SAMPLE]), [])
     with running(folder, MODEL_FOLDER=str(folder)) as started:
         yield started
 
 
-def test_http_batch_and_training_give_the_same_numbers(sample_server: Server, fitted: Fitted) -> None:
+def test_single_queued_and_batch_requests_give_the_probabilities_of_training(
+    sample_server: Server, fitted: Fitted
+) -> None:
     server = sample_server
     table, _ = tabulate(*read_editions([SAMPLE]))
     from_training = fitted.predict(table)
     bodies = sample_bodies()
     single = [number for body in bodies for number in numbers(send(f"{server.url}/predict", body).json)]
-    joined = send(f"{server.url}/predict_joined", bodies).json
-    queued = [number for answer in joined for number in numbers(answer)]
+    queued = [number for answer in send_together(server, bodies) for number in numbers(answer.json)]
     batch = send(f"{server.url}/predict_batch", {"chats": bodies}).json["predictions"]
     assert [answer["chat_id"] for answer in batch] == [body["chat_id"] for body in bodies]
     for got in (single, queued, [number for answer in batch for number in numbers(answer)]):
@@ -88,7 +89,7 @@ def test_http_batch_and_training_give_the_same_numbers(sample_server: Server, fi
 
 
 def send_together(server: Server, bodies: list[dict[str, Any]]) -> list[Answer]:
-    """POST bodies to `/predict` on a connection each; the last bytes of all follow one another at once."""
+    """POST each body to `/predict` on its own connection; the last bytes are held back and sent one after the other."""
     connections = [http.client.HTTPConnection("localhost", int(server.url.rsplit(":", 1)[1])) for _ in bodies]
     raw = [json.dumps(body).encode() for body in bodies]
     for connection, body in zip(connections, raw, strict=True):
@@ -107,7 +108,7 @@ def send_together(server: Server, bodies: list[dict[str, Any]]) -> list[Answer]:
 
 
 def test_a_burst_of_64_is_answered_in_batches(tmp_path: Path, classifier: Classifier) -> None:
-    """On a server that was idle so far: all 200, the right answer to the right caller, a batch above 1."""
+    """On an idle server: every request gets 200 and its own answer, and some are scored together."""
     with running(tmp_path, WORKERS="1") as server:
         bodies = [{**body, "chat_id": f"{body['chat_id']}/{n}"} for n in range(2) for body in sample_bodies()][:64]
         expected = classifier.predict([Chat.model_validate(body) for body in bodies])
@@ -123,17 +124,17 @@ def test_a_burst_of_64_is_answered_in_batches(tmp_path: Path, classifier: Classi
         assert sizes[float("inf")] > sizes[1.0]
 
 
-def test_health_and_metrics(server: Server) -> None:
+def test_health_and_metrics_are_served(server: Server) -> None:
     assert send(f"{server.url}/livez").status == 200
     assert send(f"{server.url}/readyz").status == 200
     assert "bentoml_service_request_total" in send(f"{server.url}/metrics").text
 
 
-def test_the_port_is_8000() -> None:
+def test_the_default_port_is_8000() -> None:
     assert TuringTestService.config["http"]["port"] == 8000  # type: ignore[attr-defined]
 
 
-def test_serving_loads_no_training_code() -> None:
+def test_serving_imports_no_training_code() -> None:
     command = "import service, sys; print(*sys.modules)"
     modules = subprocess.run(
         [sys.executable, "-c", command], cwd=ROOT, check=True, capture_output=True, text=True
@@ -164,7 +165,7 @@ GOOD = {"message_id": 0, "text": TEXT, "participant_id": 0}
     ],
 )
 @pytest.mark.parametrize("route", ["/predict", "/explain"])
-def test_a_wrong_field_is_named(server: Server, route: str, body: object, field: str) -> None:
+def test_an_error_names_the_invalid_field(server: Server, route: str, body: object, field: str) -> None:
     answer = send(f"{server.url}{route}", raw=json.dumps(body).encode())
     assert answer.status == 400
     assert field in [part["field"] for part in answer.json["detail"]]
@@ -174,13 +175,13 @@ def test_a_wrong_field_is_named(server: Server, route: str, body: object, field:
 
 @pytest.mark.parametrize("raw", [b"", b"{", b'{"chat_id": 1,}', b"\xff\xfe", b"NaN", b"[" * 100_000])
 @pytest.mark.parametrize("route", ["/predict", "/predict_batch"])
-def test_malformed_json_is_the_clients_fault(server: Server, route: str, raw: bytes) -> None:
+def test_malformed_json_gets_400(server: Server, route: str, raw: bytes) -> None:
     answer = send(f"{server.url}{route}", raw=raw)
     assert answer.status == 400
     assert answer.json["detail"][0]["field"] == "body"
 
 
-def test_a_bad_chat_in_a_batch_is_named(server: Server) -> None:
+def test_an_error_names_the_invalid_chat_of_a_batch(server: Server) -> None:
     bad = {"chat_id": 1, "messages": [{**GOOD, "text": None}]}
     answer = send(f"{server.url}/predict_batch", {"chats": [CURL_CHAT, bad]})
     assert answer.status == 400
@@ -190,11 +191,11 @@ def test_a_bad_chat_in_a_batch_is_named(server: Server) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "application/vnd.bentoml+pickle"])
-def test_only_json_is_read(server: Server, kind: str) -> None:
+def test_other_content_types_get_415(server: Server, kind: str) -> None:
     assert send(f"{server.url}/predict", raw=json.dumps(CURL_CHAT).encode(), content_type=kind).status == 415
 
 
-def test_bad_requests_leave_one_line_and_no_text_in_the_log(server: Server) -> None:
+def test_an_invalid_request_leaves_one_line_in_the_log_and_no_text(server: Server) -> None:
     before = len(server.log.read_text())
     for body in ({"chat_id": 1, "messages": [{**GOOD, "text": [TEXT]}]}, {"chat_id": 1, "messages": [TEXT]}, [TEXT]):
         assert send(f"{server.url}/predict", body).status == 400
@@ -207,7 +208,7 @@ def test_bad_requests_leave_one_line_and_no_text_in_the_log(server: Server) -> N
     assert send(f"{server.url}/predict", CURL_CHAT).status == 200
 
 
-def test_bad_requests_harm_no_others(server: Server, classifier: Classifier) -> None:
+def test_invalid_requests_do_not_affect_others(server: Server, classifier: Classifier) -> None:
     (expected,) = classifier.predict([Chat.model_validate(CURL_CHAT)])
     bodies: list[object] = [CURL_CHAT if n % 2 else {"chat_id": n} for n in range(64)]
     with ThreadPoolExecutor(32) as clients:
@@ -219,7 +220,7 @@ def test_bad_requests_harm_no_others(server: Server, classifier: Classifier) -> 
         )
 
 
-def test_requests_in_flight_are_answered_on_sigterm(tmp_path: Path) -> None:
+def test_requests_in_flight_are_answered_after_sigterm(tmp_path: Path) -> None:
     body = json.dumps(CURL_CHAT).encode()
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     with running(tmp_path) as server:
@@ -233,7 +234,7 @@ def test_requests_in_flight_are_answered_on_sigterm(tmp_path: Path) -> None:
         assert server.process.wait(timeout=10) == 0
 
 
-def test_the_spec_documents_both_identifiers(server: Server) -> None:
+def test_the_specification_documents_both_types_of_identifiers(server: Server) -> None:
     spec = send(f"{server.url}/docs.json").json
     schema = spec["components"]["schemas"]["Message"]["properties"]["participant_id"]
     assert [(kind["type"], kind.get("maximum"), kind.get("maxLength")) for kind in schema["oneOf"]] == [

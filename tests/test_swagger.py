@@ -1,4 +1,4 @@
-"""Swagger UI at `/`, used in a real browser as a person would."""
+"""Swagger UI at `/`, in a real browser."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", 
 
 
 @pytest.mark.browser
-def test_try_it_out(server: Server, tmp_path: Path) -> None:
+def test_try_it_out_scores_the_example(server: Server, tmp_path: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=OPTIONS)
         page = browser.new_page(viewport={"width": 1200, "height": 1400})

@@ -1,19 +1,19 @@
-"""A client that asks on many connections at a time, and says what came of each request."""
+"""A client for load tests: many connections at a time, and the outcome of every request."""
 
 import asyncio
 import json
 import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import urlsplit
+
+import aiohttp
 
 
 @dataclass(frozen=True)
 class Reply:
-    """Status (0: the connection broke), headers in lower case, body, and the seconds that it took."""
+    """Status (0: the connection failed), headers by their names in lower case, body, and seconds until it arrived."""
 
     status: int
     headers: dict[str, str]
@@ -26,39 +26,27 @@ class Reply:
 
 
 class Connection:
-    """One connection that is kept alive, and opened again when it has ended."""
+    """One kept-alive connection, opened with the first request and again after it was closed.
+
+    The client is aiohttp's: httpx takes so much time for a request that it would limit the load.
+    """
 
     def __init__(self, url: str) -> None:
-        address = urlsplit(url)
-        self._host, self._port = address.hostname or "", address.port or 80
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._session = aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=1))
 
     async def post(self, path: str, body: bytes, kind: str = "application/json") -> Reply:
-        """POST a body; returns what came back."""
+        """POST a body; returns the answer, or a reply with status 0 if the connection failed."""
         begin = time.perf_counter()
         try:
-            if self._streams is None:
-                self._streams = await asyncio.open_connection(self._host, self._port)
-            reader, writer = self._streams
-            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-            writer.write(head.encode() + body)
-            lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:] if line)}
-            content = await reader.readexactly(int(headers["content-length"]))
-        except (OSError, asyncio.IncompleteReadError):
-            await self.close()
+            async with self._session.post(path, data=body, headers={"Content-Type": kind}) as response:
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Reply(response.status, headers, await response.read(), time.perf_counter() - begin)
+        except (aiohttp.ClientError, OSError):
             return Reply(0, {}, b"", time.perf_counter() - begin)
-        if headers.get("connection") == "close":
-            await self.close()
-        return Reply(int(lines[0].split()[1]), headers, content, time.perf_counter() - begin)
 
     async def close(self) -> None:
         """Close it, in the middle of a request if there is one."""
-        if self._streams:
-            self._streams[1].close()
-            with suppress(OSError):
-                await self._streams[1].wait_closed()
-        self._streams = None
+        await self._session.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,7 +59,7 @@ Ask = Callable[[Connection], Awaitable[Reply]]
 
 
 async def closed_loop(url: str, clients: int, seconds: float, ask: Ask) -> list[Reply]:
-    """Let each of some clients ask again as soon as it is answered."""
+    """Send requests from a number of clients for some seconds, each the next one as soon as it has an answer."""
     deadline = time.monotonic() + seconds
     replies: list[Reply] = []
 
@@ -85,7 +73,7 @@ async def closed_loop(url: str, clients: int, seconds: float, ask: Ask) -> list[
 
 
 async def open_loop(url: str, rate: float, seconds: float, ask: Ask) -> list[Reply]:
-    """Ask so many times a second, however many are not answered yet."""
+    """Send `rate` requests per second for some seconds, without waiting for answers."""
     begin = time.monotonic()
     idle: list[Connection] = []
     replies: list[Reply] = []
@@ -105,7 +93,7 @@ async def open_loop(url: str, rate: float, seconds: float, ask: Ask) -> list[Rep
 
 
 def long_chat(words: int, seed: int = 0) -> bytes:
-    """Return a chat of so many words that the service has not seen; 10,000 take 0.1 s to score."""
+    """Return the body of a chat of made-up words, each with its own n-grams; 10,000 take 0.1 s to score."""
     source = random.Random(seed)  # noqa: S311
     made = ["".join(source.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(words)]
     texts = [" ".join(made[start : start + 1000]) for start in range(0, words, 1000)]

@@ -1,4 +1,4 @@
-"""The service as a process and as a container, with the same handles on both."""
+"""The service as a process and as a container, behind one interface."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ class Process:
         os.kill(worker, signal.SIGKILL)
 
     def memory(self) -> int:
-        """Return the bytes of all processes; shared ones are counted once."""
+        """Return the memory of all processes in bytes (PSS: shared pages are counted once)."""
         return sum(
             _pss(Path(f"/proc/{pid}/smaps_rollup").read_text()) for pid in [self.server.process.pid, *self.workers()]
         )
@@ -43,7 +43,7 @@ class Process:
         self.server.process.terminate()
 
     def exit_code(self) -> int:
-        """Return the exit code, waiting for the end for 10 seconds at most."""
+        """Wait at most 10 seconds for the exit; returns its code."""
         return self.server.process.wait(timeout=10)
 
     def log(self) -> str:
@@ -89,7 +89,7 @@ Place = Process | Contained
 
 
 def connect(served: Place) -> socket.socket:
-    """Open a connection of one's own."""
+    """Open a TCP connection to the service."""
     address = urlsplit(served.url)
     return socket.create_connection((address.hostname, address.port), timeout=20)
 
@@ -99,7 +99,7 @@ Start = Callable[..., AbstractContextManager[Place]]
 
 @pytest.fixture(params=["process", pytest.param("container", marks=pytest.mark.docker)])
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
-    """Return what starts the service, with settings as keyword arguments, and stops it in the end."""
+    """Return a context manager that runs the service, with settings as keyword arguments."""
     if request.param == "container":
         request.getfixturevalue("image")
 

@@ -1,8 +1,8 @@
 """Serve under load for a while and check every answer: `make soak`, or `python -m tests.faults.soak --minutes 30`.
 
-Clients send chats, batches, messages of dialogs, chats to explain, long chats and requests that are wrong, and hang up
-now and then. Each number that comes back is compared with the one that the classifier gives here. The exit code is 1
-if an answer was wrong or lost, or if the memory is more than 5 % above what it was after the first minute.
+Clients send chats, batches, messages of dialogs, chats to explain, long chats and invalid requests, and sometimes hang
+up. Each probability is compared with the one that the classifier gives in this process. The exit code is 1 if an answer
+is wrong or missing, or if the memory at the end is more than 5 % above that after the first minute.
 """
 
 import argparse
@@ -43,7 +43,7 @@ LONG_EVERY = 2_000  # requests
 
 
 class Traffic:
-    """What is sent and what has to come back."""
+    """The requests, their expected answers, and a count of what happened."""
 
     def __init__(self) -> None:
         classifier = Classifier.load()
@@ -52,12 +52,12 @@ class Traffic:
         self._long = long_chat(12_000)
         chats = [Chat.model_validate(body) for body in [*self._chats, json.loads(self._long)]]
         *self._expected, self._expected_long = [_numbers(answer.model_dump()) for answer in classifier.predict(chats)]
-        self._told = [list(_told(classifier, chat)) for chat in chats[:-1]]
+        self._by_message = [list(_sender_probabilities(classifier, chat)) for chat in chats[:-1]]
         self.answers: Counter[str] = Counter()
         self.wrong = self.lost = 0
 
     async def client(self, url: str, deadline: float, seed: int) -> None:
-        """Send one request after the other until the deadline."""
+        """Send one request after another until the deadline."""
         source = random.Random(seed)  # noqa: S311
         dialog: Iterator[tuple[bytes, float]] = iter(())
         async with Connection(url) as connection:
@@ -89,11 +89,11 @@ class Traffic:
     async def _say(
         self, connection: Connection, dialog: Iterator[tuple[bytes, float]], source: random.Random
     ) -> Iterator[tuple[bytes, float]]:
-        """Send the next message of a dialog, or the first of a new one; returns what follows."""
+        """Send the next message of a dialog, or the first one of a new dialog; returns the messages that follow."""
         found = next(dialog, None)
         while found is None:
             at = source.randrange(len(self._chats))
-            dialog = _messages(self._chats[at], self._told[at])
+            dialog = _messages(self._chats[at], self._by_message[at])
             found = next(dialog, None)
         body, expected = found
         self._count("message", await connection.post("/predict", body), [expected])
@@ -126,25 +126,25 @@ def _numbers(answer: dict[str, Any]) -> list[float]:
     return [number for part in answer.get("predictions") or answer["participants"] for number in _numbers(part)]
 
 
-def _told(classifier: Classifier, chat: Chat) -> Iterator[float]:
-    """Yield what the sender of each message gets, given all up to it."""
-    for said in range(1, len(chat.messages) + 1):
-        so_far = Chat.model_construct(chat_id=chat.chat_id, messages=chat.messages[:said])
+def _sender_probabilities(classifier: Classifier, chat: Chat) -> Iterator[float]:
+    """Yield the probability of each message's sender, given the chat up to that message."""
+    for count in range(1, len(chat.messages) + 1):
+        so_far = Chat.model_construct(chat_id=chat.chat_id, messages=chat.messages[:count])
         sender = so_far.messages[-1].participant_id
         sides = classifier.predict([so_far])[0].participants
         yield next(side.is_bot_probability for side in sides if side.participant_id == sender)
 
 
-def _messages(body: dict[str, Any], told: list[float]) -> Iterator[tuple[bytes, float]]:
-    """Yield a chat's messages as those of a new dialog, each with its answer."""
+def _messages(body: dict[str, Any], expected: list[float]) -> Iterator[tuple[bytes, float]]:
+    """Yield a chat's messages as those of a new dialog, each with its expected probability."""
     dialog = str(uuid4())
-    for message, expected in zip(body["messages"], told, strict=True):
-        said = {"text": message["text"], "dialog_id": dialog, "id": str(uuid4())}
-        yield json.dumps({**said, "participant_index": message["participant_id"]}).encode(), expected
+    for message, probability in zip(body["messages"], expected, strict=True):
+        fields = {"text": message["text"], "dialog_id": dialog, "id": str(uuid4())}
+        yield json.dumps({**fields, "participant_index": message["participant_id"]}).encode(), probability
 
 
 async def soak(served: Process, minutes: float) -> bool:
-    """Run the clients, print what came of it; returns whether nothing was lost or wrong and the memory stayed."""
+    """Run the clients and print the results; returns whether no answer was wrong or lost and memory did not grow."""
     traffic = Traffic()
     begin = time.monotonic()
     memory = {"at the start": served.memory()}
@@ -170,14 +170,14 @@ async def soak(served: Process, minutes: float) -> bool:
     for when, used in memory.items():
         print(f"memory {when}: {used / 1e6:.1f} MB")
     growth = memory["at the end"] / memory["after the first minute"] if minutes >= 1 else 1.0
-    print(f"memory at the end beside that after the first minute: {growth:.3f} (at most {GROWTH})")
+    print(f"memory at the end relative to the first minute: {growth:.3f} (at most {GROWTH})")
     return not traffic.wrong and not traffic.lost and growth <= GROWTH
 
 
 def main() -> int:
-    """Start a server, soak it, and return the exit code."""
+    """Start a server, run the soak test, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
+    parser.add_argument("--minutes", type=float, default=10, help="duration (default: 10)")
     minutes: float = parser.parse_args().minutes
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as server:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

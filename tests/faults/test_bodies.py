@@ -1,4 +1,4 @@
-"""Bad bodies by the thousand: each is the client's fault, is answered in one shape, and harms nobody else."""
+"""Thousands of invalid bodies: each gets a 4xx in the one shape of errors and does not affect other requests."""
 
 import json
 import random
@@ -22,7 +22,7 @@ from tests.conftest import CURL_CHAT, ROOT, Server, running, sample_bodies, send
 pytestmark = pytest.mark.faults
 WORDS = "a word that nobody else says"
 HERE = Path(__file__).parent
-PATHS = ["/predict", "/predict_joined", "/predict_batch", "/explain"]
+PATHS = ["/predict", "/predict_batch", "/explain"]
 STATUSES = {400, 409, 413, 415}
 
 JSON = st.recursive(
@@ -33,14 +33,14 @@ JSON = st.recursive(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return the ways to each part of a JSON value."""
+    """Return the path to each part of a JSON value."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path, *(place for key, inner in items for place in places(inner, (*path, key)))]
 
 
 @st.composite
-def spoilt_chats(draw: st.DrawFn) -> bytes:
-    """Return a good body in which one part is missing or something else, or of which some bytes are."""
+def damaged_chats(draw: st.DrawFn) -> bytes:
+    """Draw a valid body in which a part is removed or replaced, and sometimes a few bytes as well."""
     chat: dict[str, Any] = {
         "chat_id": 1,
         "messages": [{"message_id": n, "text": WORDS, "participant_id": n} for n in (0, 1)],
@@ -61,7 +61,7 @@ def spoilt_chats(draw: st.DrawFn) -> bytes:
     return raw
 
 
-BODIES = st.one_of(st.binary(max_size=200), JSON.map(lambda value: json.dumps(value).encode()), spoilt_chats())
+BODIES = st.one_of(st.binary(max_size=200), JSON.map(lambda value: json.dumps(value).encode()), damaged_chats())
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(path=st.sampled_from(PATHS), body=BODIES)
-def test_bad_bodies(server: Server, path: str, body: bytes) -> None:
-    """1,500 of them; the few that happen to be right are answered."""
+def test_invalid_bodies_get_a_short_4xx_that_does_not_repeat_them(server: Server, path: str, body: bytes) -> None:
+    """1,500 bodies; the few that happen to be valid are answered."""
     answer = send(f"{server.url}{path}", raw=body)
     if answer.status == 200:
         return
@@ -92,8 +92,8 @@ def test_bad_bodies(server: Server, path: str, body: bytes) -> None:
     assert "http" not in answer.text
 
 
-def test_after_all_of_them(server: Server) -> None:
-    """A line for each in the log, with no text of a chat, and no fault of the service."""
+def test_invalid_bodies_leave_one_warning_each_in_the_log(server: Server) -> None:
+    """Runs after the test above: no text of a chat is logged, and no error of the service."""
     log = server.log.read_text()
     refused = [line for line in log.splitlines() if " 400: " in line]
     assert len(refused) > 1_000
@@ -105,7 +105,7 @@ def test_after_all_of_them(server: Server) -> None:
 
 
 def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
-    """All its checks, over the whole specification."""
+    """With all of its checks, on the whole specification."""
     command = [str(Path(sys.executable).parent / "schemathesis"), "--config-file", f"{HERE}/schemathesis.toml"]
     done = subprocess.run(
         [*command, "run", f"{server.url}/docs.json", "--max-examples=100", "--seed=1", "--no-color"],
@@ -119,13 +119,13 @@ def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
     assert int(re.findall(r"(\d+) generated", done.stdout)[0]) > 300
 
 
-def test_bad_requests_among_good_ones_harm_none(server: Server, classifier: Classifier) -> None:
+def test_invalid_requests_do_not_affect_concurrent_valid_ones(server: Server, classifier: Classifier) -> None:
     source = random.Random(1)  # noqa: S311
     good = sample_bodies()
     expected = classifier.predict([Chat.model_validate(body) for body in good])
-    bad = [b"{", b"null", b'{"chat_id": 1}', json.dumps({"chat_id": 1, "messages": [WORDS]}).encode()]
+    invalid = [b"{", b"null", b'{"chat_id": 1}', json.dumps({"chat_id": 1, "messages": [WORDS]}).encode()]
     asked: list[bytes | int] = [
-        source.choice(bad) if source.random() < 0.5 else source.randrange(len(good)) for _ in range(400)
+        source.choice(invalid) if source.random() < 0.5 else source.randrange(len(good)) for _ in range(400)
     ]
     raws = [json.dumps(good[what]).encode() if isinstance(what, int) else what for what in asked]
     with ThreadPoolExecutor(32) as clients:
@@ -140,7 +140,7 @@ def test_bad_requests_among_good_ones_harm_none(server: Server, classifier: Clas
 
 
 def send_raw(server: Server, sent: bytes) -> bytes:
-    """Send bytes on a connection of its own; returns the start of what comes back."""
+    """Send bytes on a new connection; returns the start of the response."""
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port), timeout=10) as client:
         client.sendall(sent)
@@ -164,25 +164,25 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", 400),
     ],
 )
-def test_a_length_that_lies(server: Server, sent: bytes, status: int) -> None:
+def test_wrong_lengths_are_rejected(server: Server, sent: bytes, status: int) -> None:
     assert send_raw(server, sent).startswith(b"HTTP/1.1 %d" % status)
     assert send(f"{server.url}/predict", CURL_CHAT).status == 200
 
 
-def test_no_content_type(server: Server) -> None:
+def test_without_a_content_type_the_status_is_415(server: Server) -> None:
     body = json.dumps(CURL_CHAT).encode()
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     assert send_raw(server, head + body).startswith(b"HTTP/1.1 415")
 
 
-def test_a_body_in_a_hundred_thousand_chunks(server: Server) -> None:
+def test_a_body_in_a_hundred_thousand_chunks_is_read(server: Server) -> None:
     body = json.dumps(CURL_CHAT).encode().ljust(100_000)
     chunks = b"".join(b"1\r\n" + body[at : at + 1] + b"\r\n" for at in range(len(body))) + b"0\r\n\r\n"
     assert send_raw(server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks).startswith(b"HTTP/1.1 200")
 
 
-def test_a_megabyte_of_wrong_chats_is_refused_at_the_first(server: Server) -> None:
-    """All of them named took seconds, in which nobody else was answered."""
+def test_validating_a_batch_stops_at_the_first_invalid_chat(server: Server) -> None:
+    """Naming the errors of a megabyte of invalid chats would block the worker for seconds."""
     chat: dict[str, Any] = {"messages": [{}] * 1_300}
     answer = send(f"{server.url}/predict_batch", raw=json.dumps({"chats": [chat] * 190}).encode())
     assert answer.status == 400

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.markers import Marker
 
 from models.classifier import ARTIFACT, FORMAT, METRICS, SHIPPED
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, start_server, wait_until
@@ -20,7 +21,7 @@ PINS = re.findall(r"^([\w.-]+)==(\S+)(?: ; (.*?))? \\$", (ROOT / "requirements.t
 
 
 @pytest.fixture
-def url(image: None, project: Path) -> str:  # noqa: ARG001  # built before it runs
+def url(image: str, project: Path) -> str:  # noqa: ARG001  # built before it runs
     """Start the Compose file as it is; returns the address of the service."""
     port = free_port()
     (project / ".env").write_text(f"PORT={port}\n")
@@ -66,7 +67,9 @@ def test_it_holds_just_what_is_pinned(url: str) -> None:  # noqa: ARG001  # the 
     found = inside(f'python -c "{listed}"').split()
     normal = {re.sub(r"[-_.]+", "-", pin.lower()) for pin in found}
     assert normal == {
-        re.sub(r"[-_.]+", "-", f"{name}=={version}".lower()) for name, version, marker in PINS if not marker
+        re.sub(r"[-_.]+", "-", f"{name}=={version}".lower())
+        for name, version, marker in PINS
+        if not marker or Marker(marker).evaluate({"sys_platform": "linux"})
     }
 
 
@@ -149,9 +152,9 @@ MODELS = [
 def test_a_model_that_cannot_be_served_stops_the_start(tmp_path: Path, how: str, why: str) -> None:
     spoil(tmp_path / "model", how)
     server = start_server(tmp_path, MODEL_FOLDER=str(tmp_path / "model"))
-    assert server.process.wait(timeout=30) != 0
+    assert server.exit_code() != 0
     (line,) = server.log.read_text().splitlines()
-    assert "the model cannot be served: " in line
+    assert "cannot serve the model: " in line
     assert why in line
 
 
@@ -165,5 +168,5 @@ def test_nor_does_the_container_start(tmp_path: Path, how: str, why: str) -> Non
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode != 0
     (line,) = done.stderr.splitlines()
-    assert "the model cannot be served: " in line
+    assert "cannot serve the model: " in line
     assert why in line

@@ -1,4 +1,4 @@
-"""The end of the service and of its workers: nothing that was begun is lost, and it comes back by itself."""
+"""Shutdown and crashes: requests in flight are answered, and workers that die are replaced."""
 
 import json
 import signal
@@ -26,14 +26,14 @@ HEAD = (
 
 
 def ready(served: Place) -> int:
-    """Return the status of `/readyz`, 0 without an answer."""
+    """Return the status of `/readyz`, or 0 without a response."""
     try:
         return send(f"{served.url}/readyz").status
     except OSError:
         return 0
 
 
-def test_sigterm_turns_readyz_and_answers_what_is_in_flight(start: Start) -> None:
+def test_after_sigterm_readyz_is_503_and_requests_in_flight_are_answered(start: Start) -> None:
     with start(WORKERS="1") as served, connect(served) as client:
         client.sendall(HEAD + BODY[:20])
         answers: list[Answer] = []
@@ -44,7 +44,7 @@ def test_sigterm_turns_readyz_and_answers_what_is_in_flight(start: Start) -> Non
         begin = time.monotonic()
         served.terminate()
         wait_until(lambda: ready(served) == HTTPStatus.SERVICE_UNAVAILABLE, 2)
-        assert send(f"{served.url}/predict", CURL_CHAT).status == 200, "who is on the way is still answered"
+        assert send(f"{served.url}/predict", CURL_CHAT).status == 200, "requests are accepted for another second"
         client.sendall(BODY[20:])
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
         long.join()
@@ -54,7 +54,7 @@ def test_sigterm_turns_readyz_and_answers_what_is_in_flight(start: Start) -> Non
         assert ready(served) == 0
 
 
-def test_a_client_that_never_ends_does_not_hold_up_the_end(start: Start) -> None:
+def test_an_unfinished_request_does_not_delay_the_shutdown(start: Start) -> None:
     with start() as served, connect(served) as client:
         client.sendall(HEAD + BODY[:20])
         time.sleep(0.3)
@@ -64,8 +64,8 @@ def test_a_client_that_never_ends_does_not_hold_up_the_end(start: Start) -> None
         assert time.monotonic() - begin < 10
 
 
-def test_a_client_that_reads_nothing_does_not_hold_up_the_end(start: Start) -> None:
-    """It asks for a megabyte or two and leaves them where they are."""
+def test_an_unread_response_does_not_delay_the_shutdown(start: Start) -> None:
+    """The client requests a few megabytes and does not read them."""
     crowd = [{"message_id": n, "text": "", "participant_id": n} for n in range(2_000)]
     body = json.dumps({"chats": [{"chat_id": 1, "messages": crowd}] * 8}).encode()
     head = HEAD.replace(b"/predict", b"/predict_batch").replace(str(len(BODY)).encode(), str(len(body)).encode())
@@ -81,7 +81,7 @@ def test_a_client_that_reads_nothing_does_not_hold_up_the_end(start: Start) -> N
         assert time.monotonic() - begin < 10
 
 
-def test_clients_that_hung_up_do_not_hold_up_the_end(start: Start) -> None:
+def test_clients_that_hung_up_do_not_delay_the_shutdown(start: Start) -> None:
     with start() as served:
         for _ in range(10):
             with connect(served) as client:
@@ -90,12 +90,12 @@ def test_clients_that_hung_up_do_not_hold_up_the_end(start: Start) -> None:
         begin = time.monotonic()
         served.terminate()
         assert served.exit_code() == 0
-        assert time.monotonic() - begin < GIVE_UP_AFTER - 1, "it was not given up, there was nothing to wait for"
+        assert time.monotonic() - begin < GIVE_UP_AFTER - 1, "the shutdown did not wait until it gives up"
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_worker_is_replaced(start: Start, workers: int) -> None:
-    """Under load: within 20 seconds there are as many workers as before, all serve, and nothing else went wrong."""
+    """Under load: a new worker serves within 20 seconds, and only requests to the killed one are lost."""
     with start(WORKERS=str(workers)) as served:
         ends = threading.Event()
         statuses: list[int] = []
@@ -125,10 +125,10 @@ def test_a_killed_worker_is_replaced(start: Start, workers: int) -> None:
             for client in clients:
                 client.join()
         assert set(statuses) <= {0, 200}
-        assert statuses.count(0) <= len(clients), "only what the killed worker was at is lost"
+        assert statuses.count(0) <= len(clients), "only requests in flight at the killed worker are lost"
 
 
-def test_ctrl_c_ends_it(start: Start) -> None:
+def test_ctrl_c_stops_the_service(start: Start) -> None:
     with start() as served:
         if hasattr(served, "server"):
             served.server.process.send_signal(signal.SIGINT)
@@ -137,13 +137,13 @@ def test_ctrl_c_ends_it(start: Start) -> None:
         assert served.exit_code() == 0
 
 
-def test_what_never_ends_is_given_up() -> None:
-    """A process whose server does not stop at SIGTERM ends all the same, as if it had."""
+def test_a_server_that_ignores_sigterm_is_stopped() -> None:
+    """The process exits with 0, as if the server had stopped."""
     script = """
 import asyncio, signal
 from serving import shutdown
 shutdown.STOP_AFTER, shutdown.GIVE_UP_AFTER = 0.1, 0.5
-signal.signal(signal.SIGTERM, lambda *_: print("told to stop", flush=True))
+signal.signal(signal.SIGTERM, lambda *_: print("stopping", flush=True))
 async def run():
     shutdown.Shutdown().watch()
     signal.raise_signal(signal.SIGTERM)
@@ -152,4 +152,4 @@ async def run():
 asyncio.run(run())
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "told to stop\n")
+    assert (done.returncode, done.stdout) == (0, "stopping\n")

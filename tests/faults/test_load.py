@@ -1,4 +1,4 @@
-"""Overload and clients that are slow, idle or gone: others are served."""
+"""Overload, and clients that are slow, idle or gone: other clients are served."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ async def ask(connection: Connection) -> Reply:
     return await connection.post("/predict", BODY)
 
 
-def test_above_the_limit_the_answer_is_429_at_once(start: Start) -> None:
+def test_above_the_limit_requests_get_429_at_once(start: Start) -> None:
     with start(WORKERS="1", MAX_CONCURRENCY="2") as served, ThreadPoolExecutor(2) as others:
         long = [others.submit(send, f"{served.url}/explain", raw=long_chat(40_000, seed)) for seed in (1, 2)]
 
@@ -43,17 +43,17 @@ def test_above_the_limit_the_answer_is_429_at_once(start: Start) -> None:
         assert {reply.headers["retry-after"] for reply in replies} == {"1"}
         assert set(replies[0].json) == {"error", "detail"}
         assert statistics.median(reply.seconds for reply in replies) < 0.1
-        assert {answer.result().status for answer in long} <= {200, 503}  # the second waits for the first
+        assert {answer.result().status for answer in long} <= {200, 503}  # the second one waits for the first
         assert send(f"{served.url}/predict", CURL_CHAT).status == 200
 
 
-def test_at_twice_what_it_can_do_it_answers_or_refuses(start: Start, classifier: Classifier) -> None:
-    """Requests at twice the rate that it answers with as many clients as the limit; then as if nothing had been."""
+def test_at_twice_its_capacity_the_service_answers_or_rejects(start: Start, classifier: Classifier) -> None:
+    """Twice the rate that it reaches with as many clients as the limit; afterwards it serves as before."""
     with start(MAX_CONCURRENCY="16") as served:
         before = asyncio.run(closed_loop(served.url, 16, 3, ask))
         rate = 2 * sum(reply.status == HTTPStatus.OK for reply in before) / 3
         memory = served.memory()
-        replies = asyncio.run(open_loop(served.url, rate, 4, ask))  # shorter than an idle connection is kept
+        replies = asyncio.run(open_loop(served.url, rate, 4, ask))
         assert {reply.status for reply in replies} <= {200, 429}
         assert sum(reply.status == HTTPStatus.OK for reply in replies) > len(replies) / 8
         assert sum(reply.status == HTTPStatus.TOO_MANY_REQUESTS for reply in replies) > 0
@@ -68,8 +68,8 @@ def test_at_twice_what_it_can_do_it_answers_or_refuses(start: Start, classifier:
         assert asyncio.run(after_a_second()).status == HTTPStatus.OK
 
 
-def test_others_are_answered_while_a_long_chat_is_explained(start: Start) -> None:
-    """By the only worker there is: the long chat takes half a second or more, in which others come and go."""
+def test_others_are_answered_while_a_long_chat_is_scored_or_explained(start: Start) -> None:
+    """With one worker: the long chat takes half a second or more, in which other requests are answered."""
     with start(WORKERS="1") as served, ThreadPoolExecutor(1) as other:
         for path, words in (("/explain", 25_000), ("/predict", 60_000)):
             long = other.submit(send, f"{served.url}{path}", raw=long_chat(words))
@@ -87,8 +87,8 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n
 @pytest.mark.parametrize(
     "sent", [b"", HEAD[:30], HEAD, HEAD + b'{"chat_id'], ids=["nothing", "head", "no body", "body"]
 )
-def test_clients_that_wait_take_nobodys_place(start: Start, sent: bytes) -> None:
-    """500 connections that stay where they are, at more than the limit, and one that is served."""
+def test_idle_clients_do_not_count_towards_the_limit(start: Start, sent: bytes) -> None:
+    """500 connections that stop sending, many more than the limit, and a client that is served."""
     with start(MAX_CONCURRENCY="8") as served, ExitStack() as connections:
         waiting = [connections.enter_context(connect(served)) for _ in range(500)]
         for client in waiting:
@@ -97,8 +97,8 @@ def test_clients_that_wait_take_nobodys_place(start: Start, sent: bytes) -> None
             assert send(f"{served.url}/predict", CURL_CHAT).status == 200
 
 
-def test_a_byte_at_a_time(start: Start) -> None:
-    """Clients that send head and body a byte at a time get an answer, and others get theirs meanwhile."""
+def test_a_request_that_arrives_byte_by_byte_is_answered(start: Start) -> None:
+    """Other requests are answered in the meantime."""
     head = HEAD.replace(b"500", str(len(BODY)).encode())
     with start(MAX_CONCURRENCY="2") as served, connect(served) as slow:
         for at, byte in enumerate(head + BODY):
@@ -108,8 +108,8 @@ def test_a_byte_at_a_time(start: Start) -> None:
         assert slow.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-def test_clients_that_hang_up_are_forgotten(start: Start) -> None:
-    """In the middle of the body and while they are being answered; their places are free again."""
+def test_clients_that_hang_up_do_not_count_towards_the_limit(start: Start) -> None:
+    """They hang up in the middle of the body or while their request is being answered."""
     head = HEAD.replace(b"500", str(len(BODY)).encode())
     with start(MAX_CONCURRENCY="2") as served:
         for sent in (HEAD + b'{"chat', head + BODY):

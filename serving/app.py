@@ -1,0 +1,69 @@
+"""The ASGI app: the layers that a request passes on its way to the service, from the outside to the inside.
+
+    KnownPaths          one name for all unknown paths
+    request metrics     BentoML's
+    tracing, access log BentoML's, if configured
+    CORS                with `CORS_ORIGINS`
+    Gate                API keys; every error in one shape
+    PredictionRoutes    reads, validates and answers predictions
+    BentoML             every other route: health, metrics, schema
+
+`docs/design.md` says why, and what each layer costs.
+"""
+
+from typing import Any
+
+import bentoml
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from models.chat import ChatOrMessage, Chats, ChatToExplain
+from serving import page
+from serving.access import Access
+from serving.bentoml_internals import middleware_of
+from serving.gate import Gate, KnownPaths, known_paths
+from serving.predictions import PredictionRoutes
+from serving.settings import read_settings
+from serving.swagger import swagger_routes
+
+BODIES: dict[str, type[BaseModel]] = {"/predict": ChatOrMessage, "/predict_batch": Chats, "/explain": ChatToExplain}
+
+
+class PredictionService(bentoml.Service[Any]):
+    """A BentoML service whose predictions take the short way: no route, task or timer of BentoML's for each request."""
+
+    def to_asgi(self, is_main: bool = True) -> Starlette:
+        """Return the app that a worker serves.
+
+        Limits are those that BentoML is configured with, `traffic.timeout` in seconds and `traffic.max_concurrency`,
+        which it divides among the workers.
+        """
+        settings = read_settings()
+        access = Access(settings.keys, settings.open_metrics_and_docs)
+        app: Starlette = super().to_asgi(is_main)
+        app.router.routes[:0] = [*swagger_routes(self, access.needs_key), *page.routes()]
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
+        )
+        bentoml_parts = middleware_of(app)
+        app.user_middleware = [
+            Middleware(KnownPaths, known=known_paths(app.routes)),
+            *bentoml_parts.outer,
+            *([cors] if settings.cors_origins else []),
+            Middleware(Gate, access=access),
+            Middleware(
+                PredictionRoutes,
+                bodies=BODIES,
+                max_body_bytes=settings.max_body_bytes,
+                max_in_flight=bentoml_parts.max_in_flight,
+                timeout=bentoml_parts.timeout,
+            ),
+            *bentoml_parts.inner,
+        ]
+        return app

@@ -1,0 +1,104 @@
+"""Request bodies: read with a limit, unpacked, validated, and described by field where they are wrong."""
+
+import json
+import zlib
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from serving.errors import Receive, RefusedError, Scope
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # RFC 8259 8.1 allows a parser to ignore it
+_UNION_MEMBERS = ("int", "str", "chat", "message")  # which pydantic names among the fields
+
+
+async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
+    """Read the body of a request; unpacks gzip.
+
+    Raises `RefusedError`: 415 for any type but JSON and any coding but gzip, 413 above `max_bytes` (packed and
+    unpacked; the rest is not read), 400 if the client disconnects or the packed data are damaged.
+    """
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        headers[name] = value if name not in headers else headers[name] + b", " + value
+    if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != b"application/json":
+        raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
+    coding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if coding not in (b"identity", b"gzip", b"x-gzip", b""):
+        raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the Content-Encoding must be gzip or identity")
+    declared = headers.get(b"content-length", b"")
+    size, body, more = int(declared) if declared.isdigit() else 0, bytearray(), True
+    while more and size <= max_bytes:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "the connection or the body ended too early")
+        body += message.get("body", b"")
+        size = max(size, len(body))
+        more = message.get("more_body", False)
+    if size > max_bytes:
+        raise _too_large(max_bytes)
+    return _unpack(body, max_bytes) if b"gzip" in coding else bytes(body)
+
+
+def _unpack(body: bytearray, max_bytes: int) -> bytes:
+    """Unpack gzip, never more than one byte above the limit."""
+    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        unpacked = unpacker.decompress(body, max_bytes + 1)
+    except zlib.error:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "the body is not valid gzip") from None
+    if len(unpacked) > max_bytes:
+        raise _too_large(max_bytes)
+    if not unpacker.eof or unpacker.unused_data:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "the body is not valid gzip")
+    return unpacked
+
+
+def _too_large(max_bytes: int) -> RefusedError:
+    return RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {max_bytes} bytes")
+
+
+def parse_body(body_type: type[BaseModel], body: bytes) -> BaseModel:
+    """Validate a body as its type; raises `RefusedError` with 400 that names the invalid fields."""
+    body = body.removeprefix(BYTE_ORDER_MARK)
+    try:
+        return body_type.model_validate_json(body)
+    except ValidationError as error:
+        invalid = error
+    if "surrogate" in invalid.errors()[0]["msg"]:
+        # pydantic rejects a lone surrogate as invalid JSON, which it is not; Python's parser leaves it to the field
+        try:
+            return body_type.model_validate(json.loads(body))
+        except ValidationError as error:
+            invalid = error
+        except (ValueError, RecursionError):
+            pass
+    raise RefusedError(HTTPStatus.BAD_REQUEST, "the request is not valid", _fields(invalid))
+
+
+def _fields(error: ValidationError) -> list[dict[str, str]]:
+    """Return the invalid fields (of a list those of the first invalid item), without anything that was sent."""
+    fields: dict[str, str] = {}
+    for part in error.errors(include_url=False, include_context=False, include_input=False):
+        fields.setdefault(_path(part["loc"]), _message(part))
+    return [{"field": field, "message": message} for field, message in fields.items()]
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """Write a location as `messages[1].text`, without the union members that pydantic adds."""
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part.isidentifier() and part not in _UNION_MEMBERS:
+            path += f".{part}" if path else part
+    return path or "body"
+
+
+def _message(part: Any) -> str:
+    if part["type"] == "json_invalid":
+        return "not valid JSON"
+    if part["loc"] and part["loc"][-1] in ("int", "str"):
+        return "Input should be an integer of 64 bits or a string of at most 128 characters"
+    return str(part["msg"])

@@ -1,0 +1,92 @@
+"""One dialog: decide what becomes of a message, given the messages that are stored already."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import NamedTuple
+
+from models.chat import MAX_MESSAGES, Chat, Message
+from serving.errors import RefusedError
+
+MAX_BYTES = 1_000_000  # of all texts of a dialog, in UTF-8
+
+Outcome = Chat | RefusedError
+
+
+class StoredMessage(NamedTuple):
+    """One message as the store keeps it."""
+
+    id: str
+    text: str
+    dialog_id: str
+    participant_index: int
+
+
+class Dialog:
+    """The messages of one dialog, in the order of their arrival."""
+
+    def __init__(self, dialog_id: str) -> None:
+        self._id = dialog_id
+        self._messages: list[Message] = []
+        self._bytes = 0
+
+    def has_room_for(self, message: StoredMessage) -> bool:
+        """Return whether the dialog stays within its limits with one more message."""
+        return len(self._messages) < MAX_MESSAGES and self._bytes + _size(message) <= MAX_BYTES
+
+    def add(self, message: StoredMessage) -> None:
+        """Append a message."""
+        self._messages.append(
+            Message(message_id=message.id, text=message.text, participant_id=message.participant_index)
+        )
+        self._bytes += _size(message)
+
+    def chat_up_to(self, message_id: str) -> Chat:
+        """Return the chat that ends with the given message, which is part of the dialog."""
+        end = len(self._messages)
+        while self._messages[end - 1].message_id != message_id:
+            end -= 1
+        return Chat.model_construct(chat_id=self._id, messages=self._messages[:end])
+
+
+def decide(
+    group: Sequence[StoredMessage], stored: Sequence[StoredMessage]
+) -> tuple[list[Outcome], list[StoredMessage]]:
+    """Decide on a group of messages, in order.
+
+    `stored` holds all stored messages of their dialogs, and those with their ids in other dialogs. Returns one outcome
+    for each message of the group (the chat of its dialog up to it, or `RefusedError` with 409 or 413), and the
+    messages that are new, which are to be stored.
+    """
+    known = {message.id: message for message in stored}
+    dialogs = {message.dialog_id: Dialog(message.dialog_id) for message in group}
+    for message in stored:
+        if message.dialog_id in dialogs:
+            dialogs[message.dialog_id].add(message)
+    outcomes: list[Outcome] = []
+    new: list[StoredMessage] = []
+    for message in group:
+        dialog = dialogs[message.dialog_id]
+        if message.id not in known:
+            if not dialog.has_room_for(message):
+                outcomes.append(_full())
+                continue
+            dialog.add(message)
+            known[message.id] = message
+            new.append(message)
+        outcomes.append(dialog.chat_up_to(message.id) if known[message.id] == message else _conflict())
+    return outcomes, new
+
+
+def _size(message: StoredMessage) -> int:
+    return len(message.text.encode("utf-8", "surrogatepass"))
+
+
+def _conflict() -> RefusedError:
+    taken = [{"field": "id", "message": "Is taken"}]
+    return RefusedError(HTTPStatus.CONFLICT, "the message is stored with other content", taken)
+
+
+def _full() -> RefusedError:
+    full = [{"field": "dialog_id", "message": "Is full"}]
+    error = f"the dialog is full: {MAX_MESSAGES} messages or {MAX_BYTES} bytes"
+    return RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error, full)

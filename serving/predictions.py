@@ -1,0 +1,85 @@
+"""The prediction routes: read a body, validate it, let the service answer, and write the response.
+
+Each request takes this way once. BentoML's own routes would parse the body a second time and cost a task, a timer and a
+context for each request (`docs/design.md`); they stay for what is not a prediction.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import bentoml
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from serving.bodies import parse_body, read_body
+from serving.errors import App, Receive, RefusedError, Scope, Send
+
+TOO_MANY = "too many requests in flight; try again"
+
+logger = logging.getLogger("bentoml.predictions")
+
+
+class PredictionRoutes:
+    """ASGI middleware that answers predictions and passes every other request on.
+
+    `bodies` maps a path to the type of its body, of at most `max_body_bytes`. At most `max_in_flight` requests are
+    answered at a time, the others rejected with 429; `timeout`, in seconds, is for one request, body included. `None`:
+    no limit. The answers come from the service's method `answer`.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        bodies: Mapping[str, type[BaseModel]],
+        max_body_bytes: int,
+        max_in_flight: int | None,
+        timeout: float | None,
+    ) -> None:
+        self._app = app
+        self._bodies = bodies
+        self._max_body_bytes = max_body_bytes
+        self._max_in_flight = max_in_flight
+        self._timeout = timeout
+        self._in_flight = 0
+        self._rejected = 0  # since the last line about it in the log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request to a prediction route, pass on any other; raises `RefusedError`."""
+        body_type = self._bodies.get(scope["path"]) if scope["type"] == "http" else None
+        if body_type is None or scope["method"] != "POST":
+            return await self._app(scope, receive, send)
+        self._check_in_flight()
+        body = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                body = await read_body(scope, receive, self._max_body_bytes)
+                self._check_in_flight()  # others may have arrived while the body did
+                request = parse_body(body_type, body)
+                self._in_flight += 1  # only now: slow uploads neither trigger batching nor count towards the limit
+                try:
+                    answer = await bentoml.get_current_service().answer(request)
+                finally:
+                    self._in_flight -= 1
+        except TimeoutError:
+            if body is None:
+                raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, "the body was not received in time") from None
+            raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "no answer in time; try again") from None
+        content = to_json(answer)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        return await send({"type": "http.response.body", "body": content})
+
+    def _check_in_flight(self) -> None:
+        """Raise `RefusedError` with 429 above the limit; the log counts these, once a second."""
+        if self._max_in_flight is None or self._in_flight < self._max_in_flight:
+            return
+        if not self._rejected:
+            asyncio.get_running_loop().call_later(1, self._log_rejected)
+        self._rejected += 1
+        raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, TOO_MANY)
+
+    def _log_rejected(self) -> None:
+        logger.warning("429: %s (%d in a second)", TOO_MANY, self._rejected)
+        self._rejected = 0

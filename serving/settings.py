@@ -1,0 +1,167 @@
+"""Settings: everything that the environment decides, in one class.
+
+A wrong value stops the start with one line that names the variable, before a worker starts. Names, defaults and
+descriptions are the source of the table in `docs/reference.md`; a test keeps both equal.
+"""
+
+import os
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+from bentoml.exceptions import BentoMLConfigException
+from platformdirs import user_data_path
+from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from serving.history_url import SqliteFile, parse_history_url
+
+MAX_HISTORY_DAYS = 36_500  # a hundred years
+
+
+def _split(text: object) -> object:
+    """Split a comma-separated list; reject one that holds nothing."""
+    if not isinstance(text, str):
+        return text
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise ValueError("The list is empty; leave the variable out instead")
+    return parts
+
+
+def _read_keys(file: object) -> object:
+    """Return the keys in a file, separated by commas or white space."""
+    if not isinstance(file, str):
+        return file
+    try:
+        keys = Path(file).read_text(encoding="utf-8").replace(",", " ").split()
+    except OSError as error:
+        raise ValueError(f"Cannot read {file}: {error.strerror}") from None
+    except ValueError:
+        raise ValueError(f"Cannot read {file}: it is not UTF-8 text") from None
+    if not keys:
+        raise ValueError(f"There is no key in {file}")
+    return keys
+
+
+def _check_exporter(endpoint: str) -> str:
+    """Reject an endpoint without the package that sends traces to it; workers would start again and again."""
+    AnyHttpUrl(endpoint)
+    try:
+        import_module("opentelemetry.exporter.otlp.proto.http")
+    except ImportError:
+        raise ValueError("Install opentelemetry-exporter-otlp-proto-http, which sends the traces") from None
+    return endpoint
+
+
+def _check_history_url(url: SecretStr) -> SecretStr:
+    """Reject a URL that cannot work; a file of SQLite gets its absolute path."""
+    where = parse_history_url(url.get_secret_value())
+    return SecretStr(f"sqlite:///{where.file}") if isinstance(where, SqliteFile) else url
+
+
+def _default_history_folder() -> Path:
+    """Return the folder `history`, or for a Bento, which must not change by being served, the user's data folder."""
+    is_in_bento = (Path(__file__).parents[2] / "bento.yaml").is_file()
+    return user_data_path("turing_test_service") / "history" if is_in_bento else Path("history")
+
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+KeysInFile = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_read_keys)]
+Endpoint = Annotated[str, AfterValidator(_check_exporter)]
+HistoryUrl = Annotated[SecretStr, AfterValidator(_check_history_url)]
+Folder = Annotated[Path, AfterValidator(Path.resolve)]
+
+
+class Settings(BaseSettings):
+    """The variables of the environment, by their names in lower case."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
+
+    workers: int = Field(
+        default=min(2, os.cpu_count() or 1),
+        ge=1,
+        le=256,
+        description="Worker processes, each with its own copy of the model.",
+    )
+    max_concurrency: int = Field(
+        default=512, ge=1, le=100_000, description="Requests in flight, over all workers; further ones get 429."
+    )
+    max_body_bytes: int = Field(default=2**20, ge=1, le=2**26, description="Largest request body; larger ones get 413.")
+    keep_alive_seconds: int = Field(
+        default=75,
+        ge=1,
+        le=3600,
+        description="How long an idle connection is kept; longer than the load balancer in front does.",
+    )
+    model_folder: Folder | None = Field(
+        default=None,
+        description="Folder with another model (`classifier.npz` and `metrics.json`) in place of the shipped one.",
+    )
+    history_url: HistoryUrl | None = Field(
+        default=None,
+        description="Where dialogs are stored: `postgresql://user:password@host/database` or `sqlite:///file`.",
+    )
+    history_folder: Folder = Field(
+        default_factory=_default_history_folder,
+        validate_default=True,
+        description="Folder of the SQLite file, without `HISTORY_URL`.",
+    )
+    history_days: float | None = Field(
+        default=None, gt=0, le=MAX_HISTORY_DAYS, description="Dialogs without a message for this many days are deleted."
+    )
+    api_keys: Keys = Field(
+        default=(), description="Comma-separated keys; each request then needs one as its bearer token."
+    )
+    api_keys_file: KeysInFile = Field(default=(), description="File with the keys, such as a Docker secret.")
+    open_metrics_and_docs: bool = Field(
+        default=False, description="Whether metrics and Swagger UI need no key where predictions do."
+    )
+    cors_origins: CommaSeparated = Field(
+        default=(), description="Comma-separated origins whose pages may call the service from a browser."
+    )
+
+    otel_exporter_otlp_endpoint: Endpoint | None = Field(
+        default=None, description="Where traces are sent as OTLP over HTTP, such as `http://localhost:4318`."
+    )
+    otel_traces_sampler_arg: float = Field(default=1.0, ge=0, le=1, description="Share of requests that are traced.")
+
+    @property
+    def tracing(self) -> dict[str, Any]:
+        """BentoML's `tracing` option; the exporter reads the endpoint and other variables of OpenTelemetry itself."""
+        if self.otel_exporter_otlp_endpoint is None:
+            return {}
+        return {"exporter_type": "otlp", "sample_rate": self.otel_traces_sampler_arg, "otlp": {"protocol": "http"}}
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The API keys, those of the file if there is one; without any, the service is open."""
+        return tuple(key.get_secret_value() for key in self.api_keys_file or self.api_keys)
+
+    @property
+    def store_url(self) -> str:
+        """The URL of the store of dialogs."""
+        if self.history_url:
+            return self.history_url.get_secret_value()
+        return f"sqlite:///{self.history_folder / 'dialogs.sqlite'}"
+
+    def export_paths(self) -> None:
+        """Put absolute paths into the environment, where workers find them whatever their working directory is."""
+        os.environ["HISTORY_FOLDER"] = str(self.history_folder)
+        if self.history_url:
+            os.environ["HISTORY_URL"] = self.history_url.get_secret_value()
+        if self.model_folder:
+            os.environ["MODEL_FOLDER"] = str(self.model_folder)
+
+
+@cache
+def read_settings() -> Settings:
+    """Read the settings; raises BentoMLConfigException, which names the variable and what is wrong with its value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        (wrong, *_) = error.errors(include_input=False, include_url=False, include_context=False)
+        message = wrong["msg"].removeprefix("Value error, ")
+        raise BentoMLConfigException(f"{str(wrong['loc'][0]).upper()}: {message}") from None

@@ -1,0 +1,546 @@
+"""The store of dialogs as it is: stopped, frozen, full, read-only, behind PgBouncer, of another version."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import pytest
+from bentoml.exceptions import BentoMLConfigException
+
+from models.chat import PlatformMessage
+from serving.dialogs import Dialogs
+from serving.errors import RefusedError
+from serving.settings import MAX_HISTORY_DAYS
+from tests.stores import PgBouncer, PostgreSql, SmallDisk, Sqlite, run
+
+Store = Sqlite | PostgreSql
+SECRET = "the moon is a secret"  # noqa: S105
+# as the first version of the service made it
+FIRST_TABLE = """CREATE TABLE messages (
+    seq {seq} PRIMARY KEY, id VARCHAR(128) NOT NULL UNIQUE, text TEXT NOT NULL, dialog_id VARCHAR(128) NOT NULL,
+    participant_index INTEGER NOT NULL, created_at {time} NOT NULL)"""
+BASELINE_TABLE = """CREATE TABLE messages (
+    id VARCHAR(128) PRIMARY KEY, text TEXT NOT NULL, dialog_id VARCHAR(128) NOT NULL, participant_index INTEGER)"""
+READ_ONLY = "ALTER DATABASE postgres SET default_transaction_read_only = on"
+WRITABLE = ("SET default_transaction_read_only = off", "ALTER DATABASE postgres RESET default_transaction_read_only")
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgreSql]:
+    made = PostgreSql()
+    made.start()
+    yield made
+    made.remove()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Return an empty store."""
+    if request.param == "postgresql":
+        shared: PostgreSql = request.getfixturevalue("postgresql")
+        shared.empty()
+        yield shared
+    else:
+        made = Sqlite()
+        yield made
+        made.remove()
+
+
+@asynccontextmanager
+async def opened(url: str, days: float | None = None) -> AsyncIterator[Dialogs]:
+    dialogs = Dialogs(url, days)
+    try:
+        yield dialogs
+    finally:
+        if hasattr(dialogs, "close"):
+            await dialogs.close()
+
+
+def message(text: str = SECRET, dialog: str | None = None, **other: Any) -> PlatformMessage:
+    """Return a message that is not validated: what gets past the edge by mistake is part of what is tested here."""
+    fields = {"dialog_id": dialog or str(uuid4()), "id": str(uuid4()), "participant_index": 0, **other}
+    return PlatformMessage.model_construct(text=text, **fields)
+
+
+async def status_of(answer: Awaitable[object]) -> int:
+    """Return the status that a message is answered with, which comes within 2 seconds."""
+    start = time.monotonic()
+    try:
+        async with asyncio.timeout(10):
+            await answer
+    except RefusedError as error:
+        return error.status
+    finally:
+        assert time.monotonic() - start < 2
+    return 200
+
+
+async def statuses_of(dialogs: Dialogs, messages: list[PlatformMessage]) -> list[int]:
+    return list(await asyncio.gather(*(status_of(dialogs.remember(one)) for one in messages)))
+
+
+async def becomes(dialogs: Dialogs, is_ready: bool, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while await dialogs.is_ready() is not is_ready:
+        assert time.monotonic() < deadline, f"is_ready() was not {is_ready} within {seconds} s"
+        await asyncio.sleep(0.1)
+
+
+# One message that cannot be stored
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"text": "\ud800"}, {"participant_index": 2**70}, {"text": object()}],
+    ids=["a lone surrogate", "a number beyond 64 bits", "no text at all"],
+)
+def test_whatever_is_wrong_with_one_message_the_others_are_stored(
+    store: Store, wrong: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def tell() -> list[int]:
+        async with opened(store.url) as dialogs:
+            plain = [message() for _ in range(20)]
+            return await statuses_of(dialogs, [*plain[:10], message(**wrong), *plain[10:]])
+
+    statuses = asyncio.run(tell())
+    assert statuses[:10] + statuses[11:] == [200] * 20
+    assert statuses[10] in (400, 503)
+    assert store.query("SELECT count(*) FROM messages") == ["20"]
+    assert len(caplog.messages) == 1
+    assert "Error" in caplog.text
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.postgresql
+def test_what_the_encoding_of_the_database_lacks_is_refused_alone(
+    postgresql: PostgreSql, caplog: pytest.LogCaptureFixture
+) -> None:
+    postgresql.query(
+        "DROP DATABASE IF EXISTS latin", "CREATE DATABASE latin ENCODING LATIN1 TEMPLATE template0 LOCALE 'C'"
+    )
+    sent = [message(f"{SECRET} {'😀' if number % 15 == 7 else 'é'}") for number in range(113)]
+
+    async def tell() -> list[int]:
+        async with opened(postgresql.url_of(database="latin")) as dialogs:
+            assert await dialogs.is_ready()
+            return await statuses_of(dialogs, sent)
+
+    statuses = asyncio.run(tell())
+    assert statuses == [400 if "😀" in one.text else 200 for one in sent]
+    assert postgresql.query("SELECT count(*) FROM messages", database="latin") == ["105"]
+    assert "UntranslatableCharacterError" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_a_rule_that_someone_added_to_the_table_refuses_one_message(store: Store) -> None:
+    asyncio.run(checked(store.url))
+    if isinstance(store, Sqlite):
+        rule = "CREATE TRIGGER short BEFORE INSERT ON messages WHEN length(NEW.text) > 50"
+        rule += " BEGIN SELECT RAISE(ABORT, 'too long'); END"
+    else:
+        rule = "ALTER TABLE messages ADD CONSTRAINT short CHECK (length(text) <= 50)"
+    execute(store, rule)
+
+    async def tell() -> list[int]:
+        async with opened(store.url) as dialogs:
+            return await statuses_of(dialogs, [message("long" * 20 if at == 7 else "short") for at in range(20)])
+
+    assert asyncio.run(tell()) == [503 if at == 7 else 200 for at in range(20)]
+
+
+def test_an_id_that_came_in_with_other_content_meanwhile_is_a_conflict(store: Store) -> None:
+    """Two processes store the same id in different dialogs at the same time: one of them is first."""
+
+    async def tell() -> list[list[int]]:
+        async with opened(store.url) as first, opened(store.url) as second:
+            answers = []
+            for _ in range(20):
+                name = str(uuid4())
+                both = [dialogs.remember(message(id=name)) for dialogs in (first, second)]
+                answers.append(sorted(await asyncio.gather(*map(status_of, both))))
+            return answers
+
+    assert asyncio.run(tell()) == [[200, 409]] * 20
+
+
+def test_the_largest_number_of_days_deletes_nothing(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    async def tell() -> None:
+        async with opened(store.url, MAX_HISTORY_DAYS) as dialogs:
+            assert await status_of(dialogs.remember(message())) == 200
+            await asyncio.sleep(0.3)
+
+    asyncio.run(tell())
+    assert store.query("SELECT count(*) FROM messages") == ["1"]
+    assert not caplog.messages
+
+
+# A store that cannot be written
+
+
+async def is_refused_and_recovers(dialogs: Dialogs, begin: Callable[[], object], end: Callable[[], object]) -> None:
+    """Check that messages are refused and the store is not ready in between, and that both end by themselves."""
+    await becomes(dialogs, True)
+    assert await status_of(dialogs.remember(message())) == 200
+    begin()
+    try:
+        await becomes(dialogs, False)
+        assert await statuses_of(dialogs, [message() for _ in range(3)]) == [503] * 3
+        await asyncio.sleep(0.6)
+        assert not await dialogs.is_ready()
+    finally:
+        end()
+    await becomes(dialogs, True)
+    assert await status_of(dialogs.remember(message())) == 200
+
+
+def check(url: str, begin: Callable[[], object], end: Callable[[], object]) -> None:
+    async def tell() -> None:
+        async with opened(url) as dialogs:
+            await is_refused_and_recovers(dialogs, begin, end)
+
+    asyncio.run(tell())
+
+
+def test_a_probe_leaves_nothing_behind(store: Store) -> None:
+    async def tell() -> None:
+        async with opened(store.url) as dialogs:
+            assert await dialogs.is_ready()
+
+    asyncio.run(tell())
+    assert store.query("SELECT count(*) FROM messages") == ["0"]
+
+
+@pytest.mark.mount
+def test_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with SmallDisk(tmp_path) as disk:
+        check(f"sqlite:///{tmp_path}/dialogs.sqlite", disk.fill, disk.clear)
+    assert "OperationalError: database or disk is full" in caplog.text
+
+
+@pytest.mark.mount
+def test_a_folder_that_cannot_be_written_yet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def tell() -> None:
+        async with opened(f"sqlite:///{tmp_path}/dialogs.sqlite") as dialogs:
+            assert not await dialogs.is_ready()
+            assert await status_of(dialogs.remember(message())) == 503
+            disk.remount("rw")
+            await becomes(dialogs, True)
+            assert await status_of(dialogs.remember(message())) == 200
+
+    with SmallDisk(tmp_path) as disk:
+        disk.remount("ro")
+        asyncio.run(tell())
+    assert f"SQLite {tmp_path}/dialogs.sqlite: messages cannot be stored: OSError: [Errno 30]" in caplog.text
+
+
+def test_a_file_that_is_removed_is_made_anew_by_all_who_share_it() -> None:
+    store = Sqlite()
+
+    async def tell() -> None:
+        async with opened(store.url) as first, opened(store.url) as second:
+            for dialogs in (first, second):
+                assert await status_of(dialogs.remember(message())) == 200
+            for file in store.file.parent.iterdir():
+                file.unlink()
+            for dialogs in (first, second):
+                assert await status_of(dialogs.remember(message())) == 200
+
+    try:
+        asyncio.run(tell())
+        assert store.query("SELECT count(*) FROM messages") == ["2"]
+    finally:
+        store.remove()
+
+
+@pytest.mark.postgresql
+def test_a_database_that_turns_read_only(postgresql: PostgreSql, caplog: pytest.LogCaptureFixture) -> None:
+    def begin() -> None:
+        postgresql.query(READ_ONLY)
+        postgresql.end_sessions()
+
+    # sessions that began while it was read-only stay so: only new ones see the end of it
+    check(postgresql.url, begin, lambda: postgresql.query(*WRITABLE))
+    assert "ReadOnlySQLTransactionError: cannot execute" in caplog.text
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("pause", [0, 0.3], ids=["at once", "later"])
+def test_sessions_that_the_server_has_closed_cost_no_message(postgresql: PostgreSql, pause: float) -> None:
+    async def tell() -> None:
+        async with opened(postgresql.url) as dialogs:
+            for _ in range(3):
+                assert await statuses_of(dialogs, [message() for _ in range(3)]) == [200] * 3
+                postgresql.end_sessions()
+                await asyncio.sleep(pause)
+            assert await dialogs.is_ready()
+
+    asyncio.run(tell())
+
+
+def test_a_table_that_was_dropped_is_made_anew(store: Store) -> None:
+    async def tell() -> list[int]:
+        async with opened(store.url) as dialogs:
+            await becomes(dialogs, True)
+            execute(store, "DROP TABLE messages")
+            await status_of(dialogs.remember(message()))
+            return await statuses_of(dialogs, [message() for _ in range(3)])
+
+    assert asyncio.run(tell()) == [200] * 3
+
+
+@pytest.mark.postgresql
+def test_a_standby_is_not_ready_until_it_is_promoted(postgresql: PostgreSql) -> None:
+    async def tell() -> None:
+        async with opened(postgresql.url) as dialogs:  # makes the table
+            assert await dialogs.is_ready()
+        standby = PostgreSql(primary=postgresql)
+        standby.start()
+        try:
+            async with opened(standby.url) as dialogs:
+                assert not await dialogs.is_ready()
+                assert await status_of(dialogs.remember(message())) == 503
+                standby.promote()
+                await becomes(dialogs, True)
+                assert await status_of(dialogs.remember(message())) == 200
+        finally:
+            standby.remove()
+
+    asyncio.run(tell())
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("privilege", ["INSERT", "SELECT"])
+def test_a_user_without_the_privileges(postgresql: PostgreSql, privilege: str) -> None:
+    async def make() -> None:
+        async with opened(postgresql.url) as dialogs:
+            assert await dialogs.is_ready()
+
+    asyncio.run(make())
+    if not postgresql.query("SELECT 1 FROM pg_roles WHERE rolname = 'writer'"):
+        postgresql.query("CREATE ROLE writer LOGIN")
+    # the least that storing messages takes
+    postgresql.query(
+        "GRANT SELECT, INSERT ON messages TO writer",
+        "GRANT SELECT ON messages_version TO writer",
+        "GRANT USAGE ON SEQUENCE messages_seq_seq TO writer",
+    )
+    check(
+        postgresql.url_of(user="writer"),
+        lambda: postgresql.query(f"REVOKE {privilege} ON messages FROM writer"),
+        lambda: postgresql.query(f"GRANT {privilege} ON messages TO writer"),
+    )
+
+
+@pytest.mark.postgresql
+def test_a_frozen_server(postgresql: PostgreSql) -> None:
+    check(postgresql.url, postgresql.freeze, postgresql.thaw)
+
+
+@pytest.mark.postgresql
+def test_the_first_answer_of_a_frozen_server_comes_in_time(
+    postgresql: PostgreSql, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def tell() -> None:
+        async with opened(postgresql.url) as dialogs:
+            assert await status_of(dialogs.remember(message())) == 200
+            postgresql.freeze()
+            try:
+                assert await statuses_of(dialogs, [message() for _ in range(100)]) == [503] * 100
+                assert await status_of(dialogs.remember(message())) == 503
+            finally:
+                postgresql.thaw()
+            await becomes(dialogs, True)
+            assert await statuses_of(dialogs, [message() for _ in range(100)]) == [200] * 100
+
+    asyncio.run(tell())
+    assert "no answer within 1.5 seconds" in caplog.text
+
+
+# PgBouncer
+
+
+@pytest.mark.postgresql
+@pytest.mark.pgbouncer
+def test_pgbouncer_in_transaction_mode(postgresql: PostgreSql, caplog: pytest.LogCaptureFixture) -> None:
+    async def tell(url: str) -> None:
+        async with opened(url) as one, opened(url) as two, opened(url) as three, opened(url) as four:
+            clients = (one, two, three, four)
+            for _ in range(5):
+                probes = asyncio.gather(*(dialogs.is_ready() for dialogs in clients))
+                sent = [status_of(dialogs.remember(message())) for dialogs in clients for _ in range(6)]
+                assert await asyncio.gather(*sent) == [200] * 24
+                assert await probes == [True] * 4
+                await asyncio.sleep(0.6)
+
+    with PgBouncer(postgresql) as pooler:
+        asyncio.run(tell(pooler.url))
+    assert not caplog.messages
+
+
+# Versions of the table
+
+
+def made_before(store: Store) -> None:
+    """Make the table as the first version of the service did, with a message in it."""
+    is_sqlite = isinstance(store, Sqlite)
+    table = FIRST_TABLE.format(
+        seq="INTEGER" if is_sqlite else "BIGSERIAL", time="DATETIME" if is_sqlite else "TIMESTAMPTZ"
+    )
+    told = "INSERT INTO messages VALUES (7, 'first', 'hello', 'old dialog', 0, '2025-01-01 10:00:00.000000')"
+    execute(store, table, "CREATE INDEX messages_of_dialog ON messages (dialog_id, seq)", told)
+    if not is_sqlite:
+        execute(store, "SELECT setval('messages_seq_seq', 7)")
+
+
+def execute(store: Store, *statements: str) -> None:
+    if isinstance(store, PostgreSql):
+        store.query(*statements)
+        return
+    connection = sqlite3.connect(store.file)
+    with connection:
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+
+
+def indexes(store: Store) -> list[str]:
+    catalog = "sqlite_master WHERE type = 'index'" if isinstance(store, Sqlite) else "pg_indexes"
+    name = "name" if isinstance(store, Sqlite) else "indexname"
+    return store.query(f"SELECT {name} FROM {catalog}")  # noqa: S608
+
+
+async def checked(url: str) -> None:
+    async with opened(url) as dialogs:
+        await dialogs.check()
+
+
+def test_a_table_of_the_first_version_is_brought_up_to_date(store: Store) -> None:
+    made_before(store)
+
+    async def tell() -> list[str]:
+        async with opened(store.url) as one, opened(store.url) as other:
+            assert all(await asyncio.gather(one.is_ready(), other.is_ready()))
+            chat = await one.remember(message("and now?", "old dialog"))
+        return [said.text for said in chat.messages]
+
+    assert asyncio.run(tell()) == ["hello", "and now?"]
+    assert store.query("SELECT version FROM messages_version") == ["2"]
+    assert "messages_by_time" in indexes(store)
+
+
+def test_a_new_table_is_the_same_as_one_that_was_brought_up_to_date(store: Store) -> None:
+    asyncio.run(checked(store.url))
+    fresh = sorted(indexes(store))
+    assert store.query("SELECT version FROM messages_version") == ["2"]
+    store.empty()
+    made_before(store)
+    asyncio.run(checked(store.url))
+    assert sorted(indexes(store)) == fresh
+
+
+def test_a_table_of_a_newer_version_stops_the_start(store: Store) -> None:
+    asyncio.run(checked(store.url))
+    execute(store, "UPDATE messages_version SET version = 3")
+    with pytest.raises(
+        BentoMLConfigException, match=r"^HISTORY_URL: .* has version 3, and this service knows 2 at most$"
+    ):
+        asyncio.run(checked(store.url))
+
+
+def test_a_table_of_another_shape_stops_the_start(store: Store) -> None:
+    execute(store, BASELINE_TABLE)
+    with pytest.raises(BentoMLConfigException, match=r"^HISTORY_URL: .*: it has no column seq, created_at$"):
+        asyncio.run(checked(store.url))
+    assert store.query("SELECT count(*) FROM messages") == ["0"]
+
+
+def test_a_table_that_changes_under_the_service(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    check(
+        store.url,
+        lambda: execute(store, "ALTER TABLE messages RENAME COLUMN text TO said"),
+        lambda: execute(store, "ALTER TABLE messages RENAME COLUMN said TO text"),
+    )
+    assert "text" in caplog.text
+
+
+def test_a_store_that_is_down_does_not_stop_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asyncio.run(checked("postgresql://dialogs:pass@127.0.0.1:1/postgres"))
+    (tmp_path / "file").touch()
+    asyncio.run(checked(f"sqlite:///{tmp_path}/file/dialogs.sqlite"))
+    first, second = caplog.messages
+    assert "127.0.0.1:1/postgres" in first
+    assert "ConnectionRefusedError: " in first
+    assert "pass" not in first
+    assert f"{tmp_path}/file/dialogs.sqlite" in second
+
+
+# TLS and passwords
+
+
+@pytest.fixture(scope="module")
+def secured() -> Iterator[tuple[PostgreSql, Path]]:
+    """Return a PostgreSQL that lets in who speaks TLS with a password, and its certificate, which is for localhost."""
+    made = PostgreSql()
+    made.start()
+    certificate = made.use_tls("localhost")
+    made.query("SET password_encryption = 'scram-sha-256'", f"ALTER ROLE dialogs PASSWORD '{PASSWORD}'")
+    made.authenticate("hostssl all all 127.0.0.1/32 scram-sha-256")
+    yield made, certificate
+    made.remove()
+
+
+PASSWORD = "p/a#s@s?w:o%r[d] 1$"  # noqa: S105
+
+
+async def readiness(url: str) -> bool:
+    async with opened(url) as dialogs:
+        start = time.monotonic()
+        ready = await dialogs.is_ready()
+        assert time.monotonic() - start < 2
+        assert await status_of(dialogs.remember(message())) == (200 if ready else 503)
+        return ready
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
+@pytest.mark.parametrize(
+    ("host", "parameters", "ready"),
+    [
+        ("127.0.0.1", "", True),  # as libpq does: TLS where the server has it
+        ("127.0.0.1", "?sslmode=require", True),
+        ("127.0.0.1", "?ssl=true&application_name=chats&connect_timeout=10", True),
+        ("127.0.0.1", "?sslmode=require&options=-c%20search_path%3Dpublic&target_session_attrs=read-write", True),
+        ("127.0.0.1", "?sslmode=disable", False),
+        ("localhost", "?sslmode=verify-full&sslrootcert={certificate}", True),
+        ("127.0.0.1", "?sslmode=verify-ca&sslrootcert={certificate}", True),
+        ("127.0.0.1", "?sslmode=verify-full&sslrootcert={certificate}", False),  # the certificate is for localhost
+        ("localhost", "?sslmode=verify-full&sslrootcert={other}", False),
+        ("localhost", "?sslmode=verify-full&sslrootcert=system", False),
+    ],
+)
+def test_tls_and_a_password_of_special_characters(
+    secured: tuple[PostgreSql, Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    scheme: str,
+    host: str,
+    parameters: str,
+    ready: bool,
+) -> None:
+    server, certificate = secured
+    other, key = tmp_path / "other.crt", tmp_path / "other.key"
+    command = ["openssl", "req", "-new", "-x509", "-days", "2", "-nodes", "-subj", "/CN=other"]
+    run(*command, "-out", other, "-keyout", key, as_user=False)
+    place = server.url_of(user=f"dialogs:{quote(PASSWORD, safe='')}", host=host).removeprefix("postgresql")
+    url = scheme + place + parameters.format(certificate=certificate, other=other)
+    assert asyncio.run(readiness(url)) is ready
+    assert len(caplog.messages) == (0 if ready else 2)  # of the probe, and of the message
+    assert PASSWORD not in caplog.text

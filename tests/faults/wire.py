@@ -1,0 +1,72 @@
+"""HTTP on a socket, byte by byte where a test needs it."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import parse_headers
+from typing import Any, BinaryIO
+
+import uvicorn
+
+from serving.connections import HttpProtocol
+from tests.conftest import free_port, wait_until
+
+
+@dataclass(frozen=True)
+class Response:
+    """Status, headers with names in lower case, and body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def read_response(stream: BinaryIO) -> Response:
+    """Read one response with a Content-Length; raises ConnectionError where the connection ends before it."""
+    line = stream.readline()
+    if not line.endswith(b"\r\n"):
+        raise ConnectionError("the connection ended before a response")
+    headers = {name.lower(): value for name, value in parse_headers(stream).items()}
+    length = int(headers.get("content-length", 0))
+    body = stream.read(length)
+    if len(body) < length:
+        raise ConnectionError("the response broke off")
+    return Response(int(line.split()[1]), headers, body)
+
+
+@dataclass(frozen=True)
+class Uvicorn:
+    """uvicorn in a thread of the test."""
+
+    port: int
+    server: uvicorn.Server
+
+    @contextmanager
+    def connect(self) -> Iterator[tuple[socket.socket, BinaryIO]]:
+        """Open a connection; yields it, and a stream to read from it."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client, client.makefile("rb") as stream:
+            yield client, stream
+
+    def connections(self) -> int:
+        """Return how many connections the server holds."""
+        return len(self.server.server_state.connections)
+
+
+@contextmanager
+def serving(app: Callable[..., Any], loop: str, **options: Any) -> Iterator[Uvicorn]:
+    """Serve an ASGI app with uvicorn and the protocol, on an event loop of `uvloop` or `asyncio`."""
+    port = free_port()
+    config = uvicorn.Config(
+        app, port=port, http=HttpProtocol, loop=loop, lifespan="off", log_level="error", server_header=False, **options
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: server.started)
+    try:
+        yield Uvicorn(port, server)
+    finally:
+        server.should_exit = True
+        thread.join()

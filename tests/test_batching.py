@@ -1,0 +1,135 @@
+"""The queue in front of the classifier: what is scored together, what is scored at once, what happens to errors."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from models.chat import Chat, Prediction
+from models.classifier import Classifier
+from serving.batching import LARGE, MAX_BATCH_SIZE, Scorer
+from serving.errors import RefusedError
+from tests.conftest import make_chat, sample_bodies
+
+SMALL = make_chat((0, "hello there"), (1, "who are you"))
+BIG = make_chat(*((n % 2, "word " * 1_000) for n in range(LARGE // 5_000 + 1)))
+
+
+class Recorder(Classifier):
+    """A classifier that remembers its batches, and fails where it is told to."""
+
+    batches: list[int]
+    threads: list[str]
+    broken = False
+
+    def predict(self, chats: Sequence[Chat]) -> list[Prediction]:
+        self.batches.append(len(chats))
+        self.threads.append(threading.current_thread().name)
+        if self.broken:
+            raise ArithmeticError("broken")
+        return super().predict(chats)
+
+
+@pytest.fixture
+def recorder(classifier: Classifier) -> Recorder:
+    recorder = Recorder(classifier.weights, classifier.version)
+    recorder.batches, recorder.threads = [], []
+    return recorder
+
+
+def probabilities(predictions: Sequence[Prediction]) -> list[list[float]]:
+    return [[side.is_bot_probability for side in prediction.participants] for prediction in predictions]
+
+
+def test_a_chat_that_comes_alone_is_scored_at_once(recorder: Recorder) -> None:
+    async def one_after_the_other() -> None:
+        scorer = Scorer(recorder)
+        for _ in range(20):
+            await scorer.predict([SMALL])
+
+    asyncio.run(one_after_the_other())
+    assert recorder.batches == [1] * 20
+
+
+def test_chats_that_come_together_are_scored_together_and_each_gets_its_own_answer(
+    recorder: Recorder, classifier: Classifier
+) -> None:
+    chats = [Chat.model_validate(body) for body in sample_bodies()] * 4
+
+    async def together() -> list[Prediction]:
+        scorer = Scorer(recorder)
+        for _ in range(20):  # the first batches teach the dispatcher and are small
+            answers = await asyncio.gather(*(scorer.predict([chat]) for chat in chats))
+        return [prediction for (prediction,) in answers]
+
+    predictions = asyncio.run(together())
+    assert [prediction.chat_id for prediction in predictions] == [chat.chat_id for chat in chats]
+    for got, expected in zip(probabilities(predictions), probabilities(classifier.predict(chats)), strict=True):
+        assert got == pytest.approx(expected, abs=1e-12)
+    assert max(recorder.batches) == MAX_BATCH_SIZE
+
+
+def test_large_chats_are_scored_in_a_thread(recorder: Recorder, classifier: Classifier) -> None:
+    async def mixed() -> list[Prediction]:
+        return await Scorer(recorder).predict([SMALL, BIG, SMALL])
+
+    predictions = asyncio.run(mixed())
+    for got, expected in zip(
+        probabilities(predictions), probabilities(classifier.predict([SMALL, BIG, SMALL])), strict=True
+    ):
+        assert got == pytest.approx(expected, abs=1e-12)
+    assert set(recorder.threads) == {"MainThread"}, "the slow lane has classifiers of its own"
+    assert sum(recorder.batches) == 2
+
+
+def test_a_small_chat_does_not_wait_for_explanations(classifier: Classifier) -> None:
+    crowd = make_chat(*((n % 60, "some words that say nothing at all") for n in range(600)))
+
+    async def beside_two_explanations() -> tuple[float, float]:
+        scorer = Scorer(classifier)
+        begin = time.perf_counter()
+        explanations = [asyncio.ensure_future(scorer.explain(crowd)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        start = time.perf_counter()
+        await scorer.predict([SMALL])
+        waited = time.perf_counter() - start
+        await asyncio.gather(*explanations)
+        return waited, time.perf_counter() - begin
+
+    waited, both = asyncio.run(beside_two_explanations())
+    assert waited < both / 4
+
+
+def test_an_error_reaches_every_caller_and_leaves_one_traceback(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder.broken = True
+
+    async def together() -> list[Any]:
+        scorer = Scorer(recorder)
+        return await asyncio.gather(*(scorer.predict([SMALL]) for _ in range(8)), return_exceptions=True)
+
+    with caplog.at_level(logging.ERROR):
+        outcomes = asyncio.run(asyncio.wait_for(together(), 5))
+    assert {type(outcome) for outcome in outcomes} == {RefusedError}
+    assert {outcome.status for outcome in outcomes} == {HTTPStatus.INTERNAL_SERVER_ERROR}
+    tracebacks = [record for record in caplog.records if record.exc_info]
+    assert len(tracebacks) == len(recorder.batches)
+
+
+def test_a_cancelled_caller_harms_no_other(recorder: Recorder) -> None:
+    async def one_gives_up() -> list[Any]:
+        scorer = Scorer(recorder)
+        asked = [asyncio.ensure_future(scorer.predict([SMALL])) for _ in range(8)]
+        await asyncio.sleep(0)
+        asked[3].cancel()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    outcomes = asyncio.run(asyncio.wait_for(one_gives_up(), 5))
+    assert isinstance(outcomes.pop(3), asyncio.CancelledError | RefusedError)
+    assert all(isinstance(outcome, list) for outcome in outcomes)

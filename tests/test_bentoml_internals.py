@@ -1,0 +1,140 @@
+"""What this project assumes about private parts of BentoML: an upgrade that changes one of them fails here first."""
+
+import asyncio
+import inspect
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import pytest
+from prometheus_client import REGISTRY
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from service import TuringTestService
+from serving.bentoml_internals import (
+    CorkDispatcher,
+    MaxConcurrencyMiddleware,
+    NoWait,
+    Optimizer,
+    RequestMetrics,
+    TimeoutMiddleware,
+    _component_name,
+    adaptive_batching,
+    do_not_track,
+    middleware_of,
+)
+from serving.errors import Receive, Scope, Send
+
+CHANGED = f"BentoML {version('bentoml')} changed "
+
+
+def test_the_dispatcher_takes_these_arguments() -> None:
+    parameters = inspect.signature(CorkDispatcher).parameters
+    assert {"fallback", "get_batch_size"} < parameters.keys(), CHANGED + "CorkDispatcher"
+    assert list(parameters)[:2] == ["max_latency_in_ms", "max_batch_size"], CHANGED + "CorkDispatcher"
+    assert "wait" in vars(Optimizer(1.0)), CHANGED + "Optimizer"
+
+
+def test_the_name_of_a_worker_in_the_log_is_cached() -> None:
+    assert hasattr(_component_name, "cache_clear"), CHANGED + "_component_name"
+
+
+def test_the_dispatcher_batches_and_returns_each_result_to_its_caller() -> None:
+    sizes = []
+
+    async def double(numbers: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(numbers))
+        return [2 * number for number in numbers]
+
+    async def together() -> list[int]:
+        enqueue = adaptive_batching(double, RuntimeError("overloaded"), max_batch_size=8, max_latency_ms=10_000)
+        for _ in range(20):
+            results = await asyncio.gather(*(enqueue(number) for number in range(20)))
+        return results
+
+    assert asyncio.run(together()) == [2 * number for number in range(20)], CHANGED + "CorkDispatcher"
+    assert max(sizes) == 8, CHANGED + "CorkDispatcher"
+
+
+def test_the_dispatcher_learns_no_wait() -> None:
+    def learned(optimizer: Optimizer) -> tuple[float, float]:
+        for size in range(1, 50):
+            optimizer.log_outbound(size, wait=0.05, duration=0.001 * size)
+        optimizer.trigger_refresh()  # type: ignore[no-untyped-call]
+        return optimizer.wait, optimizer.o_a
+
+    assert learned(Optimizer(10)) == pytest.approx((0.05, 0.001)), CHANGED + "Optimizer"
+    assert learned(NoWait(10)) == pytest.approx((0, 0.001)), CHANGED + "Optimizer"
+
+
+def test_the_dispatcher_gives_up_with_the_fallback() -> None:
+    async def stuck(numbers: Sequence[int]) -> Sequence[int]:
+        await asyncio.sleep(60)
+        return numbers
+
+    async def cancelled() -> int:
+        enqueue = adaptive_batching(stuck, RuntimeError("overloaded"), max_batch_size=8, max_latency_ms=10_000)
+        asked = asyncio.ensure_future(enqueue(1))
+        await asyncio.sleep(0.05)
+        asked.cancel()
+        return await asked
+
+    with pytest.raises(RuntimeError, match="overloaded"):
+        asyncio.run(cancelled())
+
+
+def test_middleware_has_these_options() -> None:
+    service = TuringTestService.to_asgi.__self__  # type: ignore[attr-defined]
+    app: Starlette = super(type(service), service).to_asgi()
+    kinds = {middleware.cls: middleware for middleware in app.user_middleware}
+    for kind, option in ((TimeoutMiddleware, "timeout"), (MaxConcurrencyMiddleware, "max_concurrency")):
+        assert option in kinds[kind].kwargs, f"{CHANGED}{kind.__name__}"  # type: ignore[index]
+    parts = middleware_of(app)
+    outer: list[object] = [middleware.cls for middleware in parts.outer]
+    assert outer == [RequestMetrics], CHANGED + "its middleware"
+    assert len(parts.inner) == 1, CHANGED + "its middleware"
+    assert parts.timeout == 6
+
+
+async def _never() -> dict[str, object]:
+    raise AssertionError
+
+
+def test_every_request_is_counted_by_bentomls_metrics_in_every_app_of_a_process() -> None:
+    async def answer(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    async def ignore(_: object) -> None:
+        """Send nothing."""
+
+    def counted() -> dict[str, float]:
+        names = ("request_total", "request_duration_seconds_count", "request_in_progress")
+        samples = [sample for metric in REGISTRY.collect() for sample in metric.samples]
+        return {
+            name: sum(
+                sample.value
+                for sample in samples
+                if sample.name == f"bentoml_service_{name}" and sample.labels["endpoint"] == "/counted"
+            )
+            for name in names
+        }
+
+    for number in (1, 2):
+        app = RequestMetrics(answer, namespace="bentoml_service")
+        asyncio.run(app({"type": "http", "path": "/counted"}, _never, ignore))
+        expected = {"request_total": number, "request_duration_seconds_count": number, "request_in_progress": 0}
+        assert counted() == expected, CHANGED + "RunnerTrafficMetricsMiddleware"
+
+
+def test_unknown_middleware_stays_outside() -> None:
+    class Other:
+        pass
+
+    app = Starlette(middleware=[Middleware(Other)])  # type: ignore[arg-type]
+    outer: list[object] = [middleware.cls for middleware in middleware_of(app).outer]
+    assert outer == [Other]
+
+
+def test_telemetry_is_off() -> None:
+    assert do_not_track(), CHANGED + "do_not_track"

@@ -1,0 +1,58 @@
+"""What becomes of a message, decided without a store."""
+
+from models.chat import MAX_MESSAGES, Chat
+from serving.dialog import MAX_BYTES, StoredMessage, decide
+from serving.errors import RefusedError
+
+
+def said(number: int, text: str = "hi", dialog: str = "dialog") -> StoredMessage:
+    return StoredMessage(str(number), text, dialog, number % 2)
+
+
+def outcomes_of(group: list[StoredMessage], stored: list[StoredMessage]) -> list[list[str] | int]:
+    """Return the ids of each chat, or the status of each refusal."""
+    outcomes, _ = decide(group, stored)
+    return [
+        int(outcome.status) if isinstance(outcome, RefusedError) else [str(one.message_id) for one in outcome.messages]
+        for outcome in outcomes
+    ]
+
+
+def test_each_chat_ends_with_its_message() -> None:
+    stored = [said(1), said(2)]
+    group = [said(3), said(9, dialog="other"), said(4)]
+    assert outcomes_of(group, stored) == [["1", "2", "3"], ["9"], ["1", "2", "3", "4"]]
+    assert decide(group, stored)[1] == group
+
+
+def test_a_chat_has_what_was_said_and_by_whom() -> None:
+    (chat,), _ = decide([said(3, "привет")], [])
+    assert isinstance(chat, Chat)
+    assert chat.model_dump() == {
+        "chat_id": "dialog",
+        "messages": [{"message_id": "3", "text": "привет", "participant_id": 1}],
+    }
+
+
+def test_a_retry_gives_the_same_chat_and_is_not_new() -> None:
+    stored = [said(1), said(2)]
+    assert outcomes_of([said(1), said(3), said(3), said(1)], stored) == [["1"], ["1", "2", "3"], ["1", "2", "3"], ["1"]]
+    assert decide([said(1), said(3), said(3)], stored)[1] == [said(3)]
+
+
+def test_other_content_under_an_id_is_a_conflict_also_in_another_dialog() -> None:
+    stored = [said(1), said(2, dialog="other")]
+    group = [said(1, "changed"), said(2), said(3), said(3, "changed")]
+    assert outcomes_of(group, stored) == [409, 409, ["1", "3"], 409]
+
+
+def test_a_full_dialog_takes_no_more_and_answers_retries() -> None:
+    stored = [said(number) for number in range(MAX_MESSAGES)]
+    assert outcomes_of([said(-1), said(0)], stored) == [413, ["0"]]
+
+
+def test_bytes_are_counted_in_utf_8() -> None:
+    stored = [said(number, "😀" * 8_000) for number in range(MAX_BYTES // 32_000)]  # 992,000 bytes
+    assert outcomes_of([said(100, "я" * 4_001)], stored) == [413]
+    assert len(outcomes_of([said(100, "я" * 4_000), said(101, "a")], stored)) == 2
+    assert outcomes_of([said(100, "я" * 4_000), said(101, "a")], stored)[1] == 413

@@ -1,0 +1,137 @@
+"""`HISTORY_URL` as it is written in the consoles of providers, and as people write it by mistake."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from serving.history_url import PostgresAddress, SqliteFile, parse_history_url
+
+PIECE = "s3cr3t"
+
+
+def postgres(url: str) -> PostgresAddress:
+    address = parse_history_url(url)
+    assert isinstance(address, PostgresAddress)
+    return address
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+asyncpg", "PostgreSQL"])
+def test_a_url_names_host_port_user_password_and_database(scheme: str) -> None:
+    address = postgres(f"{scheme}://me:pass@db.example.com:6432/chats")
+    assert address.name == "db.example.com:6432/chats"
+    assert {
+        "host": ["db.example.com"],
+        "port": [6432],
+        "user": "me",
+        "password": "pass",
+        "database": "chats",
+    }.items() <= (address.connect_arguments.items())
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("postgresql://host", "host:5432/"),
+        ("postgresql://[::1]:5433/db", "::1:5433/db"),
+        ("postgresql://a:1,b:2/db", "a:1,b:2/db"),
+        ("postgresql://u@%2Frun%2Fpostgresql/db", "/run/postgresql:5432/db"),
+        ("postgresql:///db?host=/run/postgresql&port=5433", "/run/postgresql:5433/db"),
+        ("postgresql://?host=h&user=u&password=p&dbname=d", "h:5432/d"),
+    ],
+)
+def test_other_ways_to_name_the_place(url: str, name: str) -> None:
+    assert postgres(url).name == name
+
+
+@pytest.mark.parametrize("password", ["p/a", "p#a", "p@a", "p?a", "p:a", "p%a", "p a", "p[a]", "p$a", "пароль"])
+def test_a_percent_encoded_password_is_decoded(password: str) -> None:
+    address = postgres(f"postgresql://me:{quote(password, safe='')}@host/db")
+    assert address.connect_arguments["password"] == password
+    assert password not in repr(address)
+
+
+@pytest.mark.parametrize("character", ["/", "#", "@", "?", "%", " ", "\n"])
+def test_a_password_that_is_not_encoded_is_refused_and_not_shown(character: str) -> None:
+    for password in (f"{PIECE}{character}{PIECE}", f"{character}{PIECE}", f"{PIECE}{character}", f"1{character}2"):
+        for rest in ("host/db", "host:5432/db?sslmode=require"):
+            with pytest.raises(ValueError, match="percent-encoded") as refused:
+                parse_history_url(f"postgresql://me:{password}@{rest}")
+            assert PIECE not in str(refused.value)
+            assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("password", ["a:b", "a[b]", "a=b&c", "a$b"])
+def test_other_characters_of_a_password_are_read_as_libpq_reads_them(password: str) -> None:
+    assert postgres(f"postgresql://me:{password}@host/db").connect_arguments["password"] == password
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("", "has to begin with"),
+        ("not a url", "has to begin with"),
+        (f"{PIECE}@host/db", "has to begin with"),
+        (f"mysql://me:{PIECE}@host/db", "has to begin with"),
+        ("http://host", "has to begin with"),
+        ("postgresql:host", "has to begin with"),
+        ("postgresql://", "host is missing"),
+        (f"postgresql://me:{PIECE}@/db", "host is missing"),
+        (f"postgresql://me:{PIECE}@:5432/db", "host is missing"),
+        (f"postgresql://me:{PIECE}", "host is missing or not valid"),
+        (f"postgresql://me:{PIECE}@host:x/db", "host is missing or not valid"),
+        (f"postgresql://me:{PIECE}@host:0/db", "port has to be"),
+        (f"postgresql://me:{PIECE}@host:65536/db", "port has to be"),
+        (f"postgresql://me:{PIECE}@host:5432:5432/db", "host is missing or not valid"),
+        (f"postgresql://me:{PIECE}@host,/db", "host is missing"),
+        ("postgresql://host/db?port=x", "port has to be"),
+        ("postgresql://host/db?sslmode", "has to have a value"),
+        ("postgresql://host/db?sslmode=on", "sslmode has to be one of"),
+        ("postgresql://host/db?ssl_mode=require", "parameter ssl_mode is not known"),
+        ("postgresql://host/db?channel_binding=require", "channel_binding=require is not supported"),
+        ("postgresql://host/db?target_session_attrs=standby", "dialogs are written"),
+        ("postgresql://host/db?sslmode=verify-full", "needs sslrootcert"),
+        ("postgresql://host/db?sslmode=require&sslrootcert=system", "needs sslmode=verify-full"),
+        ("postgresql://host/db?sslmode=verify-ca&sslrootcert=/nowhere.crt", "sslrootcert cannot be read: No such file"),
+        ("postgresql://host/db?sslmode=require&sslcert=/nowhere.crt", "sslcert cannot be read: No such file"),
+        ("postgresql://host/db?sslmode=verify-ca&sslrootcert={not_a_certificate}", "sslrootcert cannot be read"),
+        ("sqlite://", "has to name a file"),
+        ("sqlite:///", "has to name a file"),
+        ("sqlite://dialogs.sqlite", "has to name a file"),
+        ("sqlite:///:memory:", "has to name a file"),
+        ("sqlite:///file:dialogs?mode=memory", "has to name a file"),
+        ("sqlite:////tmp", "not a folder"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(
+    url: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "file").write_text("no certificate")
+    with pytest.raises(ValueError, match=why) as refused:
+        parse_history_url(url.format(not_a_certificate=tmp_path / "file"))
+    assert "\n" not in str(refused.value)
+    assert PIECE not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sslmode=require",
+        "sslmode=require&channel_binding=prefer",
+        "application_name=chats&connect_timeout=10",
+        "options=endpoint%3Dquiet-river-123456",
+        "sslmode=disable&target_session_attrs=read-write",
+        "pgbouncer=true&connection_limit=1",
+        "keepalives=1&keepalives_idle=30",
+    ],
+)
+def test_what_consoles_of_providers_show_is_taken(query: str) -> None:
+    address = postgres(f"postgresql://me:pass@host/db?{query}")
+    assert address.connect_arguments["server_settings"].keys() <= {"application_name", "options"}
+
+
+def test_a_path_of_a_sqlite_file_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse_history_url("sqlite:///chats.sqlite") == SqliteFile(tmp_path / "chats.sqlite")
+    assert parse_history_url(f"sqlite:///{tmp_path}/a b/c%20d.sqlite") == SqliteFile(tmp_path / "a b" / "c%20d.sqlite")

@@ -1,0 +1,78 @@
+"""Every platform: the image for linux/arm64, and one tag in a registry for it and linux/amd64.
+
+The machine runs arm64 emulated. The base image is taken from a registry on localhost, which holds it for both
+platforms, as the official one is: a company's mirror looks like that, too.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from models.chat import Chat
+from models.classifier import Classifier
+from tests.conftest import ROOT, sample_bodies, send
+from tests.engine import NETWORK, container, docker, inspect, registry, remove_images
+
+pytestmark = [pytest.mark.docker, pytest.mark.arm64]
+PLATFORMS = ("linux/amd64", "linux/arm64")
+BASE = "python:3.11-slim"
+
+
+def base_of(architecture: str) -> str:
+    """Return the name of a local base image for an architecture, which is pulled where there is none."""
+    for name in (f"{BASE}-{architecture}", BASE):
+        if docker("images", "-q", name) and inspect(name)["Architecture"] == architecture:
+            return name
+    docker("pull", "--platform", f"linux/{architecture}", BASE)
+    return BASE
+
+
+def mirror_base(address: str) -> str:
+    """Put the base image for both platforms into a registry under one name; returns the name."""
+    parts = []
+    for platform in PLATFORMS:
+        architecture = platform.rpartition("/")[2]
+        parts.append(f"{address}/{BASE}-{architecture}")
+        docker("tag", base_of(architecture), parts[-1])
+        docker("push", "-q", parts[-1])
+    docker("buildx", "imagetools", "create", "-t", f"{address}/{BASE}", *parts)
+    remove_images(*parts)
+    return f"{address}/{BASE}"
+
+
+def test_push_gives_one_tag_for_both_platforms_and_arm64_answers_the_same(
+    tmp_path: Path, classifier: Classifier
+) -> None:
+    environment = {**os.environ, "BENTOML_HOME": str(tmp_path / "bentoml"), "PLATFORMS": " ".join(PLATFORMS)}
+    with registry(tmp_path) as address:
+        name = f"{address}/turing_test_service:1"
+        base = mirror_base(address)
+        command = ["make", "push", f"IMAGE={name}", f"BASE_IMAGE={base}", f"BUILD_NETWORK={NETWORK}", "VERSION=both"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        try:
+            index = json.loads(docker("buildx", "imagetools", "inspect", "--raw", name))
+            found = [f"{part['platform']['os']}/{part['platform']['architecture']}" for part in index["manifests"]]
+            assert sorted(found) == sorted(PLATFORMS)
+
+            remove_images(f"{name}-arm64")
+            docker("pull", "-q", "--platform", "linux/arm64", name)
+            assert inspect(name)["Architecture"] == "arm64"
+            assert inspect(name)["Config"]["Labels"]["org.opencontainers.image.version"] == "both"
+            print(
+                f"arm64: {inspect(name)['Size'] / 1e6:.0f} MB, its base {inspect(base_of('arm64'))['Size'] / 1e6:.0f}"
+            )
+            bodies = sample_bodies()
+            expected = classifier.predict([Chat.model_validate(body) for body in bodies])
+            with container("--platform", "linux/arm64", image=name) as started:
+                assert started.exec("uname", "-m") == "aarch64"
+                answer = send(f"{started.url}/predict_batch", {"chats": bodies}).json["predictions"]
+            for got, wanted in zip(answer, expected, strict=True):
+                assert [side["is_bot_probability"] for side in got["participants"]] == pytest.approx(
+                    [side.is_bot_probability for side in wanted.participants], abs=1e-9
+                )
+        finally:
+            remove_images(name, *(f"{name}-{platform.rpartition('/')[2]}" for platform in PLATFORMS))

@@ -1,0 +1,215 @@
+"""Replaced under load: three containers on one PostgreSQL, behind an HAProxy that follows `/readyz`.
+
+32 clients with connections that are kept alive send chats and the messages of dialogs, and check every answer, while
+containers are replaced one after the other, as an orchestrator does, one is killed, and one is cut off from the store.
+"""
+
+import asyncio
+import itertools
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from models.chat import Chat
+from models.classifier import Classifier
+from tests.conftest import is_ready, sample_bodies, send, wait_until
+from tests.engine import docker
+from tests.faults.client import Connection, Reply
+from tests.replicas import Replicas, proxy, replicas
+
+pytestmark = [pytest.mark.docker, pytest.mark.proxy, pytest.mark.faults]
+CLIENTS = 32
+REQUESTS = 20_000  # at least, while containers are replaced in order
+RETRIES = 50
+
+
+@pytest.fixture
+def running(image: str) -> Iterator[Replicas]:  # noqa: ARG001  # built before it runs
+    with replicas(3) as started:
+        yield started
+
+
+@pytest.fixture
+def url(running: Replicas, tmp_path: Path) -> Iterator[str]:
+    with proxy(running, tmp_path) as address:
+        yield address
+
+
+@dataclass
+class Script:
+    """What a client sends, and what has to come back: chats, and the same chats message by message."""
+
+    bodies: list[bytes]
+    answers: list[list[float]]
+    said: list[list[tuple[str, int]]]
+    prefixes: list[list[float]]
+
+    @classmethod
+    def of_sample(cls, classifier: Classifier) -> "Script":
+        bodies = [body for body in sample_bodies() if len(body["messages"]) <= 12]
+        chats = [Chat.model_validate(body) for body in bodies]
+        answers = [[side.is_bot_probability for side in one.participants] for one in classifier.predict(chats)]
+        said, prefixes = [], []
+        for chat in chats:
+            said.append([(message.text, int(message.participant_id)) for message in chat.messages])
+            parts = [
+                Chat.model_construct(chat_id="p", messages=chat.messages[: end + 1])
+                for end in range(len(chat.messages))
+            ]
+            prefixes.append(
+                [
+                    next(s.is_bot_probability for s in one.participants if s.participant_id == last.participant_id)
+                    for one, last in zip(classifier.predict(parts), chat.messages, strict=True)
+                ]
+            )
+        return cls([json.dumps(body).encode() for body in bodies], answers, said, prefixes)
+
+
+@dataclass
+class Load:
+    """What the clients sent and what came back."""
+
+    url: str
+    script: Script
+    count: int = 0
+    failed: list[tuple[float, Reply]] = field(default_factory=list)  # when it was sent, and what came back
+    wrong: list[str] = field(default_factory=list)
+    dialogs: dict[str, list[str]] = field(default_factory=dict)  # identifiers of answered messages, in order
+    ends: bool = False
+
+    async def client(self, number: int) -> None:
+        chats = itertools.islice(itertools.cycle(range(len(self.script.bodies))), number, None)
+        async with Connection(self.url) as connection:
+            for chat in chats:
+                dialog = str(uuid4())
+                self.dialogs[dialog] = []
+                for (text, sender), expected in zip(self.script.said[chat], self.script.prefixes[chat], strict=True):
+                    if self.ends:
+                        return
+                    got = (await self.ask(connection, self.script.bodies[chat])).json["participants"]
+                    self.compare([side["is_bot_probability"] for side in got], self.script.answers[chat])
+                    message = {"text": text, "dialog_id": dialog, "id": str(uuid4()), "participant_index": sender}
+                    reply = (await self.ask(connection, json.dumps(message).encode())).json
+                    self.dialogs[dialog].append(str(message["id"]))
+                    self.compare([reply["is_bot_probability"]], [expected])
+
+    async def ask(self, connection: Connection, body: bytes) -> Reply:
+        """Send a request until it is answered with 200; what else came back is noted."""
+        for _ in range(RETRIES):
+            begin = time.monotonic()
+            reply = await connection.post("/predict", body)
+            self.count += 1
+            if reply.status == HTTPStatus.OK:
+                return reply
+            self.failed.append((begin, reply))
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"not answered after {RETRIES} tries: {reply}")
+
+    def compare(self, got: list[float], expected: list[float]) -> None:
+        if got != pytest.approx(expected, abs=1e-9):
+            self.wrong.append(f"{got} in place of {expected}")
+
+    async def reach(self, count: int) -> None:
+        while self.count < count:
+            await asyncio.sleep(0.1)
+
+    def take_failed(self) -> list[tuple[float, Reply]]:
+        taken, self.failed = self.failed, []
+        return taken
+
+
+@asynccontextmanager
+async def under_load(url: str, script: Script) -> AsyncIterator[Load]:
+    """Let the clients ask while the body runs; an error of a client ends it."""
+    load = Load(url, script)
+    async with asyncio.TaskGroup() as clients:
+        for number in range(CLIENTS):
+            clients.create_task(load.client(number))
+        try:
+            yield load
+        finally:
+            load.ends = True
+
+
+def run(work: Callable[[], Coroutine[None, None, None]]) -> None:
+    asyncio.run(asyncio.wait_for(work(), 300))
+
+
+def stored(network: str) -> dict[str, list[str]]:
+    """Return the identifiers of the stored messages of each dialog, in order."""
+    query = "SELECT dialog_id, id FROM messages ORDER BY seq"
+    rows = docker("exec", f"{network}-store", "psql", "-U", "dialogs", "-At", "-F", " ", "-c", query, "dialogs")
+    dialogs: dict[str, list[str]] = {}
+    for row in rows.splitlines():
+        dialog, identifier = row.split()
+        dialogs.setdefault(dialog, []).append(identifier)
+    return dialogs
+
+
+def check_stored(load: Load, network: str) -> None:
+    """Every answered message is stored, once and in order; at most the last one of a dialog is stored unanswered."""
+    rows = stored(network)
+    for dialog, answered in load.dialogs.items():
+        kept = rows.get(dialog, [])
+        assert kept[: len(answered)] == answered
+        assert len(kept) <= len(answered) + 1
+
+
+def test_containers_are_replaced_without_a_failed_request(running: Replicas, url: str, classifier: Classifier) -> None:
+    script = Script.of_sample(classifier)
+
+    async def work() -> None:
+        async with under_load(url, script) as load:
+            # in order: the successor is ready before its predecessor is told to end
+            begin = time.monotonic()
+            for slot in range(3):
+                await load.reach(load.count + 2_000)
+                await asyncio.to_thread(running.start, running.free())
+                await load.reach(load.count + 500)
+                await asyncio.to_thread(running.stop, slot)
+            await load.reach(REQUESTS)
+            rate = load.count / (time.monotonic() - begin)
+            print(f"replaced in order: {load.count} requests, {rate:.0f} a second, {len(load.failed)} failed")
+            assert load.take_failed() == []
+
+            # killed: what was in flight there fails, and nothing else
+            victim = min(running.names)
+            await asyncio.to_thread(running.kill, victim)
+            killed = time.monotonic()
+            await load.reach(load.count + 3_000)
+            failed = load.take_failed()
+            print(f"killed: {len(failed)} failed, {Counter(reply.status for _, reply in failed)}")
+            assert len(failed) <= CLIENTS / 2, "a third of the clients, give or take, was waiting for it"
+            assert {reply.status for _, reply in failed} <= {0, HTTPStatus.BAD_GATEWAY}
+            assert {reply.headers.get("x-slot") for _, reply in failed} <= {None, str(victim)}
+            assert all(sent < killed for sent, _ in failed)
+            await asyncio.to_thread(running.start, victim)
+
+            # cut off from the store: it says so, is left alone, and comes back by itself
+            cut = max(running.names)
+            await asyncio.to_thread(docker, "network", "disconnect", running.network, running.names[cut])
+            begin = time.monotonic()
+            await asyncio.to_thread(wait_until, lambda: not is_ready(running.url(cut)), 5)
+            print(f"cut off: /readyz turned after {time.monotonic() - begin:.1f} s")
+            assert send(f"{running.url(cut)}/livez").status == HTTPStatus.OK
+            await load.reach(load.count + 3_000)
+            failed = load.take_failed()
+            print(f"cut off: {len(failed)} failed, {Counter(reply.status for _, reply in failed)}")
+            assert {reply.headers.get("x-slot") for _, reply in failed} <= {str(cut)}
+            assert {reply.status for _, reply in failed} <= {HTTPStatus.SERVICE_UNAVAILABLE}
+            await asyncio.to_thread(docker, "network", "connect", running.network, running.names[cut])
+            await asyncio.to_thread(wait_until, lambda: is_ready(running.url(cut)), 20)
+            await load.reach(load.count + 1_000)
+            assert load.take_failed() == []
+        assert load.wrong == []
+        check_stored(load, running.network)
+
+    run(work)

@@ -1,0 +1,109 @@
+"""Settings: what is read, what is rejected, and what the documents say about them."""
+
+import re
+from pathlib import Path
+
+import pytest
+from bentoml.exceptions import BentoMLConfigException
+
+from serving.settings import Settings, read_settings
+from tests.conftest import ROOT
+
+NAMES = [name.upper() for name in Settings.model_fields]
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def read(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return read_settings.__wrapped__()
+
+
+def test_every_setting_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch)
+    assert settings.workers in (1, 2)
+    assert (settings.max_concurrency, settings.max_body_bytes, settings.keep_alive_seconds) == (512, 2**20, 75)
+    assert settings.keys == ()
+    assert settings.store_url == f"sqlite:///{Path('history').resolve() / 'dialogs.sqlite'}"
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, WORKERS="", HISTORY_DAYS="", API_KEYS="", CORS_ORIGINS="")
+    assert settings.history_days is None
+    assert settings.keys == settings.cors_origins == ()
+
+
+def test_a_relative_file_of_the_store_gets_its_absolute_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, HISTORY_URL="sqlite:///some/file.sqlite")
+    assert settings.store_url == f"sqlite:///{Path('some/file.sqlite').resolve()}"
+
+
+def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, API_KEYS=" one,two , three", CORS_ORIGINS="https://a.example, https://b.example")
+    assert settings.keys == ("one", "two", "three")
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_keys_are_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("one\ntwo, three\n")
+    settings = read(monkeypatch, API_KEYS_FILE=str(tmp_path / "keys"), API_KEYS="ignored")
+    assert settings.keys == ("one", "two", "three")
+
+
+def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, API_KEYS="very-secret", HISTORY_URL="postgresql://user:very-secret@host/database")
+    assert "very-secret" not in repr(settings) + str(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORKERS", "0"),
+        ("WORKERS", "two"),
+        ("MAX_CONCURRENCY", "-1"),
+        ("MAX_CONCURRENCY", "1e3"),
+        ("MAX_BODY_BYTES", "1.5"),
+        ("KEEP_ALIVE_SECONDS", "0"),
+        ("HISTORY_DAYS", "0"),
+        ("HISTORY_DAYS", "nan"),
+        ("HISTORY_DAYS", "-1"),
+        ("HISTORY_DAYS", "inf"),
+        ("HISTORY_DAYS", "36501"),
+        ("HISTORY_URL", "not a url"),
+        ("HISTORY_URL", "mysql://user:password@host/database"),
+        ("API_KEYS", ","),
+        ("API_KEYS", " , "),
+        ("API_KEYS_FILE", "/no/such/file"),
+        ("OPEN_METRICS_AND_DOCS", "maybe"),
+        ("CORS_ORIGINS", ","),
+    ],
+)
+def test_a_wrong_value_is_rejected_in_one_line_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    with pytest.raises(BentoMLConfigException) as error:
+        read(monkeypatch, **{name: value})
+    assert str(error.value).startswith(f"{name}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_file_of_keys_is_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(" \n")
+    with pytest.raises(BentoMLConfigException, match="API_KEYS_FILE: There is no key"):
+        read(monkeypatch, API_KEYS_FILE=str(tmp_path / "keys"))
+
+
+def test_the_reference_documents_every_setting() -> None:
+    table = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$", (ROOT / "docs" / "reference.md").read_text(), re.M)
+    documented = {name: description for name, _, description in table if name in NAMES}
+    assert documented == {name.upper(): field.description for name, field in Settings.model_fields.items()}
+
+
+def test_the_example_of_the_environment_file_names_every_setting() -> None:
+    example = (ROOT / ".env.example").read_text()
+    assert [name for name in NAMES if not re.search(rf"^#? ?{name}=", example, re.M)] == []
