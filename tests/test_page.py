@@ -337,6 +337,23 @@ def test_a_message_and_a_bar_say_why(page: Page, server: Server) -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize(("share", "is_unlike"), [(0.12, True), (0.8, False)])
+def test_how_much_a_chat_is_like_the_training_chats_is_shown(page: Page, share: float, is_unlike: bool) -> None:
+    def answer(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, json={**response.json(), "like_training_chats": share})
+
+    page.route("**/explain", answer)
+    paste(page, lines(TALK))
+    unlike = page.locator("#notes .note").get_by_text(
+        f"Unlike the chats it was trained on (like them: {share:.2f} of 1)"
+    )
+    assert unlike.count() == is_unlike
+    bar(page, "A").click()
+    expect(page.locator("#why-body")).to_contain_text(f"Like the chats it was trained on: {share:.2f} of 1.")
+
+
+@pytest.mark.browser
 def test_the_command_and_the_program_make_the_same_request(page: Page, server: Server, tmp_path: Path) -> None:
     turns = [('it\'s "A"', AWKWARD), (7, "-d @/etc/passwd")]
     paste(page, json.dumps(body(turns)))

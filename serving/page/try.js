@@ -13,6 +13,7 @@ import { marksOf, reasons } from "./why.js";
 const TYPING = 250; // ms without a key press until the chat is scored
 const SETTLED = 400; // ms after that until it is explained
 const RETRIES = 5; // by itself, when the service is busy or gone
+const UNLIKE = 0.5; // of 1; below, the expert for other games than the training game says more
 const FEW_WORDS = 8; // in a whole chat; most chats that the classifier learned from have more
 
 const state = {
@@ -81,7 +82,7 @@ function replace(messages, said) {
     state.messages = messages.map((message) => ({ ...message }));
     const people = speakersOf(messages);
     for (const spare of ["A", "B"]) if (people.length < 2 && !people.includes(spare)) people.push(spare);
-    Object.assign(state, { people, speaker: people[0], selected: null, chosen: null });
+    Object.assign(state, { people, speaker: people[0], selected: null, chosen: null, explanation: null });
     if (messages.length) state.speaker = next(messages.at(-1).who);
   }, said);
   find("scroll").scrollTop = 0;
@@ -336,6 +337,8 @@ function drawNotes() {
   else if (state.answers.size) {
     if (words < FEW_WORDS)
       notes.push(`Only ${words === 1 ? "one word" : `${words} words`} so far: too few to rely on the answer.`);
+    const like = state.explanation?.like_training_chats;
+    if (like < UNLIKE) notes.push(`Unlike the chats it was trained on (like them: ${like.toFixed(2)} of 1).`);
     if (speakers === 1) notes.push("Only one participant has written so far. The other side's words count, too.");
     if (speakers > 2)
       notes.push(
@@ -398,7 +401,7 @@ function drawReasons(explained) {
   const open = find("why-body").querySelector("details")?.open ?? false;
   const move = number ? { number, message: selected, before: scores.at(number - 1), after: scores.at(number) } : null;
   find("why-body").replaceChildren(
-    ...reasons(explained, state.explanation.messages, move, state.explanation.method).filter(Boolean),
+    ...reasons(explained, state.explanation, move).filter(Boolean),
   );
   find("why-body").querySelector("details").open = open;
 }

@@ -49,10 +49,12 @@ function unitsOf(text) {
 }
 
 /**
- * Return the elements that say why a participant got this answer in a chat of these messages. `move` is about a message
- * that was chosen: { number, message, before, after }, with the answers before and after it, by participant.
+ * Return the elements that say why a participant got this answer. `explanation` is that of the chat, with its messages.
+ * `move` is about a message that was chosen: { number, message, before, after }, with the answers before and after it,
+ * by participant.
  */
-export function reasons(explained, messages, move, method) {
+export function reasons(explained, explanation, move) {
+  const { messages, method, like_training_chats: like } = explanation;
   const name = nameOf(explained.participant_id);
   const rows = [
     ...explained.signals.map((signal) => ({ ...signal, kind: "" })),
@@ -66,6 +68,7 @@ export function reasons(explained, messages, move, method) {
       element("strong", {}, `${name} is ${verdict(explained)}`),
       ` (${percent(explained.is_bot_probability)} bot, ${explained.confidence} confidence).`,
     ),
+    like !== undefined && element("p", { class: "fine" }, `Like the chats it was trained on: ${like.toFixed(2)} of 1.`),
     move && moved(move),
     element("h3", {}, "What speaks for a person, and what for a bot"),
     element(
@@ -90,7 +93,7 @@ export function reasons(explained, messages, move, method) {
         name,
         " gets ",
         signed(explained.score),
-        ". Then the participants are scored together, and the answer is held back where the chat is short or unlike the training data.",
+        ". The participants are then scored together, which can move the answer.",
       ),
       element("p", {}, method),
     ),
