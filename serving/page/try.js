@@ -400,9 +400,7 @@ function drawReasons(explained) {
   const number = messages.indexOf(selected) + 1;
   const open = find("why-body").querySelector("details")?.open ?? false;
   const move = number ? { number, message: selected, before: scores.at(number - 1), after: scores.at(number) } : null;
-  find("why-body").replaceChildren(
-    ...reasons(explained, state.explanation, move).filter(Boolean),
-  );
+  find("why-body").replaceChildren(...reasons(explained, state.explanation, move).filter(Boolean));
   find("why-body").querySelector("details").open = open;
 }
 
