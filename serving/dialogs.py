@@ -223,8 +223,9 @@ def _exchange(connection: Connection, group: Sequence[PlatformMessage]) -> list[
     if connection.dialect.name == "postgresql":
         connection.execute(
             text(
-                # the server ends the transaction of a worker that it cannot reach, which would hold on to its locks
-                "SELECT set_config('idle_in_transaction_session_timeout', '1s', true), pg_advisory_xact_lock(hash)"
+                # The server ends the transaction of a worker that it cannot reach, which would hold on to its locks.
+                # Others have given up by then.
+                "SELECT set_config('idle_in_transaction_session_timeout', '2s', true), pg_advisory_xact_lock(hash)"
                 " FROM (SELECT DISTINCT hashtextextended(d, 0) AS hash"
                 " FROM unnest(CAST(:dialogs AS text[])) AS d ORDER BY hash) AS locks"
             ),
