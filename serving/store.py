@@ -299,9 +299,10 @@ class PostgresStore:
         ORDER BY number"""  # noqa: S608
     # Each dialog is locked, so that its messages are stored one after the other. The locks come before the statement
     # that reads, which would otherwise not see what was committed while it waited for them.
-    # The server ends the transaction of a worker that it cannot reach, which would hold on to its locks.
+    # The server ends the transaction of a worker that it cannot reach, which would hold on to its locks; the worker
+    # itself has given up by then.
     _BEGIN = """BEGIN ISOLATION LEVEL READ COMMITTED;
-        SET LOCAL idle_in_transaction_session_timeout = '1s';
+        SET LOCAL idle_in_transaction_session_timeout = '2s';
         SELECT pg_advisory_xact_lock(dialog) FROM unnest(ARRAY[{dialogs}]::bigint[]) AS dialog"""
 
     def __init__(self, address: PostgresAddress) -> None:
