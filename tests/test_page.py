@@ -571,12 +571,12 @@ def test_labels_and_contrast(browser: Browser, server: Server, scheme: Any) -> N
 def test_a_phone(browser: Browser, server: Server) -> None:
     with opened(browser, server, viewport=PHONE, is_mobile=True, has_touch=True) as page:
         paste(page, lines([*TALK, ("A", "оченьдлинноесловобезпробелов" * 10)]))
-        page.locator(".bubble").nth(1).tap()
+        page.locator(".bubble").nth(3).tap()
         settle(page)
         expect(page.locator("#why")).to_be_in_viewport()
-        expect(page.locator(".bubble").nth(1)).to_be_in_viewport()
+        expect(page.locator(".bubble").nth(3)).to_be_in_viewport()
         sheet = page.locator("#why").bounding_box()
-        bubble = page.locator(".bubble").nth(1).bounding_box()
+        bubble = page.locator(".bubble").nth(3).bounding_box()
         assert sheet is not None
         assert bubble is not None
         assert bubble["y"] + bubble["height"] <= sheet["y"], "the message can be seen above what is said about it"
@@ -585,6 +585,7 @@ def test_a_phone(browser: Browser, server: Server) -> None:
         assert long is not None
         assert long["x"] + long["width"] < PHONE["width"], "a word without end is broken"
         page.get_by_role("button", name="Close the explanation").tap()
+        expect(page.locator("#why")).to_be_hidden()
         small = page.locator("button:visible, select:visible").evaluate_all(
             "all => all.filter(one => one.getBoundingClientRect().height < 24).map(one => one.outerHTML)"
         )
