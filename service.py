@@ -74,7 +74,7 @@ class TuringTestService:
         swagger_routes(TuringTestService, access.needs_key)
         asyncio.run(Dialogs(SETTINGS.store_url, SETTINGS.history_days).check())
         SETTINGS.export_paths()
-        logger.info("Try a chat in the browser: open /try at the address below")
+        logger.info("Try a chat in the browser: /try at the address below")
         logger.info("Access: %s", access)
 
     @bentoml.on_startup
