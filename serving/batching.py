@@ -43,9 +43,13 @@ def size(chat: Chat) -> int:
 
 @dataclass(slots=True)
 class Job:
-    """A chat in the queue, with the times in ns since the epoch at which it came and its batch was scored."""
+    """A chat on its way through the queue; without its chat, nobody waits for it any more, and it is not scored.
 
-    chat: Chat
+    `arrived`, `started` and `ended` are ns since the epoch: when it came, and when it or its batch was scored.
+    """
+
+    chat: Chat | None
+    prediction: Prediction | None = None
     arrived: int = field(default_factory=time_ns)
     started: int = 0
     ended: int = 0
@@ -86,15 +90,17 @@ class Scorer:
         try:
             await asyncio.sleep(0)  # requests that arrived at the same time see each other
             if self._waiting == 1 and sum(map(size, chats)) <= LARGE:
-                predictions = await self._score_batch(jobs)
+                await self._score_batch(jobs)
             elif len(jobs) == 1:
-                predictions = [await self._predict_one(jobs[0])]
+                await self._score(jobs[0])
             else:
-                predictions = await asyncio.gather(*map(self._predict_one, jobs))
+                await asyncio.gather(*map(self._score, jobs))
         finally:
             self._waiting -= 1
+            for job in jobs:
+                job.chat = None  # after an error or a timeout, some may still be in the queue
         self._trace(jobs)
-        return predictions
+        return [job.prediction for job in jobs if job.prediction]
 
     async def explain(self, chat: Chat) -> Explanation:
         """Score one chat and say what moved the score; raises as `predict` does."""
@@ -103,19 +109,22 @@ class Scorer:
         self._trace([job])
         return explanation
 
-    async def _predict_one(self, job: Job) -> Prediction:
-        if size(job.chat) <= LARGE:
-            return await self._enqueue(job)
-        return (await self._in_slow_lane(lambda classifier: classifier.predict([job.chat]), job))[0]
+    async def _score(self, job: Job) -> None:
+        chat = job.chat
+        if chat is None or size(chat) <= LARGE:
+            await self._enqueue(job)
+        else:
+            (job.prediction,) = await self._in_slow_lane(lambda classifier: classifier.predict([chat]), job)
 
-    async def _score_batch(self, jobs: Sequence[Job]) -> list[Prediction]:
+    async def _score_batch(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Score a batch on the event loop, `LARGE` characters at a time, with others let in between."""
-        predictions: list[Prediction] = []
-        for part in _parts(jobs):
-            if predictions:
+        for number, (part, chats) in enumerate(_parts(jobs)):
+            if number:
                 await asyncio.sleep(0)
-            predictions += _run(partial(self._classifier.predict, [job.chat for job in part]), part)
-        return predictions
+            predictions = _run(partial(self._classifier.predict, chats), part)
+            for job, prediction in zip(part, predictions, strict=True):
+                job.prediction = prediction
+        return jobs
 
     async def _in_slow_lane(self, work: Callable[[Classifier], T], job: Job) -> T:
         def run() -> T:
@@ -148,15 +157,19 @@ def _run(work: Callable[[], T], jobs: Sequence[Job]) -> T:
             job.started, job.ended = started, ended
 
 
-def _parts(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+def _parts(jobs: Sequence[Job]) -> Iterator[tuple[list[Job], list[Chat]]]:
     """Cut a batch into parts of at most `MAX_BATCH_SIZE` chats and, unless it is one chat, `LARGE` characters."""
     part: list[Job] = []
+    chats: list[Chat] = []
     filled = 0
     for job in jobs:
+        if job.chat is None:
+            continue
         if part and (len(part) == MAX_BATCH_SIZE or filled + size(job.chat) > LARGE):
-            yield part
-            part, filled = [], 0
+            yield part, chats
+            part, chats, filled = [], [], 0
         part.append(job)
+        chats.append(job.chat)
         filled += size(job.chat)
     if part:
-        yield part
+        yield part, chats

@@ -122,6 +122,23 @@ def test_an_error_reaches_every_caller_and_leaves_one_traceback(
     assert len(tracebacks) == len(recorder.batches)
 
 
+def test_chats_whose_caller_has_given_up_are_not_scored(recorder: Recorder) -> None:
+    async def give_up() -> None:
+        scorer = Scorer(recorder)
+        crowd = [SMALL] * 200
+        asked = [asyncio.ensure_future(scorer.predict(crowd)) for _ in range(10)]
+        await asyncio.sleep(0.005)
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        scored = sum(recorder.batches)
+        await scorer.predict([SMALL])
+        await asyncio.sleep(0.2)
+        assert sum(recorder.batches) <= scored + MAX_BATCH_SIZE + 1
+
+    asyncio.run(give_up())
+
+
 def test_a_cancelled_caller_harms_no_other(recorder: Recorder) -> None:
     async def one_gives_up() -> list[Any]:
         scorer = Scorer(recorder)
