@@ -8,7 +8,7 @@ The linear model over n-grams is additive: its spans are exact.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -27,14 +27,19 @@ METHOD = (
 )
 
 
-def explain(classifier: Classifier, chat: Chat) -> Explanation:
-    """Answer as `Classifier.predict` does, and say what moved each participant's score."""
+def explain(classifier: Classifier, chat: Chat, is_wanted: Callable[[], bool] = lambda: True) -> Explanation:
+    """Answer as `Classifier.predict` does, and say what moved each participant's score.
+
+    Once `is_wanted` returns False, the rest of the participants is left out: nobody waits for the explanation any more.
+    """
     sides = read_sides(chat)
     sizes = np.array([len(sides)])
     signals, kept = classifier.signals(sides, sizes)
     probabilities = decide(classifier.score(signals), sizes, kept, classifier.weights.base).tolist()
     participants = []
     for side, probability, row, words in zip(sides, probabilities, signals, spans(classifier, chat), strict=True):
+        if not is_wanted():
+            break
         base, weights, score = weigh(classifier, row)
         strongest = np.argsort(-np.abs(weights), kind="stable")[:SHOWN_SIGNALS]
         participants.append(
