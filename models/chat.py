@@ -91,6 +91,10 @@ class Chat(BaseModel):
         return messages
 
 
+class RunningDialog(Chat):
+    """A dialog so far, up to the message that was just sent; the classifier scores it as one that goes on."""
+
+
 class ChatToExplain(Chat):
     """One chat to explain, which costs some 200 scores for each participant."""
 
