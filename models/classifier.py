@@ -73,7 +73,7 @@ GATE = ("share of Cyrillic letters", "share of Latin letters", "messages", "writ
 # Chosen by cross-validation, see the model card.
 HOME_SHARE = (0.6, 0.95)  # the least and the largest share of the home expert in a score
 BOLDER = 1.5  # factor of the elsewhere expert's log odds
-TEMPER = 1.05  # factor of the score
+TEMPER = 0.95  # factor of the score
 LIFT = 0.3  # log odds; makes up for "at most one bot", which lowers the probabilities of two suspects too much
 FEW_WORDS = (1, 2, 2)  # a chat of so many words keeps half of what its score says beyond the base rate, by situation
 CLIPPED = 0.01  # randomised trees' probabilities stay this far from 0 and 1

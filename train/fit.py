@@ -71,11 +71,11 @@ PREFIXES = 12  # dialogs are cut off after each of the first messages, up to so 
 
 
 # The least number of rows in a leaf of boosted and of randomised trees.
-LEAVES = {"running dialog": (40, 8), "strict turn-taking": (35, 6), "free turn-taking": (60, 8)}
+LEAVES = {"running dialog": (20, 4), "strict turn-taking": (25, 4), "free turn-taking": (25, 4)}
 # What a row weighs, in the order of the kinds, if its chat is of the expert's situation; and what a complete chat of
 # another situation weighs. Where nobody writes twice in a row, copies are told from complete chats by nothing: their
 # weights say how far to trust that the end of a chat is its end.
-WEIGHTS = {"strict turn-taking": (1.0, 0.0, 0.2, 0.25, 0.1), "free turn-taking": (1.0, 1.0, 1.0, 0.3, 0.3)}
+WEIGHTS = {"strict turn-taking": (1.0, 0.0, 0.25, 0.25, 0.1), "free turn-taking": (1.0, 1.0, 1.0, 0.3, 0.3)}
 OTHER_SITUATION = {"strict turn-taking": 0.0, "free turn-taking": 0.1}
 WEIGHTS_ELSEWHERE = (1.0, 0.15, 0.15, 0.15, 0.15)
 
@@ -334,7 +334,7 @@ def fit(table: Table, step: Callable[[], object] = lambda: None) -> Fitted:
         step()
     weights = _elsewhere_weights(table)
     rows, general = np.flatnonzero(weights), _general(inputs[complete], of_complete)
-    elsewhere = _randomised(depth=8, leaf=10).fit(inputs[rows][:, general], table.labels[rows], weights[rows])
+    elsewhere = _randomised(60, depth=8, leaf=10).fit(inputs[rows][:, general], table.labels[rows], weights[rows])
     step()
     of_home = inputs[complete][of_complete.home]
     base = float(of_complete.labels[of_complete.home].mean())
@@ -349,7 +349,7 @@ def _home_weights(table: Table, turns: Ints, situation: str) -> Floats:
     if situation == SITUATIONS[RUNNING_DIALOG]:
         chosen = table.home & table.asked & (table.kind == RUNNING)
         asked = np.bincount(table.chat[chosen], minlength=table.chat.max() + 1)  # how often, in this chat
-        return np.asarray(np.where(chosen, 1 / np.sqrt(np.maximum(asked, 1))[table.chat], 0))
+        return np.asarray(np.where(chosen, 1 / np.maximum(asked, 1)[table.chat], 0))
     of_kind = np.array([*WEIGHTS[situation], 0.0])[table.kind]
     others = np.where(table.kind == COMPLETE, OTHER_SITUATION[situation], 0)
     return np.asarray(np.where(table.home, np.where(turns == SITUATIONS.index(situation), of_kind, others), 0))
@@ -366,21 +366,21 @@ def _fit_home(inputs: Floats, labels: Ints, weights: Floats, boosted_leaf: int, 
     rows = np.flatnonzero(weights)
     inputs, labels, weights = inputs[rows], labels[rows], weights[rows]
     boosted = GradientBoostingClassifier(
-        n_estimators=200,
-        learning_rate=0.06,
-        max_depth=4,
+        n_estimators=300,
+        learning_rate=0.05,
+        max_depth=5,
         subsample=0.5,
         max_features=0.1,
         min_samples_leaf=boosted_leaf,
         random_state=SEED,
     )
-    randomised = _randomised(depth=10, leaf=randomised_leaf)
+    randomised = _randomised(80, depth=16, leaf=randomised_leaf)
     return FittedHome(boosted.fit(inputs, labels, weights), randomised.fit(inputs, labels, weights))
 
 
-def _randomised(depth: int, leaf: int) -> ExtraTreesClassifier:
+def _randomised(trees: int, depth: int, leaf: int) -> ExtraTreesClassifier:
     return ExtraTreesClassifier(
-        n_estimators=60, max_depth=depth, max_features=0.5, min_samples_leaf=leaf, random_state=SEED
+        n_estimators=trees, max_depth=depth, max_features=0.5, min_samples_leaf=leaf, random_state=SEED
     )
 
 
