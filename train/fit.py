@@ -42,7 +42,6 @@ from models.classifier import (
     describe,
     log_odds,
     mix,
-    score_home,
     situations,
 )
 from models.features import (
@@ -222,11 +221,11 @@ class FittedHome:
     boosted: GradientBoostingClassifier
     randomised: ExtraTreesClassifier
 
-    def score(self, inputs: Floats) -> Floats:
-        """Return log odds, (sides,)."""
+    def say(self, inputs: Floats) -> Floats:
+        """Return the boosted trees' log odds and the randomised trees' probabilities, (2, sides)."""
         chosen = inputs[:, AT_HOME]
         boosted = _sign(self.boosted) * self.boosted.decision_function(chosen)
-        return score_home(boosted, _of_bots(self.randomised, chosen))
+        return np.array([boosted, _of_bots(self.randomised, chosen)])
 
     def arrays(self) -> Expert:
         """Return the arrays that serving loads."""
@@ -258,13 +257,12 @@ class Fitted:
         inputs = combine(sums, table.talk, sizes)
         gate, words = describe(sums, table.talk, sizes)
         running = table.kind[np.cumsum(sizes) - 1] == RUNNING
-        scores = np.array([expert.score(inputs) for expert in self.home])
         situation = situations(gate, running)
-        at_home = scores[situation.repeat(sizes), np.arange(len(inputs))]
-        share = self.gate.share(gate).repeat(sizes)
-        return decide(
-            mix(at_home, _of_bots(self.elsewhere, inputs[:, self.general]), share), sizes, words, situation, self.base
-        )
+        said = np.array([expert.say(inputs) for expert in self.home])
+        boosted, randomised = said[situation.repeat(sizes), :, np.arange(len(inputs))].T
+        elsewhere = _of_bots(self.elsewhere, inputs[:, self.general])
+        score = mix(boosted, randomised, elsewhere, self.gate.share(gate).repeat(sizes))
+        return decide(score, sizes, words, situation, self.base)
 
     def weights(self) -> Weights:
         """Return the arrays that serving loads."""
@@ -297,19 +295,22 @@ def _randomised_trees(forest: ExtraTreesClassifier, signals: Sequence[int]) -> T
 
 
 def _trees(grown: Sequence[tuple[Any, Floats]], signals: Sequence[int]) -> Trees:
-    """Lay out scikit-learn's trees with their nodes' values side by side; a leaf becomes its own child."""
+    """Lay out scikit-learn's trees, whose inputs were these `signals`, with their nodes' values side by side.
+
+    scikit-learn grows them depth first, so that a left child is the next node. Thresholds are rounded down to 32-bit
+    floats, which does not change the comparison with a 32-bit float.
+    """
     shape = (len(grown), max(tree.node_count for tree, _ in grown))
-    feature, left, right = (np.zeros(shape, np.int32) for _ in range(3))
-    threshold, value = np.zeros(shape), np.zeros(shape)
+    feature, number, right = np.zeros(shape, np.uint8), np.zeros(shape, np.float32), np.zeros(shape, np.uint16)
     for row, (tree, of_nodes) in enumerate(grown):
         nodes = np.arange(tree.node_count)
-        leaf = tree.children_left < 0
-        feature[row, nodes] = np.where(leaf, 0, np.array(signals)[np.where(leaf, 0, tree.feature)])
-        threshold[row, nodes] = tree.threshold
-        left[row, nodes] = np.where(leaf, nodes, tree.children_left)
-        right[row, nodes] = np.where(leaf, nodes, tree.children_right)
-        value[row, nodes] = of_nodes
-    return Trees(feature, threshold, left, right, value, np.array(max(tree.max_depth for tree, _ in grown), np.int32))
+        inner = tree.children_left > 0
+        rounded = tree.threshold.astype(np.float32)
+        rounded = np.where(rounded > tree.threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+        feature[row, nodes] = np.where(inner, np.array(signals)[tree.feature], 0)
+        number[row, nodes] = np.where(inner, rounded, of_nodes)
+        right[row, nodes] = np.where(inner, tree.children_right - nodes, 0)
+    return Trees(feature, number, right)
 
 
 def fit(table: Table, step: Callable[[], object] = lambda: None) -> Fitted:
@@ -374,7 +375,7 @@ def _fit_home(inputs: Floats, labels: Ints, weights: Floats, boosted_leaf: int, 
         min_samples_leaf=boosted_leaf,
         random_state=SEED,
     )
-    randomised = _randomised(80, depth=16, leaf=randomised_leaf)
+    randomised = _randomised(60, depth=10, leaf=randomised_leaf)
     return FittedHome(boosted.fit(inputs, labels, weights), randomised.fit(inputs, labels, weights))
 
 
