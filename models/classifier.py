@@ -235,8 +235,8 @@ class Forest:
 
 def _depth(trees: Trees) -> int:
     """Return the length of the longest path from a root to a leaf."""
-    level = np.zeros(trees.feature.shape, np.int64)
-    for node in range(level.shape[1] - 1):  # parents come before their children
+    level: Ints = np.zeros(trees.feature.shape, np.int64)
+    for node in range(trees.right.shape[1] - 1):  # parents come before their children
         inner = trees.right[:, node] > 0
         children = level[inner, node] + 1
         level[inner, node + 1] = children

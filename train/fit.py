@@ -65,8 +65,9 @@ FOLDS = 5
 FITS = FOLDS + 1 + len(SITUATIONS) + 1  # steps of one `fit`: the linear models, then the experts
 
 # Kinds of rows: complete chats; copies in which a bot says an assistant's stock phrase; copies with messages sent in
-# two parts, of which the later ones also lost their last message, their first one, or both; running dialogs.
-COMPLETE, ASSISTANT, SPLIT, NO_END, NO_BEGINNING, NEITHER, RUNNING = range(7)
+# two parts, of which the later ones also lost their last message, their first one, or both; running dialogs, from
+# complete chats and from those with a stock phrase.
+COMPLETE, ASSISTANT, SPLIT, NO_END, NO_BEGINNING, NEITHER, RUNNING, RUNNING_ASSISTANT = range(8)
 PREFIXES = 12  # dialogs are cut off after each of the first messages, up to so many, and at each one's last message
 
 
@@ -75,10 +76,13 @@ LEAVES = {"running dialog": (20, 4), "strict turn-taking": (25, 4), "free turn-t
 # What a row weighs, in the order of the kinds, if its chat is of the expert's situation; and what a complete chat of
 # another situation weighs. Where nobody writes twice in a row, copies are told from complete chats by nothing: their
 # weights say how far to trust that the end of a chat is its end.
-WEIGHTS = {"strict turn-taking": (1.0, 0.3, 0.0, 0.2, 0.2, 0.1), "free turn-taking": (1.0, 0.3, 1.0, 1.0, 0.3, 0.3)}
+ASSISTANTS = 0.06
+WEIGHTS = {
+    "strict turn-taking": (1.0, ASSISTANTS, 0.0, 0.22, 0.2, 0.1),
+    "free turn-taking": (1.0, ASSISTANTS, 1.0, 1.0, 0.3, 0.3),
+}
 OTHER_SITUATION = {"strict turn-taking": 0.0, "free turn-taking": 0.1}
-WEIGHTS_ELSEWHERE = (1.0, 0.3, 0.15, 0.15, 0.15, 0.15)
-WEIGHT_ASSISTANT = 0.3  # of these copies in the linear models
+WEIGHTS_ELSEWHERE = (1.0, ASSISTANTS, 0.15, 0.15, 0.15, 0.15)
 
 # Signals that the elsewhere expert does not see: who speaks when and how much, and the alphabet.
 _HOME_ONLY = {
@@ -190,7 +194,7 @@ def copies(chat: Chat, number: int, who: Mapping[int | str, int], *, running: bo
         made.append((ASSISTANT, assisted))
     if running:
         if assisted:
-            made.append((RUNNING, so_far(assisted, at + 1)))
+            made.append((RUNNING_ASSISTANT, so_far(assisted, at + 1)))
         cuts = {*range(1, min(len(chat.messages), PREFIXES) + 1), *last_answers(chat).values()}
         made += [(RUNNING, so_far(chat, messages)) for messages in sorted(cuts)]
     return made
@@ -206,7 +210,7 @@ class LinearStage:
             idf = TfidfTransformer(norm=None).fit(part.own).idf_
             regression = LogisticRegression(C=3.0, solver="liblinear", tol=0.01, random_state=SEED)
             design = sparse.hstack([_scaled(part.own, idf), _scaled(part.others, idf)])
-            weight = np.where(part.kind == ASSISTANT, WEIGHT_ASSISTANT, 1.0)
+            weight = np.where(part.kind == ASSISTANT, ASSISTANTS, 1.0)
             regression.fit(sparse.csr_matrix(design), part.labels, weight)
             bot = regression.coef_[0] * _sign(regression)
             weights += [bot[:N_BUCKETS] * idf, bot[N_BUCKETS:] * idf]
@@ -268,7 +272,7 @@ class Fitted:
         sums, sizes = self.linear.sums(table), table.sizes()
         inputs = combine(sums, table.talk, sizes)
         gate, words = describe(sums, table.talk, sizes)
-        running = table.kind[np.cumsum(sizes) - 1] == RUNNING
+        running = table.kind[np.cumsum(sizes) - 1] >= RUNNING
         situation = situations(gate, running)
         said = np.array([expert.say(inputs) for expert in self.home])
         boosted, randomised = said[situation.repeat(sizes), :, np.arange(len(inputs))].T
@@ -365,15 +369,16 @@ def _home_weights(table: Table, turns: Ints, situation: str) -> Floats:
     if situation == SITUATIONS[RUNNING_DIALOG]:
         chosen = table.home & table.asked & (table.kind == RUNNING)
         asked = np.bincount(table.chat[chosen], minlength=table.chat.max() + 1)  # how often, in this chat
-        return np.asarray(np.where(chosen, 1 / np.maximum(asked, 1)[table.chat], 0))
-    of_kind = np.array([*WEIGHTS[situation], 0.0])[table.kind]
+        assistants = table.home & table.asked & (table.kind == RUNNING_ASSISTANT)
+        return np.asarray(np.where(chosen, 1 / np.maximum(asked, 1)[table.chat], ASSISTANTS * assistants))
+    of_kind = np.array([*WEIGHTS[situation], 0.0, 0.0])[table.kind]
     others = np.where(table.kind == COMPLETE, OTHER_SITUATION[situation], 0)
     return np.asarray(np.where(table.home, np.where(turns == SITUATIONS.index(situation), of_kind, others), 0))
 
 
 def _elsewhere_weights(table: Table) -> Floats:
     """Return how much each row weighs in the elsewhere expert, (sides,): every game as much as any other."""
-    weights = np.array([*WEIGHTS_ELSEWHERE, 0.0])[table.kind]
+    weights = np.array([*WEIGHTS_ELSEWHERE, 0.0, 0.0])[table.kind]
     of_games = np.bincount(table.game, weights)[table.game]
     return np.asarray(weights / of_games * weights.sum() / len(np.unique(table.game)))
 
@@ -419,7 +424,7 @@ def _general(inputs: Floats, table: Table) -> list[int]:
 def _fit_gate(inputs: Floats, table: Table) -> Gate:
     """Fit the gate on one row for each chat and shifted copy, both kinds of games weighing the same."""
     first = np.flatnonzero(np.diff(table.group, prepend=-1))
-    chosen = table.kind[first] != RUNNING
+    chosen = table.kind[first] < RUNNING
     rows, home = inputs[chosen], table.home[first][chosen]
     if home.all():
         return Gate(np.zeros(len(GATE)), np.array(np.inf))  # no other game was seen: everything is home
