@@ -56,8 +56,9 @@ capital letters, emoji, repetition, echoing. Two experts score these signals.
   It has separate trees for running dialogs (`/predict` with a message), for
   complete chats in which the participants strictly take turns, and for those in which somebody writes twice in a row.
   Copies of the training chats with other turn-taking (messages lost at the end or the beginning, messages sent in two
-  parts) keep it from relying on how recordings happen to end. Running dialogs are training chats that were cut off at
-  the message of the participant who was asked about.
+  parts) keep it from relying on how recordings happen to end. Copies in which a bot says an assistant's stock phrase
+  show it what those mean, since in the game it is mostly people who use them, to tease. Running dialogs are training
+  chats that were cut off at the message of the participant who was asked about.
 - The elsewhere expert is fitted on all games, each of which weighs the same: extremely randomised trees over the
   signals that point the same way in every game, none of them about turns, amounts or alphabets.
 
