@@ -219,18 +219,17 @@ class Forest:
         self._value = np.concatenate([values for _, _, values in parts])
         self._roots = np.arange(sum(len(trees.feature) for trees in forests))
 
-    def leaves(self, signals: NDArray[np.float32]) -> Floats:
+    def leaves(self, signals: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return each tree's value for each row, (rows, trees)."""
         values = signals.ravel()
-        row = np.arange(0, len(values), signals.shape[1]).repeat(len(self._roots))
-        node = np.tile(self._roots, len(signals))
+        row = np.arange(0, len(values), signals.shape[1])[:, None]
+        node = np.empty((len(signals), len(self._roots)), np.intp)
+        node[:] = self._roots
         for feature, threshold in self._levels:
-            compared = feature.take(node)
-            compared += row
-            goes_right = values.take(compared) > threshold.take(node)
+            goes_right = values.take(feature.take(node) + row) > threshold.take(node)
             node *= 2
             node += goes_right
-        return self._value.take(node).reshape(len(signals), -1)
+        return self._value.take(node)
 
 
 def _depth(trees: Trees) -> int:
@@ -244,16 +243,18 @@ def _depth(trees: Trees) -> int:
     return int(level.max())
 
 
-def _lay_out(trees: Trees, levels: int) -> tuple[list[NDArray[np.intp]], list[NDArray[np.float32]], Floats]:
+def _lay_out(
+    trees: Trees, levels: int
+) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]], NDArray[np.float32]]:
     """Return the features and the thresholds of each level, and the values below the last one, as `Forest` has them."""
     features, thresholds = [], []
     nodes, tree = np.zeros((len(trees.feature), 1), np.int64), np.arange(len(trees.feature))[:, None]
     for _ in range(levels):
         right = trees.right[tree, nodes].astype(np.int64)
-        features.append(trees.feature[tree, nodes].astype(np.intp).ravel())
+        features.append(trees.feature[tree, nodes].ravel())
         thresholds.append(np.where(right == 0, np.float32(np.inf), trees.number[tree, nodes]).ravel())
         nodes = np.stack([nodes + (right > 0), nodes + right], axis=2).reshape(len(tree), -1)
-    return features, thresholds, trees.number[tree, nodes].astype(np.float64).ravel()
+    return features, thresholds, trees.number[tree, nodes].ravel()
 
 
 class _Experts:
@@ -262,14 +263,16 @@ class _Experts:
     def __init__(self, home: Expert, elsewhere: Trees, share: float) -> None:
         self._share = share
         self._boosted, self._start = Forest(home.boosted), float(home.start)
-        self._randomised, self._at_home = Forest(home.randomised, elsewhere), len(home.randomised.feature)
+        self._randomised = Forest(home.randomised, elsewhere)
+        sizes = len(home.randomised.feature), len(elsewhere.feature)
+        self._averages = np.repeat(np.eye(2) / sizes, sizes, axis=1).T  # takes the mean of each one's trees
 
     def score(self, signals: NDArray[np.float32], home: Floats) -> Floats:
         """Return log odds, (rows,); `home` is the share of the home expert."""
-        boosted = self._boosted.leaves(signals).sum(axis=1) + self._start
-        randomised = self._randomised.leaves(signals)
-        at_home, elsewhere = randomised[:, : self._at_home].mean(axis=1), randomised[:, self._at_home :].mean(axis=1)
-        return mix(boosted, at_home, elsewhere, home, self._share)
+        boosted = self._boosted.leaves(signals).sum(axis=1, dtype=np.float64) + self._start
+        leaves = self._randomised.leaves(signals)
+        randomised, elsewhere = (leaves @ self._averages).T
+        return mix(boosted, randomised, elsewhere, home, self._share)
 
 
 class Classifier:
@@ -326,9 +329,9 @@ class Classifier:
     def score(self, signals: Floats, home: Floats, situation: Ints) -> Floats:
         """Return each row's score, (rows,), in log odds; the arguments are columns of `Assessment`."""
         values = signals.astype(np.float32)  # as in training
-        present: list[int] = np.unique(situation).tolist()
+        present: set[int] = set(situation.tolist())
         if len(present) == 1:
-            return self._experts[present[0]].score(values, home)
+            return self._experts[present.pop()].score(values, home)
         score: Floats = np.empty(len(values))
         for number in present:
             chosen = situation == number

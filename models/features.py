@@ -195,7 +195,7 @@ class _Turns:
     def talk(
         self, messages: int, characters: int, speakers: Mapping[str, int], writers: Mapping[str, int]
     ) -> list[float]:
-        """Return the columns of `TALK`, in a chat of so many messages and characters.
+        """Return the columns of `TALK`, in their order, in a chat of so many messages and characters.
 
         `speakers` holds for each word, and `writers` for each message, how many participants wrote it.
         """
@@ -229,7 +229,7 @@ class _Turns:
             "empty messages": self.lengths.count(0) / turns,
             "has the last word": float(self.last == messages - 1),
         }
-        return [values[name] for name in TALK]
+        return list(values.values())
 
 
 def read_sides(chat: Chat) -> list[Side]:

@@ -76,9 +76,9 @@ LEAVES = {"running dialog": (20, 4), "strict turn-taking": (25, 4), "free turn-t
 # What a row weighs, in the order of the kinds, if its chat is of the expert's situation; and what a complete chat of
 # another situation weighs. Where nobody writes twice in a row, copies are told from complete chats by nothing: their
 # weights say how far to trust that the end of a chat is its end.
-ASSISTANTS = 0.06
+ASSISTANTS = 0.04
 WEIGHTS = {
-    "strict turn-taking": (1.0, ASSISTANTS, 0.0, 0.22, 0.2, 0.1),
+    "strict turn-taking": (1.0, ASSISTANTS, 0.0, 0.22, 0.25, 0.1),
     "free turn-taking": (1.0, ASSISTANTS, 1.0, 1.0, 0.3, 0.3),
 }
 OTHER_SITUATION = {"strict turn-taking": 0.0, "free turn-taking": 0.1}
@@ -395,7 +395,7 @@ def _fit_home(inputs: Floats, labels: Ints, weights: Floats, boosted_leaf: int, 
         min_samples_leaf=boosted_leaf,
         random_state=SEED,
     )
-    randomised = _randomised(60, depth=10, leaf=randomised_leaf)
+    randomised = _randomised(60, depth=12, leaf=randomised_leaf)
     return FittedHome(boosted.fit(inputs, labels, weights), randomised.fit(inputs, labels, weights))
 
 
