@@ -75,8 +75,8 @@ HOME_SHARE = (0.5, 0.95)  # the least and the largest share of the home expert i
 BOLDER = 1.5  # factor of the elsewhere expert's log odds
 TEMPER = 1.05  # factor of the score
 LIFT = 0.3  # log odds; makes up for "at most one bot", which lowers the probabilities of two suspects too much
-FEW_WORDS = (1, 2, 2)  # a chat of so many words keeps half of what its score says beyond the base rate, by situation
-BOOSTED = (0.55, 0.35, 0.35)  # share of the boosted trees in the home expert's score, by situation
+FEW_WORDS = (1, 3, 3)  # a chat of so many words keeps half of what its score says beyond the base rate, by situation
+BOOSTED = (0.6, 0.42, 0.42)  # share of the boosted trees in the home expert's score, by situation
 CLIPPED = 0.01  # randomised trees' probabilities stay this far from 0 and 1
 
 # What `confidence` means: the least probability of the likelier side. The model card shows how often each is right.

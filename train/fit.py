@@ -71,8 +71,9 @@ COMPLETE, ASSISTANT, SPLIT, NO_END, NO_BEGINNING, NEITHER, RUNNING, RUNNING_ASSI
 PREFIXES = 12  # dialogs are cut off after each of the first messages, up to so many, and at each one's last message
 
 
-# The least number of rows in a leaf of boosted and of randomised trees.
-LEAVES = {"running dialog": (20, 4), "strict turn-taking": (25, 4), "free turn-taking": (25, 4)}
+# The home expert's trees: the depth of boosted ones, and the least number of rows in a leaf of boosted and of randomised
+# ones.
+TREES = {"running dialog": (6, 20, 4), "strict turn-taking": (5, 25, 4), "free turn-taking": (5, 25, 4)}
 # What a row weighs, in the order of the kinds, if its chat is of the expert's situation; and what a complete chat of
 # another situation weighs. Where nobody writes twice in a row, copies are told from complete chats by nothing: their
 # weights say how far to trust that the end of a chat is its end.
@@ -349,7 +350,7 @@ def fit(table: Table, step: Callable[[], object] = lambda: None) -> Fitted:
     home = []
     for situation in SITUATIONS:
         weights = _home_weights(table, turns, situation)
-        home.append(_fit_home(inputs[:, AT_HOME], table.labels, weights, *LEAVES[situation]))
+        home.append(_fit_home(inputs[:, AT_HOME], table.labels, weights, *TREES[situation]))
         step()
     weights = _elsewhere_weights(table)
     weighing, general = np.flatnonzero(weights), _general(inputs[complete], of_complete)
@@ -383,16 +384,16 @@ def _elsewhere_weights(table: Table) -> Floats:
     return np.asarray(weights / of_games * weights.sum() / len(np.unique(table.game)))
 
 
-def _fit_home(inputs: Floats, labels: Ints, weights: Floats, boosted_leaf: int, randomised_leaf: int) -> FittedHome:
+def _fit_home(inputs: Floats, labels: Ints, weights: Floats, depth: int, leaf: int, randomised_leaf: int) -> FittedHome:
     rows = np.flatnonzero(weights)
     inputs, labels, weights = inputs[rows], labels[rows], weights[rows]
     boosted = GradientBoostingClassifier(
         n_estimators=300,
         learning_rate=0.05,
-        max_depth=5,
+        max_depth=depth,
         subsample=0.5,
         max_features=0.1,
-        min_samples_leaf=boosted_leaf,
+        min_samples_leaf=leaf,
         random_state=SEED,
     )
     randomised = _randomised(60, depth=12, leaf=randomised_leaf)
