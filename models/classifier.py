@@ -71,16 +71,16 @@ RUNNING_DIALOG, STRICT, FREE = range(len(SITUATIONS))
 GATE = ("share of Cyrillic letters", "share of Latin letters", "messages", "writes twice in a row")
 
 # Chosen by cross-validation, see the model card.
-HOME_SHARE = (0.5, 0.95)  # the least and the largest share of the home expert in a score
+HOME_SHARE = (0.45, 0.98)  # the least and the largest share of the home expert in a score
 BOLDER = 1.5  # factor of the elsewhere expert's log odds
-TEMPER = 1.05  # factor of the score
-LIFT = 0.3  # log odds; makes up for "at most one bot", which lowers the probabilities of two suspects too much
-FEW_WORDS = (1, 3, 3)  # a chat of so many words keeps half of what its score says beyond the base rate, by situation
-BOOSTED = (0.6, 0.42, 0.42)  # share of the boosted trees in the home expert's score, by situation
+TEMPER = 1.0  # factor of the score
+LIFT = 0.25  # log odds; makes up for "at most one bot", which lowers the probabilities of two suspects too much
+FEW_WORDS = (1, 2, 2)  # a chat of so many words keeps half of what its score says beyond the base rate, by situation
+BOOSTED = (0.6, 0.36, 0.45)  # share of the boosted trees in the home expert's score, by situation
 CLIPPED = 0.01  # randomised trees' probabilities stay this far from 0 and 1
 
 # What `confidence` means: the least probability of the likelier side. The model card shows how often each is right.
-CONFIDENCE: Mapping[Confidence, float] = {"high": 0.9, "medium": 0.7, "low": 0.0}
+CONFIDENCE: Mapping[Confidence, float] = {"high": 0.92, "medium": 0.7, "low": 0.0}
 
 _CACHED_WORDS = 1 << 15
 _CHUNK = 1 << 13  # words that are looked up before the cache may be emptied

@@ -71,8 +71,8 @@ COMPLETE, ASSISTANT, SPLIT, NO_END, NO_BEGINNING, NEITHER, RUNNING, RUNNING_ASSI
 PREFIXES = 12  # dialogs are cut off after each of the first messages, up to so many, and at each one's last message
 
 
-# The home expert's trees: the depth of boosted ones, and the least number of rows in a leaf of boosted and of randomised
-# ones.
+# The home expert's trees: the depth of boosted trees, and the least number of rows in a leaf of boosted trees and of
+# randomised trees.
 TREES = {"running dialog": (6, 20, 4), "strict turn-taking": (5, 25, 4), "free turn-taking": (5, 25, 4)}
 # What a row weighs, in the order of the kinds, if its chat is of the expert's situation; and what a complete chat of
 # another situation weighs. Where nobody writes twice in a row, copies are told from complete chats by nothing: their
