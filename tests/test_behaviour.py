@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from models.chat import Chat
-from models.classifier import Classifier
+from models.classifier import CONFIDENCE, Classifier
 from tests.conftest import CURL_CHAT, make_chat, sample_bodies
 from train.copies import STOCK_PHRASES, lose, so_far
 
@@ -158,8 +158,8 @@ def test_confidence_follows_the_probability(classifier: Classifier) -> None:
         for side in classifier.predict([Chat.model_validate(body)])[0].participants:
             said.setdefault(side.confidence, []).append(max(side.is_bot_probability, 1 - side.is_bot_probability))
     assert set(said) == {"high", "medium", "low"}
-    assert min(said["high"]) >= 0.9 > max(said["medium"])
-    assert min(said["medium"]) >= 0.7 > max(said["low"])
+    assert min(said["high"]) >= CONFIDENCE["high"] > max(said["medium"])
+    assert min(said["medium"]) >= CONFIDENCE["medium"] > max(said["low"])
 
 
 def test_two_participants_are_never_both_taken_for_bots(classifier: Classifier) -> None:
