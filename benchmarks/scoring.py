@@ -1,13 +1,18 @@
 """`python -m benchmarks.scoring`: the classifier compared with a plain scikit-learn pipeline, in one process.
 
 The plain pipeline consists of hashed character n-grams of both sides' texts and a logistic regression.
+`--against FOLDER`
+compares with the classifier of another checkout instead, for example of an earlier commit: each has a process, and they
+take turns.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -33,6 +38,70 @@ print(seconds, before, memory())
 """
 
 
+# Scores the same chats for each line that it reads: the number of chats in a batch. Writes the seconds of CPU time.
+TURNS = """
+import sys
+import time
+from benchmarks.chats import draw_chats
+from models.chat import Chat
+from models.classifier import Classifier
+
+classifier = Classifier.load()
+classifier.predict([Chat.model_validate(body) for body in draw_chats(400, seed=2)])
+chats = [Chat.model_validate(body) for body in draw_chats(int(sys.argv[1]))]
+for line in sys.stdin:
+    size = int(line)
+    start = time.process_time()
+    for at in range(0, len(chats), size):
+        classifier.predict(chats[at : at + size])
+    print(time.process_time() - start, flush=True)
+"""
+
+
+class Checkout:
+    """A process that scores chats with the classifier of a checkout."""
+
+    def __init__(self, folder: Path, chats: int) -> None:
+        self._process = subprocess.Popen(  # noqa: S603  # this interpreter, code of the user's choice
+            [sys.executable, "-c", TURNS, str(chats)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder.resolve()), "OPENBLAS_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def score(self, batch: int) -> float:
+        """Score all chats in batches of this size; returns the seconds of CPU time."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("the process has no pipes")
+        print(batch, file=self._process.stdin, flush=True)
+        return float(self._process.stdout.readline())
+
+    def stop(self) -> None:
+        """Stop the process."""
+        self._process.terminate()
+        self._process.wait()
+
+
+def compare(other: Path, chats: int, rounds: int) -> None:
+    """Measure this checkout and another one, round by round in turns, and print medians and ratios."""
+    here, there = (Checkout(folder, chats) for folder in (Path(__file__).parent.parent, other))
+    print(f"{chats} chats, median of {rounds} rounds in turns\n")
+    print("| | the other checkout, ms | this one, ms | ratio |\n| --- | --- | --- | --- |")
+    try:
+        for name, batch in (("one chat", 1), (f"a chat in batches of {BATCH}", BATCH)):
+            for process in (there, here):
+                process.score(batch)  # fills the caches
+            pairs = [(there.score(batch), here.score(batch)) for _ in range(rounds)]
+            before, after = (float(np.median(column)) / chats * 1000 for column in zip(*pairs, strict=True))
+            ratio = float(np.median([second / first for first, second in pairs]))
+            print(f"| {name} | {before:.3f} | {after:.3f} | {ratio:.2f} |")
+    finally:
+        here.stop()
+        there.stop()
+
+
 def time_of(run: Callable[[], object]) -> float:
     """Return the duration of a call in seconds."""
     start = time.perf_counter()
@@ -45,7 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--chats", type=int, default=1280, help="how many chats are scored in a round")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout to compare with")
     options = parser.parse_args(arguments)
+    if options.against:
+        compare(options.against, options.chats, options.rounds)
+        return
 
     seconds, before, after = subprocess.run(  # noqa: S603  # this interpreter, this code
         [sys.executable, "-c", LOAD], check=True, capture_output=True, text=True

@@ -1,8 +1,8 @@
-"""The wire types: what comes in and what goes out, in one place.
+"""The wire types: all request and response bodies.
 
-A chat is the shared unit of training and serving: training reads its data sets into the same `Chat` that `/predict`
-validates, so both see who spoke, in which order, and what an empty text means (a message that was sent and says
-nothing: it counts as a turn and adds no words).
+Training and serving share the chat: training reads its data sets into the same `Chat` that `/predict` validates, so
+both agree on who spoke, in which order, and what an empty text means (a message without words, which still counts as a
+turn).
 """
 
 from typing import Annotated, Any, Literal
@@ -23,8 +23,8 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-# Strict members: "1" stays a string and 1 an integer, and neither true nor 1.0 passes for an identifier. The schema
-# says oneOf because BentoML's OpenAPI keeps only the first member of an anyOf.
+# Strict members: "1" stays a string and 1 an integer; true and 1.0 are not identifiers. The schema uses oneOf because
+# BentoML's OpenAPI keeps only the first member of an anyOf.
 Identifier = Annotated[
     Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)] | Annotated[str, Field(strict=True, max_length=128)],
     WithJsonSchema(
@@ -49,9 +49,9 @@ def _reject_nul(text: str) -> str:
 
 StoredText = Annotated[SaidText, AfterValidator(_reject_nul)]
 StoredName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_reject_nul)]
-MAX_MESSAGES = 2_000  # of a chat or dialog
-MAX_CHATS = 256  # of a batch
-MAX_EXPLAINED = 64  # participants of a chat to explain
+MAX_MESSAGES = 2_000  # in a chat or dialog
+MAX_CHATS = 256  # in a batch
+MAX_EXPLAINED = 64  # participants in a chat to explain
 
 Confidence = Literal["high", "medium", "low"]
 
@@ -83,14 +83,14 @@ class Message(BaseModel):
 
 
 class Chat(BaseModel):
-    """One chat, its messages in the order of the talk."""
+    """One chat, with its messages in chronological order."""
 
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": EXAMPLE_CHAT})
 
     chat_id: Identifier = Field(description="Identifier of the chat, echoed in the answer.", examples=[42])
-    # at the first wrong one it stops: a megabyte of wrong ones took seconds to name
+    # fail fast: naming every error in a megabyte of invalid messages took seconds
     messages: Annotated[list[Message], FailFast()] = Field(
-        min_length=1, max_length=MAX_MESSAGES, description="Messages in the order of the talk, at least one."
+        min_length=1, max_length=MAX_MESSAGES, description="Messages in chronological order, at least one."
     )
 
     @field_validator("messages")
@@ -101,8 +101,12 @@ class Chat(BaseModel):
         return messages
 
 
+class RunningDialog(Chat):
+    """A dialog so far, up to the message that was just sent; the classifier scores it as one that goes on."""
+
+
 class ChatToExplain(Chat):
-    """One chat to explain, which costs some 200 scores for each participant."""
+    """One chat to explain, which takes about 200 scores for each participant."""
 
     @field_validator("messages")
     @classmethod
@@ -178,7 +182,7 @@ class MessageAnswer(BaseModel):
 
 
 def _shape(body: Any) -> str | None:
-    """Tell a chat from a message by the fields that only one of them has."""
+    """Distinguish a chat from a message by the fields that only one of them has."""
     if isinstance(body, Chat | Prediction):
         return "chat"
     if isinstance(body, PlatformMessage | MessageAnswer):
@@ -201,7 +205,7 @@ _BY_SHAPE = Discriminator(
 class ChatOrMessage(
     RootModel[Annotated[Annotated[Chat, Tag("chat")] | Annotated[PlatformMessage, Tag("message")], _BY_SHAPE]]
 ):
-    """What `/predict` takes: a chat, or one message of a dialog that the service remembers."""
+    """The request body of `/predict`: a chat, or one message of a dialog that the service stores."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -209,7 +213,7 @@ class ChatOrMessage(
 class Answer(
     RootModel[Annotated[Annotated[Prediction, Tag("chat")] | Annotated[MessageAnswer, Tag("message")], _BY_SHAPE]]
 ):
-    """What `/predict` answers: a prediction for a chat, or for a message."""
+    """The response body of `/predict`: a prediction for a chat, or for a message."""
 
 
 class Predictions(BaseModel):
@@ -219,36 +223,44 @@ class Predictions(BaseModel):
 
 
 class Signal(BaseModel):
-    """One thing about a participant that moved the score."""
+    """A signal of a participant that moved the score."""
 
-    name: str = Field(description='What it is, such as "opens the chat".')
-    weight: float = Field(description="Log odds; above 0 toward bot, below 0 toward human.")
+    name: str = Field(description='Name of the signal, such as "opens the chat".')
+    weight: float = Field(description="Log odds; positive for bot, negative for human.")
 
 
 class Span(BaseModel):
-    """A word or two neighbouring words of a message, and what they say by themselves."""
+    """A word or two neighbouring words of a message, and how much they weigh."""
 
     message_id: Identifier = Field(description="The message, as given in the chat.")
     start: int = Field(ge=0, description="Index of the first character in the message's text.")
     end: int = Field(ge=0, description="Index after the last character.")
-    signal: str = Field(description="The signal that these words are part of.")
-    weight: float = Field(description="Share in that signal's value, log odds of the linear model; exact.")
+    signal: str = Field(description="The signal that these words contribute to.")
+    weight: float = Field(description="Exact share in that signal's value, in log odds of a linear model.")
 
 
 class ExplainedParticipant(Participant):
-    """The answer for one participant, and what moved it: `base` + all `signals` + `rest` = `score`."""
+    """The answer for one participant and its explanation: `base` + all `signals` + `rest` = `score`."""
 
     base: float = Field(description="Score, in log odds, of a participant with typical signals.")
-    signals: list[Signal] = Field(description="The strongest signals, the strongest first; approximate.")
-    rest: float = Field(description="All other signals, and the interplay of all of them.")
-    score: float = Field(description="Log odds before the participants are scored together and rare chats held back.")
-    spans: list[Span] = Field(description="The words that weigh most in what was said, the heaviest first.")
+    signals: list[Signal] = Field(description="The strongest signals, in descending order; approximate.")
+    rest: float = Field(description="All other signals, and the interaction of all of them.")
+    score: float = Field(
+        description="Log odds of this participant alone, before the participants of the chat are scored together."
+    )
+    spans: list[Span] = Field(description="The words that weigh most, in descending order.")
 
 
 class Explanation(BaseModel):
-    """What moved the answers for one chat."""
+    """The explanation of the answers for one chat."""
 
     chat_id: Identifier = Field(description="As given in the chat.")
     participants: list[ExplainedParticipant] = Field(description="Participants in the order of their first message.")
-    method: str = Field(description="How the weights are found and what is approximate about them.")
+    like_training_chats: float = Field(
+        ge=0,
+        le=1,
+        description="How much the expert for chats like those of the training game has to say in each score; the rest"
+        " comes from the expert for other games.",
+    )
+    method: str = Field(description="How the weights are computed, and which of them are approximate.")
     model_version: str = Field(description="Version of the classifier that answered.")

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from models.chat import Chat
-from models.classifier import Classifier
-from tests.conftest import CURL_CHAT, SAMPLE, make_chat, sample_bodies
-from train.data import read_editions
+from models.classifier import CONFIDENCE, Classifier
+from tests.conftest import CURL_CHAT, make_chat, sample_bodies
+from train.copies import STOCK_PHRASES, lose, so_far
+
+# Means and largest moves of a probability on the sample.
+MOVES = {"no last message": (0.15, 0.6), "a message in two parts": (0.12, 0.5), "another opens": (0.12, 0.5)}
 
 
 def probabilities(classifier: Classifier, chat: Chat) -> list[float]:
@@ -30,22 +33,101 @@ def test_identifiers_and_the_order_of_fields_change_nothing(classifier: Classifi
     assert probabilities(classifier, Chat.model_validate_json(json.dumps(renamed))) == expected
 
 
+ENGLISH = [
+    (0, "hey, what's up"),
+    (1, "not much, you?"),
+    (0, "just got home from work, so tired"),
+    (1, "same here, long day"),
+    (0, "wanna play something later"),
+    (1, "maybe yeah"),
+]
+RUSSIAN = [
+    (0, "привет, как дела"),
+    (1, "норм, а ты"),
+    (0, "только с работы пришла, устала"),
+    (1, "понимаю, я тоже"),
+    (0, "чем занимаешься вечером"),
+    (1, "да ничем, кино может"),
+]
+# None of them is a phrase that the training command puts into chats.
+ENGLISH_PHRASES = [
+    "Hello! How can I help you today?",
+    "As an AI language model, I don't have feelings.",
+    "Is there anything else I can assist you with?",
+    "I'm sorry, but I can't help with that.",
+]
+RUSSIAN_PHRASES = [
+    "Здравствуйте! Чем я могу вам помочь?",
+    "Как искусственный интеллект, я не имею чувств, но готов помочь.",
+    "Могу ли я ещё чем-нибудь быть вам полезен?",
+    "К сожалению, я не могу ответить на этот вопрос.",
+]
+
+
 @pytest.mark.parametrize(
-    "phrase", ["Как искусственный интеллект, я не имею чувств, но готов помочь.", "Чем я могу помочь?"]
+    ("turns", "phrase"),
+    [*((ENGLISH, phrase) for phrase in ENGLISH_PHRASES), *((RUSSIAN, phrase) for phrase in RUSSIAN_PHRASES)],
 )
-def test_an_obvious_bot_phrase_does_not_lower_the_bots_probability(classifier: Classifier, phrase: str) -> None:
-    (edition,) = read_editions([SAMPLE])
-    bots = 0
-    for chat, labels in zip(edition.chats, edition.labels, strict=True):
-        participants = list(dict.fromkeys(message.participant_id for message in chat.messages))
-        for at, participant in enumerate(participants):
-            if labels[at]:
-                bots += 1
-                longer = chat.model_copy(deep=True)
-                last = [message for message in longer.messages if message.participant_id == participant][-1]
-                last.text += f" {phrase}"
-                assert probabilities(classifier, longer)[at] >= probabilities(classifier, chat)[at]
-    assert bots == 20
+def test_a_stock_phrase_raises_the_probability_of_its_sender_in_any_position(
+    classifier: Classifier, turns: list[tuple[int, str]], phrase: str
+) -> None:
+    assert phrase not in {known for phrases in STOCK_PHRASES for known in phrases}
+    before = probabilities(classifier, make_chat(*turns))
+    for at, (sender, text) in enumerate(turns):
+        changed = [*turns[:at], (sender, f"{text} {phrase}"), *turns[at + 1 :]]
+        assert probabilities(classifier, make_chat(*changed))[sender] > before[sender]
+        dialog = so_far(make_chat(*turns), at + 1)
+        with_phrase = so_far(make_chat(*changed), at + 1)
+        assert probabilities(classifier, with_phrase)[sender] > probabilities(classifier, dialog)[sender]
+
+
+def test_who_offers_help_is_no_person_with_high_confidence(classifier: Classifier) -> None:
+    (answer,) = classifier.predict([make_chat((0, "Hello! How can I help you today?"), (1, "u r a bot lol"))])
+    assert answer.participants[0].confidence != "high"
+    assert answer.participants[0].is_bot_probability > 0.15
+
+
+@pytest.mark.parametrize(
+    "greetings",
+    [("hi", "hello"), ("привет", "привет"), ("Привет!", "хай"), ("hey", "hi"), ("Здравствуйте", "добрый день")],
+)
+def test_two_short_greetings_are_answered_near_the_base_rate(
+    classifier: Classifier, greetings: tuple[str, str]
+) -> None:
+    values = probabilities(classifier, make_chat(*enumerate(greetings)))
+    assert values == pytest.approx([float(classifier.weights.base)] * 2, abs=0.2)
+
+
+def test_not_all_of_ten_people_who_say_hi_are_certain(classifier: Classifier) -> None:
+    (answer,) = classifier.predict([make_chat(*((who, "hi") for who in range(10)))])
+    assert [side.confidence for side in answer.participants].count("high") == 0
+
+
+@pytest.mark.parametrize("change", ["no last message", "a message in two parts", "another opens"])
+def test_another_turn_taking_moves_the_probabilities_by_little(classifier: Classifier, change: str) -> None:
+    """The mean and the largest move of a probability on the sample, whose bots are easily told from people."""
+    moves = []
+    for body in sample_bodies():
+        chat = Chat.model_validate(body)
+        turns = [(message.participant_id, message.text) for message in chat.messages]
+        if change == "no last message":
+            changed = lose(chat, end=True)
+        elif change == "another opens":
+            changed = make_chat(turns[1], turns[0], *turns[2:])
+        else:
+            at = max(range(len(turns)), key=lambda number: len(turns[number][1].split()))
+            sender, words = turns[at][0], turns[at][1].split()
+            half = (len(words) + 1) // 2
+            parts = [(sender, " ".join(words[:half])), (sender, " ".join(words[half:]))]
+            changed = make_chat(*turns[:at], *parts, *turns[at + 1 :])
+        before, after = (
+            {side.participant_id: side.is_bot_probability for side in classifier.predict([asked])[0].participants}
+            for asked in (chat, changed)
+        )
+        moves += [abs(after[participant] - before[participant]) for participant in after]
+    mean, largest = MOVES[change]
+    assert sum(moves) / len(moves) < mean
+    assert max(moves) < largest
 
 
 @pytest.mark.parametrize("word", ["hi", "привет", "Hello!", "你好", "", "🤖"])
@@ -76,8 +158,8 @@ def test_confidence_follows_the_probability(classifier: Classifier) -> None:
         for side in classifier.predict([Chat.model_validate(body)])[0].participants:
             said.setdefault(side.confidence, []).append(max(side.is_bot_probability, 1 - side.is_bot_probability))
     assert set(said) == {"high", "medium", "low"}
-    assert min(said["high"]) >= 0.9 > max(said["medium"])
-    assert min(said["medium"]) >= 0.7 > max(said["low"])
+    assert min(said["high"]) >= CONFIDENCE["high"] > max(said["medium"])
+    assert min(said["medium"]) >= CONFIDENCE["medium"] > max(said["low"])
 
 
 def test_two_participants_are_never_both_taken_for_bots(classifier: Classifier) -> None:
