@@ -1,8 +1,8 @@
 """`python -m benchmarks.scoring`: the classifier compared with a plain scikit-learn pipeline, in one process.
 
 The plain pipeline consists of hashed character n-grams of both sides' texts and a logistic regression.
-With `--against FOLDER` the classifier of another checkout, for example of an earlier commit, takes the pipeline's place:
-each has a process, and they take turns.
+With `--against FOLDER` the classifier of another checkout, such as an earlier commit, takes its place; each has a process,
+and they take turns.
 """
 
 import argparse
