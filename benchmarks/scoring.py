@@ -1,8 +1,7 @@
 """`python -m benchmarks.scoring`: the classifier compared with a plain scikit-learn pipeline, in one process.
 
-The plain pipeline consists of hashed character n-grams of both sides' texts and a logistic regression.
-With `--against FOLDER` the classifier of another checkout, such as an earlier commit, takes its place; each has a process,
-and they take turns.
+The plain pipeline consists of hashed character n-grams of both sides' texts and a logistic regression. With
+`--against FOLDER` the classifier of another checkout takes its place; each has a process, and they take turns.
 """
 
 import argparse
