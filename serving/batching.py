@@ -25,6 +25,7 @@ from models.classifier import SHIPPED, Classifier, ModelError
 from models.explain import explain
 from serving.bentoml_internals import adaptive_batching, get_tracer
 from serving.errors import RefusedError
+from serving.metrics import ModelMetrics
 
 MAX_BATCH_SIZE = 64  # chats; a larger batch gains nothing and delays the others
 MAX_LATENCY_MS = 10_000  # BentoML rejects what it expects to take longer; the request's own timeout is shorter
@@ -57,6 +58,7 @@ class Scorer:
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
         self._tracer = get_tracer()
+        self._metrics = ModelMetrics(classifier.version)
         self._waiting = 0  # callers whose chats are not scored yet
         overloaded = RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "no answer in time; try again")
         self._enqueue = adaptive_batching(self._score_batch, overloaded, MAX_BATCH_SIZE, MAX_LATENCY_MS)
@@ -83,6 +85,7 @@ class Scorer:
         """
         jobs = [Job(chat) for chat in chats]
         self._waiting += 1
+        self._metrics.enter(len(jobs))
         try:
             await asyncio.sleep(0)  # requests that arrived at the same time see each other
             if self._waiting == 1 and sum(map(size, chats)) <= LARGE:
@@ -93,13 +96,19 @@ class Scorer:
                 predictions = await asyncio.gather(*map(self._predict_one, jobs))
         finally:
             self._waiting -= 1
+            self._metrics.leave(len(jobs))
         self._trace(jobs)
+        self._count(jobs, predictions)
         return predictions
 
     async def explain(self, chat: Chat) -> Explanation:
         """Score one chat and say what moved the score; raises as `predict` does."""
         job = Job(chat)
-        explanation = await self._in_slow_lane(lambda classifier: explain(classifier, chat), job)
+        self._metrics.enter(1)
+        try:
+            explanation = await self._in_slow_lane(lambda classifier: explain(classifier, chat), job)
+        finally:
+            self._metrics.leave(1)
         self._trace([job])
         return explanation
 
@@ -124,6 +133,11 @@ class Scorer:
             return _run(lambda: work(self._of_thread.classifier), [job])
 
         return await asyncio.get_running_loop().run_in_executor(self._slow_lane, run)
+
+    def _count(self, jobs: Sequence[Job], predictions: Sequence[Prediction]) -> None:
+        for job, prediction in zip(jobs, predictions, strict=True):
+            words = sum([len(message.text.split()) for message in job.chat.messages])
+            self._metrics.count(prediction, words, max(job.started - job.arrived, 0) / 1e9)
 
     def _trace(self, jobs: Sequence[Job]) -> None:
         """Record, if traces are on, each job's wait in the queue and its scoring as spans of the current request."""
