@@ -24,6 +24,7 @@ from models.classifier import SHIPPED, Classifier, ModelError
 from models.explain import explain
 from serving.bentoml_internals import adaptive_batching, get_tracer
 from serving.errors import RefusedError
+from serving.metrics import ModelMetrics
 
 MAX_BATCH_SIZE = 64  # chats; a larger batch gains nothing and delays the others
 MAX_LATENCY_MS = 10_000  # BentoML rejects what it expects to take longer; the request's own timeout is shorter
@@ -37,6 +38,11 @@ logger = logging.getLogger("bentoml.batching")
 def size(chat: Chat) -> int:
     """Return what a chat costs to score, in characters."""
     return sum([len(message.text) + CHARACTERS_PER_MESSAGE for message in chat.messages])
+
+
+def count_words(chat: Chat) -> int:
+    """Return the number of words in a chat."""
+    return sum([len(message.text.split()) for message in chat.messages])
 
 
 @dataclass(slots=True)
@@ -59,6 +65,7 @@ class Scorer:
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
         self._tracer = get_tracer()
+        self._metrics = ModelMetrics(classifier.version)
         self._callers = 0  # who wait for a score, of large chats as well
         self._enqueue = adaptive_batching(self._score_batch, _no_answer, MAX_BATCH_SIZE, MAX_LATENCY_MS)
         self._large_chats = SlowLane(classifier, "large-chats")
@@ -84,6 +91,7 @@ class Scorer:
         """
         jobs = [Job(chat) for chat in chats]
         self._callers += 1
+        self._metrics.enter(len(jobs))
         try:
             await asyncio.sleep(0)  # requests that arrived at the same time see each other
             if self._callers == 1 and sum(map(size, chats)) <= LARGE:
@@ -95,19 +103,25 @@ class Scorer:
                     await asyncio.gather(*map(self._score, part))
         finally:
             self._callers -= 1
+            self._metrics.leave(len(jobs))
             for job in jobs:
                 job.chat = None  # after an error or a timeout, some may still be in the queue
         self._trace(jobs)
-        return [job.prediction for job in jobs if job.prediction]
+        predictions = [job.prediction for job in jobs if job.prediction]
+        for chat, job, prediction in zip(chats, jobs, predictions, strict=True):
+            self._metrics.count(prediction, count_words(chat), max(job.started - job.arrived, 0) / 1e9)
+        return predictions
 
     async def explain(self, chat: Chat) -> Explanation:
         """Score one chat and say what moved the score; raises as `predict` does."""
         job = Job(chat)
+        self._metrics.enter(1)
         try:
             explanation = await self._explanations.run(
                 lambda classifier: explain(classifier, chat, lambda: job.chat is not None), job
             )
         finally:
+            self._metrics.leave(1)
             job.chat = None  # after a timeout, the thread stops at the next participant
         self._trace([job])
         return explanation

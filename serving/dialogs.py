@@ -19,6 +19,7 @@ from models.chat import Chat, PlatformMessage
 from serving.dialog import Outcome, StoredMessage
 from serving.errors import RefusedError
 from serving.history_url import SqliteFile, parse_history_url
+from serving.metrics import set_dialogs
 from serving.sqlite_file import prepare_file
 from serving.store import GIVE_UP, Meaning, WrongTableError, meaning_of, open_store, reason_of
 
@@ -28,6 +29,9 @@ UNSTORABLE = "the store of dialogs cannot hold this message"
 TOGETHER = 64  # messages stored in one transaction
 CLEAN_EVERY = 3600  # seconds between two deletions of old dialogs
 CLEAN_SECONDS = 60  # for one of its transactions
+COUNT_EVERY = 60  # seconds between two counts of the dialogs for the metrics, at least
+COUNT_SECONDS = 60  # for a count
+COUNT_SHARE = 0.01  # of the time that counting may take; large tables are counted less often
 PROBE_EVERY = 0.5  # seconds for which an answer to whether messages can be stored is good
 
 T = TypeVar("T")
@@ -49,6 +53,8 @@ class Dialogs:
         self._waiting: list[Waiting] = []
         self._storing: asyncio.Task[None] | None = None
         self._cleaning: asyncio.Task[None] | None = None
+        self._counting: asyncio.Task[None] | None = None
+        self._count_at = -math.inf  # when the next count is due
         self._probe: asyncio.Task[bool] | None = None
         self._probed = 0.0
         self._was_ready = True
@@ -110,6 +116,7 @@ class Dialogs:
             self._was_ready = False
         else:
             self._was_ready = True
+            self._count_if_due()
         return self._was_ready
 
     async def _store_waiting(self) -> None:
@@ -135,6 +142,8 @@ class Dialogs:
             logger.warning("%s: %d messages were not stored: %s", self._store, len(group), reason_of(error))
             refuse = _unstorable if meaning is Meaning.MESSAGE else _unavailable
             outcomes = [refuse() for _ in group]
+        else:
+            self._count_if_due()
         for (_, future), outcome in zip(group, outcomes, strict=True):
             _answer(future, outcome)
 
@@ -150,6 +159,20 @@ class Dialogs:
                 await asyncio.sleep(0.05)
         except Exception as error:  # whatever it is, it is tried again in an hour
             logger.warning("%s: old dialogs were not deleted: %s", self._store, reason_of(error))
+
+    def _count_if_due(self) -> None:
+        if time.monotonic() > self._count_at and (self._counting is None or self._counting.done()):
+            self._counting = asyncio.create_task(self._count())
+
+    async def _count(self) -> None:
+        """Count the dialogs for the metrics."""
+        start = time.monotonic()
+        try:
+            set_dialogs(await _in_time(self._store.count(), COUNT_SECONDS))
+        except Exception as error:  # whatever it is, the gauge keeps its value until the next count
+            logger.warning("%s: dialogs were not counted: %s", self._store, reason_of(error))
+        end = time.monotonic()
+        self._count_at = end + max(COUNT_EVERY, (end - start) / COUNT_SHARE)
 
 
 def _answer(future: "asyncio.Future[Chat]", outcome: Outcome) -> None:

@@ -14,7 +14,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
@@ -55,6 +55,7 @@ _UPGRADES = {  # from a version to the next; 0 is an empty database, and 1 a tab
         "INSERT INTO messages_version VALUES (2)",
     ),
 }
+_COUNT = "SELECT count(DISTINCT dialog_id) FROM messages"
 _DELETE_SOME = """DELETE FROM messages WHERE dialog_id IN (
     SELECT dialog_id FROM messages WHERE created_at < {oldest} AND NOT EXISTS (
         SELECT 1 FROM messages AS later WHERE later.dialog_id = messages.dialog_id AND later.created_at >= {oldest}
@@ -128,6 +129,10 @@ class Store(Protocol):
         """Delete some of the dialogs whose last message is older; returns how many messages were deleted."""
         ...
 
+    async def count(self) -> int:
+        """Return the number of dialogs, without holding up messages."""
+        ...
+
     async def close(self) -> None:
         """Close the connection; the next use opens another."""
         ...
@@ -193,6 +198,23 @@ class SqliteStore:
         return await self._in_transaction(
             lambda connection: connection.execute(statement, (_written(oldest), CLEAN_TOGETHER)).rowcount
         )
+
+    async def count(self) -> int:
+        """See `Store`. It has a connection and a thread of its own."""
+        connection = sqlite3.connect(
+            f"{self._file.as_uri()}?mode=ro", uri=True, timeout=GIVE_UP, check_same_thread=False
+        )
+
+        def run() -> int:
+            with closing(connection):
+                return int(connection.execute(_COUNT).fetchone()[0])
+
+        try:
+            return await asyncio.to_thread(run)
+        except asyncio.CancelledError:
+            with suppress(sqlite3.ProgrammingError):  # it has just been closed
+                connection.interrupt()  # the end of a worker would wait for the thread
+            raise
 
     async def close(self) -> None:
         """See `Store`."""
@@ -330,6 +352,14 @@ class PostgresStore:
         finally:
             session.connection.terminate()
         return int(done.split()[-1])
+
+    async def count(self) -> int:
+        """See `Store`. It has a connection of its own."""
+        session = await self._connect()
+        try:
+            return int(await session.connection.fetchval(_COUNT))
+        finally:
+            session.connection.terminate()
 
     async def close(self) -> None:
         """See `Store`."""

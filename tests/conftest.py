@@ -84,6 +84,10 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: all(shutil.which(program) for program in ("podman", "kubectl")),
         "podman or kubectl is not installed",
     ),
+    "prometheus": (
+        lambda: all(shutil.which(program) for program in ("prometheus", "promtool")),
+        "Prometheus is not installed",
+    ),
     "browser": (lambda: find_chromium() is not None, "Chromium is not installed"),
 }
 

@@ -1,0 +1,189 @@
+"""The metrics of the model in `/metrics`, for all workers together."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from models.classifier import CONFIDENCE, Classifier
+from serving.metrics import PROBABILITIES, BulkHistogram
+from tests.conftest import ROOT, Server, running, sample_bodies, send, wait_until
+
+NAMES = {
+    "turing_test_answers": "counter",
+    "turing_test_bot_probability_ratio": "histogram",
+    "turing_test_chat_words": "histogram",
+    "turing_test_queue_wait_seconds": "histogram",
+    "turing_test_queue_chats": "gauge",
+    "turing_test_dialogs": "gauge",
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Start a server of two workers that no other test talks to."""
+    with running(tmp_path_factory.mktemp("server"), WORKERS="2") as started:
+        yield started
+
+
+def samples(server: Server) -> dict[str, float]:
+    """Return the model's metrics: values by the sample's name and, apart from the version, labels."""
+    found = {}
+    for family in text_string_to_metric_families(send(f"{server.url}/metrics").text):
+        if family.name.startswith("turing_test"):
+            assert family.type == NAMES[family.name]
+            for sample in family.samples:
+                labels = {name: value for name, value in sample.labels.items() if name != "model_version"}
+                found[" ".join([sample.name, *labels.values()])] = sample.value
+    return found
+
+
+def added(server: Server, before: dict[str, float], answers: float) -> dict[str, float]:
+    """Wait until so many more participants are counted; returns what each sample has grown by."""
+
+    def total(values: dict[str, float]) -> float:
+        return sum(value for name, value in values.items() if name.startswith("turing_test_answers_total"))
+
+    wait_until(lambda: total(samples(server)) >= total(before) + answers, 10)
+    return {name: value - before.get(name, 0) for name, value in samples(server).items()}
+
+
+def test_every_metric_is_there_before_the_first_chat(server: Server) -> None:
+    families = {family.name: family for family in text_string_to_metric_families(send(f"{server.url}/metrics").text)}
+    assert set(NAMES) <= set(families)
+    answers = families["turing_test_answers"].samples
+    assert {sample.labels["confidence"] for sample in answers} == set(CONFIDENCE)
+    assert {sample.labels["model_version"] for sample in answers} == {Classifier.load().version}
+    labels = {name for family in NAMES for sample in families[family].samples for name in sample.labels}
+    assert labels == {"model_version", "confidence", "le"}
+
+
+def test_answers_of_all_workers_are_counted(server: Server) -> None:
+    before = samples(server)
+    bodies = sample_bodies()[:20]
+    answered = [
+        (participant["confidence"], participant["is_bot_probability"])
+        for body in bodies
+        for participant in send(f"{server.url}/predict", body).json["participants"]
+    ]
+    grown = added(server, before, len(answered))
+    for name in CONFIDENCE:
+        assert grown[f"turing_test_answers_total {name}"] == sum(confidence == name for confidence, _ in answered)
+    probabilities = np.array([probability for _, probability in answered])
+    for bound in PROBABILITIES:
+        key = f"turing_test_bot_probability_ratio_bucket {bound}"
+        assert grown[key] == np.sum(probabilities <= bound), bound
+    assert grown["turing_test_bot_probability_ratio_sum"] == pytest.approx(probabilities.sum())
+    assert grown["turing_test_chat_words_count"] == len(bodies)
+    assert grown["turing_test_queue_wait_seconds_count"] == len(bodies)
+
+
+def test_words_are_those_of_the_whole_chat(server: Server) -> None:
+    before = samples(server)
+    said = [{"message_id": n, "text": "one two three", "participant_id": n % 2} for n in range(4)]
+    assert send(f"{server.url}/predict", {"chat_id": "words", "messages": said}).status == 200
+    grown = added(server, before, 2)
+    assert grown["turing_test_chat_words_sum"] == 12
+    assert (grown["turing_test_chat_words_bucket 10.0"], grown["turing_test_chat_words_bucket 20.0"]) == (0, 1)
+
+
+def test_chats_of_a_batch_request_are_counted_one_by_one(server: Server) -> None:
+    before = samples(server)
+    bodies = sample_bodies()[:7]
+    predictions = send(f"{server.url}/predict_batch", {"chats": bodies}).json["predictions"]
+    grown = added(server, before, sum(len(prediction["participants"]) for prediction in predictions))
+    assert grown["turing_test_chat_words_count"] == 7
+
+
+def test_explanations_and_rejected_requests_are_not_counted(server: Server) -> None:
+    before = samples(server)
+    assert send(f"{server.url}/explain", sample_bodies()[0]).status == 200
+    assert send(f"{server.url}/predict", {"chat_id": 1}).status == 400
+    assert send(f"{server.url}/predict", sample_bodies()[1]).status == 200
+    grown = added(server, before, 2)
+    assert sum(grown[f"turing_test_answers_total {name}"] for name in CONFIDENCE) == 2
+
+
+def test_the_queue_is_seen_while_chats_wait_and_is_empty_afterwards(server: Server) -> None:
+    """Explanations of long chats take seconds, in threads of their own."""
+    messages = [{"message_id": n, "text": f"{n} and some more words", "participant_id": n % 2} for n in range(1_000)]
+    body = {"chat_id": 1, "messages": messages}
+    requests = [threading.Thread(target=send, args=(f"{server.url}/explain", body)) for _ in range(4)]
+    for request in requests:
+        request.start()
+    wait_until(lambda: samples(server)["turing_test_queue_chats"] == 4, 5)
+    for request in requests:
+        request.join()
+    wait_until(lambda: samples(server)["turing_test_queue_chats"] == 0, 5)
+
+
+def test_dialogs_in_the_store_are_counted(tmp_path: Path) -> None:
+    """A worker counts at its first probe, and not again within a minute."""
+    with running(tmp_path, WORKERS="1") as server:
+        wait_until(lambda: samples(server).get("turing_test_dialogs") == 0, 10)
+        for number in range(6):
+            message = {"text": "hi", "dialog_id": f"d{number % 3}", "id": str(number), "participant_index": 0}
+            assert send(f"{server.url}/predict", message).status == 200
+        assert samples(server)["turing_test_dialogs"] == 0
+    with running(tmp_path, WORKERS="2") as server:
+        wait_until(lambda: samples(server).get("turing_test_dialogs") == 3, 10)
+
+
+def test_a_killed_worker_leaves_its_answers_and_nothing_in_the_queue(tmp_path: Path) -> None:
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    work = """
+import asyncio, os, sys
+from serving.metrics import ModelMetrics
+from models.chat import Participant, Prediction
+async def main():
+    metrics = ModelMetrics("v")
+    side = Participant(participant_id=0, is_bot_probability=0.8, confidence="medium")
+    metrics.count(Prediction(chat_id=1, participants=[side], model_version="v"), 3, 0.1)
+    metrics.enter(int(sys.argv[1]))
+    metrics.write()
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), 9)
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    print(generate_latest(registry).decode())
+asyncio.run(main())
+"""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    outputs = []
+    for arguments, code in ((["5", "killed"], -signal.SIGKILL), (["2", "ends"], 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", work, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stderr
+        outputs.append(done.stdout)
+    assert "turing_test_queue_chats 2.0" in outputs[1]
+    assert 'turing_test_answers_total{confidence="medium",model_version="v"} 2.0' in outputs[1]
+
+
+def test_many_observations_at_once_are_those_one_by_one() -> None:
+    """The one place that relies on private parts of prometheus_client."""
+    at_once, one_by_one = (
+        BulkHistogram("test", "test", ["a"], buckets=PROBABILITIES, registry=CollectorRegistry()).labels("b")
+        for _ in range(2)
+    )
+    values = [*np.random.default_rng(1).random(200), *PROBABILITIES, 0.0, 1.5]
+    at_once.observe_all(values)
+    for value in values:
+        one_by_one.observe(value)
+    (got,), (expected,) = at_once.collect(), one_by_one.collect()
+    assert [s.value for s in got.samples if "sum" not in s.name and "created" not in s.name] == [
+        s.value for s in expected.samples if "sum" not in s.name and "created" not in s.name
+    ]
+    (got_sum,), (expected_sum,) = ([s.value for s in m.samples if s.name.endswith("_sum")] for m in (got, expected))
+    assert got_sum == pytest.approx(expected_sum)

@@ -1,0 +1,378 @@
+"""Prometheus and Grafana: configuration, alerts and dashboard, on a real Prometheus and a real service."""
+
+import json
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+import yaml
+
+from models.classifier import METRICS, SHIPPED
+from tests.conftest import CLIENT, ROOT, Server, free_port, running, sample_bodies, send, wait_until
+
+MONITORING = ROOT / "monitoring"
+ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())
+RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+DASHBOARD = json.loads((MONITORING / "grafana" / "dashboards" / "turing-test-service.json").read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if "targets" in panel]
+QUERIES = [
+    pytest.param(target["expr"], id=f"{panel['title']} {target['refId']}")
+    for panel in PANELS
+    for target in panel["targets"]
+]
+MARGIN = 0.1  # of the alerts on shares, beyond those of the cross-validation
+
+
+def promtool(*arguments: str) -> None:
+    done = subprocess.run(["promtool", *arguments], cwd=MONITORING, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.prometheus
+def test_configuration_and_rules_are_valid() -> None:
+    promtool("check", "config", "prometheus.yml")
+    promtool("check", "rules", "--lint=all", "--lint-fatal", "alerts.yml")
+
+
+@pytest.mark.prometheus
+def test_alerts_are_raised_when_they_should_be() -> None:
+    promtool("test", "rules", "alerts_test.yml")
+
+
+def test_every_alert_is_tested_to_fire_and_not_to() -> None:
+    tests = yaml.safe_load((MONITORING / "alerts_test.yml").read_text())["tests"]
+    for name in [rule["alert"] for rule in RULES if "alert" in rule]:
+        expected = [
+            bool(case["exp_alerts"]) for test in tests for case in test["alert_rule_test"] if case["alertname"] == name
+        ]
+        assert set(expected) == {True, False}, name
+
+
+def shares(name: str) -> list[float]:
+    """Return a share in each row of the cross-validation."""
+    rows = [row for row in json.loads((SHIPPED / METRICS).read_text())["measured"] if "cross-validation" in row["on"]]
+    assert rows
+    return [row["confidence"][name]["share"] for row in rows]
+
+
+def test_thresholds_are_those_of_the_model() -> None:
+    (alert,) = [rule["expr"] for rule in RULES if rule.get("alert") == "TuringTestConfidence"]
+    high = shares("high")
+    least, most = round(min(high) - MARGIN, 4), round(max(high) + MARGIN, 4)
+    assert [float(number) for number in re.findall(r"rate6h [<>] ([\d.]+)", alert)] == [least, most]
+
+
+@contextmanager
+def prometheus(folder: Path, server: Server, key: str | None = None) -> Iterator[str]:
+    """Run Prometheus with the project's configuration, but for the address of the service and shorter intervals."""
+    for name in ("prometheus.yml", "alerts.yml"):
+        text = (MONITORING / name).read_text().replace("turing-test-service:8000", server.url.removeprefix("http://"))
+        text = re.sub(r"(scrape_interval|evaluation_interval): \d+s", r"\1: 1s", text)
+        if key is not None:
+            text = text.replace("# authorization:", "authorization:").replace(
+                "#   credentials_file:", "  credentials_file:"
+            )
+        (folder / name).write_text(text)
+    if key is not None:
+        (folder / "key").write_text(f"{key}\n")
+    port = free_port()
+    with (folder / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={folder}/prometheus.yml",
+                f"--storage.tsdb.path={folder}/data",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    url = f"http://127.0.0.1:{port}"
+
+    def is_up() -> bool:
+        try:
+            return send(f"{url}/-/ready").status == 200
+        except OSError:
+            return False
+
+    try:
+        wait_until(lambda: is_up() or process.poll() is not None)
+        assert process.poll() is None, (folder / "prometheus.log").read_text()
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def query(url: str, expression: str) -> list[dict[str, Any]]:
+    """Return the series of an instant query."""
+    answer = CLIENT.get(f"{url}/api/v1/query", params={"query": expression}).json()
+    assert answer["status"] == "success", answer
+    result: list[dict[str, Any]] = answer["data"]["result"]
+    return result
+
+
+def numbers(url: str, expression: str) -> list[float]:
+    """Return the values of an instant query that are numbers."""
+    values = [float(series["value"][1]) for series in query(url, expression)]
+    return [value for value in values if value == value]
+
+
+@contextmanager
+def load(server: Server) -> Iterator[None]:
+    """Send every kind of request from several clients, explanations among them and some that are rejected."""
+    stop = threading.Event()
+    messages = [
+        {"text": "hi", "dialog_id": f"d{number % 3}", "id": str(number), "participant_index": number % 2}
+        for number in range(9)
+    ]
+    bodies = sample_bodies()
+    requests = [
+        *(("predict", body) for body in [*bodies[:30], *messages, {"chat_id": 1}]),
+        *[("predict_batch", {"chats": bodies[:8]}), ("explain", bodies[0]), ("nothing", {})],
+    ]
+
+    def work() -> None:
+        with httpx.Client(timeout=30, trust_env=False) as client:
+            while not stop.is_set():
+                for path, body in requests:
+                    client.post(f"{server.url}/{path}", json=body)
+
+    clients = [threading.Thread(target=work) for _ in range(6)]
+    for client in clients:
+        client.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run Prometheus beside a service under load, long enough for rates; yields its URL."""
+    folder = tmp_path_factory.mktemp("watched")
+    with running(folder, WORKERS="2") as server, prometheus(folder, server) as url, load(server):
+        wait_until(lambda: len(query(url, 'up{job="turing-test-service"}[1m]')) == 1)
+        wait_until(lambda: bool(numbers(url, "turing_test:answers_high:ratio_rate6h")))
+        threading.Event().wait(8)
+        yield url
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize("expression", QUERIES)
+def test_every_query_of_the_dashboard_returns_data(watched: str, expression: str) -> None:
+    assert numbers(watched, expression.replace("$__rate_interval", "1m"))
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize("rule", [pytest.param(rule, id=rule.get("alert") or rule["record"]) for rule in RULES])
+def test_every_query_of_a_rule_returns_data(watched: str, rule: dict[str, Any]) -> None:
+    """A comparison that does not hold returns nothing; with `bool` it returns 0."""
+    assert numbers(watched, re.sub(r" (<|>|==|>=) (?=[\d.]+)", r" \1 bool ", rule["expr"]))
+
+
+@pytest.mark.prometheus
+def test_no_alert_is_raised_under_load_and_no_rule_fails(watched: str) -> None:
+    groups = CLIENT.get(f"{watched}/api/v1/rules").json()["data"]["groups"]
+    rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
+    assert len(rules) == len(RULES)
+    assert {rule["health"] for rule in rules.values()} == {"ok"}
+    for name in ("TuringTestNotReady", "TuringTestMetricsMissing", "TuringTestErrors"):
+        assert rules[name]["state"] == "inactive", name
+
+
+@pytest.mark.prometheus
+def test_the_metrics_fit_the_conventions_of_prometheus(watched: str, tmp_path: Path) -> None:
+    targets = CLIENT.get(f"{watched}/api/v1/targets").json()["data"]["activeTargets"]
+    (target,) = [target for target in targets if target["labels"]["job"] == "turing-test-service"]
+    text = send(target["scrapeUrl"]).text
+    ours = "\n".join(line for line in text.splitlines() if "turing_test_" in line and "bentoml" not in line)
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=f"{ours}\n", cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.prometheus
+def test_readiness_is_seen_and_a_key_opens_the_metrics(tmp_path: Path) -> None:
+    for key, up in ((None, 0.0), ("a-long-key", 1.0)):
+        folder = tmp_path / str(key)
+        folder.mkdir()
+        with running(folder, API_KEYS="a-long-key", WORKERS="1") as server, prometheus(folder, server, key) as url:
+            wait_until(lambda url=url: numbers(url, 'up{job="turing-test-readiness"}') == [1.0], 20)  # type: ignore[misc]
+            wait_until(lambda url=url, up=up: numbers(url, 'up{job="turing-test-service"}') == [up], 20)  # type: ignore[misc]
+            if key:
+                server.process.terminate()
+                wait_until(lambda url=url: numbers(url, 'up{job="turing-test-readiness"}') == [0.0], 20)  # type: ignore[misc]
+
+
+STRING = {"type": "string", "minLength": 1}
+DATASOURCES = {  # https://grafana.com/docs/grafana/latest/administration/provisioning/#data-sources
+    "type": "object",
+    "required": ["apiVersion", "datasources"],
+    "properties": {
+        "apiVersion": {"const": 1},
+        "datasources": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["name", "type", "access", "url"],
+                "additionalProperties": False,
+                "properties": {
+                    "name": STRING,
+                    "type": {"const": "prometheus"},
+                    "access": {"enum": ["proxy", "direct"]},
+                    "uid": {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,40}$"},
+                    "url": {"type": "string", "pattern": "^https?://"},
+                    "isDefault": {"type": "boolean"},
+                    "editable": {"type": "boolean"},
+                    "jsonData": {
+                        "type": "object",
+                        "properties": {"timeInterval": {"type": "string", "pattern": "^[0-9]+[smh]$"}},
+                        "additionalProperties": False,
+                    },
+                },
+            },
+        },
+    },
+    "additionalProperties": False,
+}
+PROVIDERS = {  # https://grafana.com/docs/grafana/latest/administration/provisioning/#dashboards
+    "type": "object",
+    "required": ["apiVersion", "providers"],
+    "properties": {
+        "apiVersion": {"const": 1},
+        "providers": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["name", "type", "options"],
+                "additionalProperties": False,
+                "properties": {
+                    "name": STRING,
+                    "type": {"const": "file"},
+                    "disableDeletion": {"type": "boolean"},
+                    "allowUiUpdates": {"type": "boolean"},
+                    "options": {
+                        "type": "object",
+                        "required": ["path"],
+                        "properties": {"path": {"type": "string", "pattern": "^/"}},
+                        "additionalProperties": False,
+                    },
+                },
+            },
+        },
+    },
+    "additionalProperties": False,
+}
+SOURCE = {
+    "type": "object",
+    "required": ["type", "uid"],
+    "properties": {"type": {"const": "prometheus"}, "uid": {"const": "prometheus"}},
+}
+MODEL = {  # https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/
+    "type": "object",
+    "required": ["uid", "title", "schemaVersion", "panels", "time", "timezone", "refresh", "templating", "annotations"],
+    "properties": {
+        "uid": {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,40}$"},
+        "title": STRING,
+        "schemaVersion": {"type": "integer", "minimum": 36, "maximum": 41},
+        "version": {"type": "integer"},
+        "id": {"type": "null"},
+        "time": {"type": "object", "required": ["from", "to"]},
+        "panels": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "type", "title", "gridPos"],
+                "properties": {
+                    "id": {"type": "integer", "minimum": 1},
+                    "type": {"enum": ["row", "stat", "timeseries", "heatmap", "alertlist"]},
+                    "title": STRING,
+                    "gridPos": {
+                        "type": "object",
+                        "required": ["h", "w", "x", "y"],
+                        "properties": {
+                            "h": {"type": "integer", "minimum": 1},
+                            "w": {"type": "integer", "minimum": 1, "maximum": 24},
+                            "x": {"type": "integer", "minimum": 0, "maximum": 23},
+                            "y": {"type": "integer", "minimum": 0},
+                        },
+                    },
+                    "datasource": SOURCE,
+                    "targets": {
+                        "type": "array",
+                        "minItems": 1,
+                        "items": {
+                            "type": "object",
+                            "required": ["refId", "expr", "datasource"],
+                            "properties": {
+                                "refId": {"type": "string", "pattern": "^[A-Z]$"},
+                                "expr": STRING,
+                                "datasource": SOURCE,
+                                "format": {"enum": ["time_series", "heatmap", "table"]},
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def test_grafanas_files_have_the_documented_form() -> None:
+    provisioning = MONITORING / "grafana" / "provisioning"
+    sources = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())
+    jsonschema.validate(sources, DATASOURCES)
+    jsonschema.validate(yaml.safe_load((provisioning / "dashboards" / "turing-test.yml").read_text()), PROVIDERS)
+    jsonschema.validate(DASHBOARD, MODEL)
+    (source,) = sources["datasources"]
+    assert source["uid"] == "prometheus", "the dashboard's data source"
+    scrape = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["global"]["scrape_interval"]
+    assert source["jsonData"]["timeInterval"] == scrape
+
+
+def test_panels_have_their_own_identifiers_and_places() -> None:
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for place in [panel["gridPos"] for panel in panels]:
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not taken & cells
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+
+
+def test_every_metric_of_the_model_is_on_the_dashboard() -> None:
+    named = set(re.findall(r'"(turing_test_\w+)"', (ROOT / "serving" / "metrics.py").read_text()))
+    assert len(named) >= 6
+    queries = " ".join([query.values[0] for query in QUERIES])  # type: ignore[misc]
+    assert [name for name in named if name not in queries] == []
+
+
+def test_compose_mounts_what_grafana_and_prometheus_read() -> None:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    assert "./monitoring:/etc/prometheus:ro" in services["prometheus"]["volumes"]
+    assert "./monitoring/grafana/provisioning:/etc/grafana/provisioning:ro" in services["grafana"]["volumes"]
+    providers = yaml.safe_load((MONITORING / "grafana" / "provisioning" / "dashboards" / "turing-test.yml").read_text())
+    path = providers["providers"][0]["options"]["path"]
+    assert f"./monitoring/grafana/dashboards:{path}:ro" in services["grafana"]["volumes"]
+    home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert (MONITORING / "grafana" / "dashboards" / Path(home).name).is_file()
+    for name in ("prometheus", "grafana"):
+        assert re.search(r":v?\d+\.\d+\.\d+\}$", services[name]["image"]), "a fixed version"
+        assert all(port.startswith("127.0.0.1:") for port in services[name]["ports"])
+        assert services[name]["read_only"]
+        assert services[name]["cap_drop"] == ["ALL"]
