@@ -92,6 +92,10 @@ class Chat(BaseModel):
         return messages
 
 
+class RunningDialog(Chat):
+    """A dialog so far, up to the message that was just sent; the classifier scores it as one that goes on."""
+
+
 class ChatToExplain(Chat):
     """One chat to explain, which costs some 200 scores for each participant."""
 
@@ -241,5 +245,11 @@ class Explanation(BaseModel):
 
     chat_id: Identifier = Field(description="As given in the chat.")
     participants: list[ExplainedParticipant] = Field(description="Participants in the order of their first message.")
+    like_training_chats: float = Field(
+        ge=0,
+        le=1,
+        description="How much the expert for chats like those of the training game has to say in each score; the rest"
+        " comes from the expert for other games.",
+    )
     method: str = Field(description="How the weights are found and what is approximate about them.")
     model_version: str = Field(description="Version of the classifier that answered.")

@@ -1,32 +1,45 @@
 """The classifier: from chats to probabilities, and to and from its artifact.
 
-Training fits it with scikit-learn; what is stored are plain arrays, and scoring needs only NumPy. Loading an artifact
-therefore runs no code from it, serving starts without scikit-learn, and one chat is scored without the overhead of a
-pipeline. `tests/test_train.py` holds the numbers equal to scikit-learn's.
+How a chat is scored (`Classifier.assess`):
 
-The way of a chat: features (`models/features.py`) → linear model over hashed n-grams of both sides → its scores and the
-style of both sides → boosted trees, randomised trees and a small neural network, averaged → `decide`, which scores the
-participants of a chat together and holds back where the chat is unlike the training data.
+1. `models/features.py` splits the chat into its participants' sides and turns each side into numbers.
+2. A linear model over hashed n-grams scores the words of both sides. `combine` puts these scores and the style of both
+   sides into one row of named `SIGNALS` for each participant.
+3. Two experts score each row, in log odds. Each is an average of boosted and randomised trees.
+   - The home expert knows the game it was trained on. It has one set of trees for each of the three situations of
+     `SITUATIONS`: a running dialog, where the participant who was asked about always has the last word; a complete chat
+     in which the participants strictly take turns; and one in which somebody writes twice in a row.
+   - The elsewhere expert sees only signals that point the same way in every game, and every game counts the same.
+4. `Gate` decides for each chat how much the home expert has to say, from the alphabet, the number of messages and the
+   turn-taking. The scores are averaged with that share.
+5. `decide` turns the scores of a chat's participants into probabilities: it scores the participants together and moves
+   the answer towards the base rate when the chat has few words.
+
+Training fits all of it with scikit-learn. The artifact holds plain arrays, and scoring needs only NumPy, so loading an
+artifact runs no code from it and serving starts without scikit-learn. `tests/test_train.py` checks that both give the
+same numbers.
 """
 
 import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.chat import Chat, Confidence, Participant, Prediction
+from models.chat import Chat, Confidence, Participant, Prediction, RunningDialog
 from models.features import (
     BOUNDARY,
     COUNTS,
+    LONGEST_WORD,
     N_BUCKETS,
     STYLE,
+    TALK,
     Side,
     pair_ngrams,
     read_sides,
@@ -38,28 +51,40 @@ from models.features import (
 
 ARTIFACT = "classifier.npz"
 METRICS = "metrics.json"
-FORMAT = 2  # of the artifact; a change of features or arrays raises it
+FORMAT = 3  # of the artifact; increases whenever features or arrays change
 SHIPPED = Path(__file__).parent  # the folder of the artifact that comes with the project
-_CACHED_WORDS = 1 << 15
 
-LINEAR = ("says what bots say", "says what is said to bots")
-# What is summed over a side's words and pairs; the last columns are `COUNTS`, of words only.
-SUMS = ("weight as speaker", "weight as counterpart", "squared length", "idf", "n-grams", "words", *COUNTS)
-# The second stage's inputs: of the participant itself, then of the others.
+# What the linear models say: of the home game's chats, and of all games' chats.
+LINEAR = (
+    "says what bots say at home",
+    "says what is said to bots at home",
+    "says what bots say",
+    "says what is said to bots",
+)
+# Columns of the sums over a side's words and pairs of words: what the linear models need, then `COUNTS` (words only).
+OF_NGRAMS = (*LINEAR, "squared length")
+SUMS = (*OF_NGRAMS, "words", *COUNTS)
+# The experts' inputs: the participant's own signals, then those of the other participants.
 SIGNALS = (*LINEAR, *STYLE, *(f"the other one: {name}" for name in (*LINEAR, *STYLE)))
+SITUATIONS = ("running dialog", "strict turn-taking", "free turn-taking")
+RUNNING_DIALOG, STRICT, FREE = range(len(SITUATIONS))
+GATE = ("share of Cyrillic letters", "share of Latin letters", "messages", "writes twice in a row")
 
-# Chosen by cross-validation within and across the 2025 and 2026 editions, see the model card.
-SHARES = (0.35, 0.35, 0.3)  # of boosted trees, randomised trees and network in the score
-TEMPER = 0.95  # takes back some of the score's confidence
-LIFT = 0.3  # log odds; at most one bot in a chat makes each of two suspects less likely, more than the data says
+# Chosen by cross-validation, see the model card.
+MOST_HOME = 0.9  # the largest share that the home expert can have in a score
+TEMPER = 1.0  # factor of the score
+LIFT = 0.3  # log odds; makes up for "at most one bot", which lowers the probabilities of two suspects too much
 FEW_WORDS = 2  # a chat of so many words keeps half of what its score says beyond the base rate
-CLIPPED = (0.01, 1e-4)  # probabilities of randomised trees and of networks stay so far from 0 and 1
-MANY_WORDS = 60  # in a chat of so many words rarity counts once; in others by their number, from 0.2 to 3 times
+CLIPPED = 0.01  # randomised trees' probabilities stay this far from 0 and 1
 
-# What `confidence` means: the least probability of the more likely side. The model card shows how often it is right.
+# What `confidence` means: the least probability of the likelier side. The model card shows how often each is right.
 CONFIDENCE: Mapping[Confidence, float] = {"high": 0.9, "medium": 0.7, "low": 0.0}
 
+_CACHED_WORDS = 1 << 15
+_CHUNK = 1 << 13  # words that are looked up before the cache may be emptied
+
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 class ModelError(Exception):
@@ -79,72 +104,98 @@ class Trees:
 
 
 @dataclass(frozen=True)
-class Networks:
-    """Neural networks of one hidden layer side by side, over signals that are centred, scaled and clipped at `LIMIT`.
+class Expert:
+    """Trees that score one situation.
 
-    `center`, `scale`: (signals,); `hidden`: (signals, networks * units); `hidden_bias`: (networks * units,);
-    `out`: (networks, units); `out_bias`: (networks,).
+    `boosted`: leaves in log odds, to be summed with `start`. `randomised`: leaves as probabilities, to be averaged.
+    Features of the trees are numbers of `SIGNALS`.
     """
 
-    center: Floats
-    scale: Floats
-    hidden: Floats
-    hidden_bias: Floats
-    out: Floats
-    out_bias: Floats
+    boosted: Trees
+    start: Floats
+    randomised: Trees
 
-    LIMIT = 4.0  # standard deviations
+
+@dataclass(frozen=True)
+class Gate:
+    """A logistic regression over the columns of `GATE` that tells chats of the home game from others."""
+
+    weights: Floats
+    bias: Floats
+
+    def share(self, inputs: Floats) -> Floats:
+        """Return the home expert's share in the score, (chats,), from inputs of shape (chats, len(GATE))."""
+        return np.asarray(MOST_HOME / (1 + np.exp(-(inputs @ self.weights + self.bias))))
 
 
 @dataclass(frozen=True)
 class Weights:
     """All that was learned, as arrays.
 
-    `own` and `others`, shape (N_BUCKETS,): weight of an n-gram in the participant's words and in the others' words.
-    `idf`, shape (N_BUCKETS,): inverse document frequency, how rare an n-gram is. `boosted`: leaves in log odds, to be
-    summed with `start`. `randomised`: leaves as probabilities, to be averaged. `base`: share of bots among the
-    participants. `rare`: mean idf of a chat's n-grams above which it counts as rare, and that at which nothing is known
-    of it; both are percentiles of chats held out from the training data.
+    `linear`, shape (len(LINEAR), N_BUCKETS): weights of the n-grams in the columns of `LINEAR`. `idf`, shape
+    (N_BUCKETS,): inverse document frequency of an n-gram. `running`, `strict`, `free`: the home expert in each of the
+    `SITUATIONS`. `base`: share of bots among the home game's participants. `typical`, shape (len(SIGNALS),): mean
+    signals of the home game's participants.
     """
 
-    own: NDArray[np.float32]
-    others: NDArray[np.float32]
+    linear: NDArray[np.float32]
     idf: NDArray[np.float32]
-    boosted: Trees
-    start: Floats
-    randomised: Trees
-    networks: Networks
+    running: Expert
+    strict: Expert
+    free: Expert
+    elsewhere: Expert
+    gate: Gate
     base: Floats
-    rare: Floats
+    typical: Floats
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return everything as arrays by name; parts of a part have a dot in their name."""
-        named = {}
-        for field in fields(self):
-            part = getattr(self, field.name)
-            if isinstance(part, np.ndarray):
-                named[field.name] = part
-            else:
-                named |= {f"{field.name}.{inner.name}": getattr(part, inner.name) for inner in fields(part)}
-        return named
+        """Return everything as arrays by name; the names of nested arrays contain dots."""
+        return _flatten(self)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Put together what `arrays` took apart; raises KeyError or ValueError if they are others."""
-
-        def part(kind: type[Any], name: str) -> Any:
-            return kind(**{field.name: arrays[f"{name}.{field.name}"] for field in fields(kind)})
-
-        weights = cls(
-            **{name: arrays[name] for name in ("own", "others", "idf", "start", "base", "rare")},
-            boosted=part(Trees, "boosted"),
-            randomised=part(Trees, "randomised"),
-            networks=part(Networks, "networks"),
-        )
-        shapes = [weights.own.shape, weights.others.shape, weights.idf.shape, weights.networks.center.shape]
-        if shapes != [(N_BUCKETS,)] * 3 + [(len(SIGNALS),)]:
+        """Rebuild weights from what `arrays` returned; raises KeyError or ValueError if names or shapes differ."""
+        weights = _nest(cls, arrays)
+        shapes = [array.shape for array in (weights.linear, weights.idf, weights.typical, weights.gate.weights)]
+        if shapes != [(len(LINEAR), N_BUCKETS), (N_BUCKETS,), (len(SIGNALS),), (len(GATE),)]:
             raise ValueError(f"arrays for other features: {shapes}")
         return weights
+
+
+def _flatten(part: Any, prefix: str = "") -> dict[str, NDArray[Any]]:
+    named: dict[str, NDArray[Any]] = {}
+    for field in fields(part):
+        value = getattr(part, field.name)
+        named |= _flatten(value, f"{prefix}{field.name}.") if is_dataclass(value) else {prefix + field.name: value}
+    return named
+
+
+def _nest(kind: type[Any], arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> Any:
+    return kind(
+        **{
+            name: _nest(hint, arrays, f"{prefix}{name}.") if is_dataclass(hint) else arrays[prefix + name]
+            for name, hint in get_type_hints(kind).items()
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Everything that was worked out for a list of chats, one row for each participant, chats one after the other.
+
+    `sides`: the participants of each chat. `signals`: (rows, len(SIGNALS)). `home`: (rows,), the home expert's share in
+    the score, 0 to `MOST_HOME`; the larger, the more the chat is like those the classifier was trained on. `situation`:
+    (rows,), the number of the chat's situation in `SITUATIONS`. `score`: (rows,), log odds of a participant looked at
+    alone. `words`: (rows,), words in the chat. `probabilities`: (rows,).
+    """
+
+    sides: list[list[Side]]
+    signals: Floats
+    home: Floats
+    situation: Ints
+    score: Floats
+    words: Floats
+    probabilities: Floats
 
 
 class Forest:
@@ -159,9 +210,9 @@ class Forest:
         self._value = trees.value.ravel()
         self._depth = int(trees.depth)
 
-    def leaves(self, signals: Floats) -> Floats:
-        """Return each tree's value for each row, (rows, trees); compared are 32-bit floats, as in training."""
-        values = signals.astype(np.float32).ravel()
+    def leaves(self, signals: NDArray[np.float32]) -> Floats:
+        """Return each tree's value for each row, (rows, trees)."""
+        values = signals.ravel()
         row = np.arange(0, len(values), signals.shape[1]).repeat(len(self._roots))
         node = np.tile(self._roots, len(signals))
         for _ in range(self._depth):
@@ -172,92 +223,112 @@ class Forest:
         return self._value.take(node).reshape(len(signals), -1)
 
 
+class _Scorer:
+    """Scores rows of signals with one expert's trees."""
+
+    def __init__(self, expert: Expert) -> None:
+        self._boosted, self._randomised = Forest(expert.boosted), Forest(expert.randomised)
+        self._start = float(expert.start)
+
+    def score(self, signals: Floats) -> Floats:
+        """Return log odds, (rows,). Signals are compared as 32-bit floats, as in training."""
+        values = signals.astype(np.float32)
+        boosted = self._boosted.leaves(values).sum(axis=1) + self._start
+        randomised = np.clip(self._randomised.leaves(values).mean(axis=1), CLIPPED, 1 - CLIPPED)
+        return average(boosted, log_odds(randomised))
+
+
 class Classifier:
     """Scores chats: each participant's probability of being a bot."""
 
     def __init__(self, weights: Weights, version: str) -> None:
         self.version = version
         self.weights = weights
-        nets, units = weights.networks.out.shape
-        self._out = np.zeros((nets * units, nets))  # all networks' last layers as one matrix
-        for net in range(nets):
-            self._out[net * units : (net + 1) * units, net] = weights.networks.out[net]
-        self._boosted = Forest(weights.boosted)
-        self._randomised = Forest(weights.randomised)
-        own, others, idf = (array.astype(np.float64) for array in (weights.own, weights.others, weights.idf))
-        grams = np.stack([own, others, idf**2, idf, np.ones(N_BUCKETS)], axis=1)
-        self.grams = np.concatenate([grams, np.zeros((1, grams.shape[1]))])  # the last row is that of nothing
-        self._rows: dict[str, int]
-        self._values: Floats
-        self._hashes: NDArray[np.uint64]
+        self._home = [_Scorer(expert) for expert in (weights.running, weights.strict, weights.free)]
+        self._elsewhere = _Scorer(weights.elsewhere)
+        # the columns of `OF_NGRAMS`
+        grams = np.column_stack([weights.linear.T.astype(np.float64), weights.idf.astype(np.float64) ** 2])
+        self.grams = np.concatenate([grams, np.zeros((1, grams.shape[1]))])  # the last row stands for no n-gram
+        self._rows: dict[str, int] = {}
+        self._values = np.zeros((_CACHED_WORDS, len(SUMS)))
+        self._hashes = np.zeros(_CACHED_WORDS, np.uint64)
         self._forget()
 
     def predict(self, chats: Sequence[Chat]) -> list[Prediction]:
-        """Score chats; returns one prediction for each, in order, participants in order of first appearance."""
-        sides = [read_sides(chat) for chat in chats]
-        probabilities = iter(self.probabilities(sides).tolist())
+        """Score complete chats and running dialogs, in any mixture.
+
+        Returns one prediction for each, in order, with the participants in the order of their first message.
+        """
+        if not chats:
+            return []
+        assessment = self.assess(chats)
+        probabilities = iter(assessment.probabilities.tolist())
         return [
             Prediction.model_construct(
                 chat_id=chat.chat_id,
-                participants=[answer(side, next(probabilities)) for side in of_chat],
+                participants=[answer(side, next(probabilities)) for side in sides],
                 model_version=self.version,
             )
-            for chat, of_chat in zip(chats, sides, strict=True)
+            for chat, sides in zip(chats, assessment.sides, strict=True)
         ]
 
-    def probabilities(self, chats: Sequence[Sequence[Side]]) -> Floats:
-        """Return each side's probability of being a bot, shape (sides,), sides of all chats one after the other."""
-        sizes = np.array([len(of_chat) for of_chat in chats])
-        signals, kept = self.signals([side for of_chat in chats for side in of_chat], sizes)
-        return decide(self.score(signals), sizes, kept, self.weights.base)
+    def assess(self, chats: Sequence[Chat]) -> Assessment:
+        """Work out everything there is to say about one or more chats."""
+        by_chat = [read_sides(chat) for chat in chats]
+        sides = [side for of_chat in by_chat for side in of_chat]
+        sizes = np.array([len(of_chat) for of_chat in by_chat])
+        sums, talk = self._sums(sides), np.array([side.talk for side in sides])
+        signals = combine(sums, talk, sizes)
+        gate, words = describe(sums, talk, sizes)
+        running = np.array([isinstance(chat, RunningDialog) for chat in chats])
+        home = self.weights.gate.share(gate).repeat(sizes)
+        situation = situations(gate, running).repeat(sizes)
+        score = self.score(signals, home, situation)
+        probabilities = decide(score, sizes, words, float(self.weights.base))
+        return Assessment(by_chat, signals, home, situation, score, words.repeat(sizes), probabilities)
 
-    def signals(self, sides: Sequence[Side], sizes: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        """Return what `combine` makes of these sides, of chats with so many sides each."""
-        return combine(self._sums(sides), np.array([side.talk for side in sides]), sizes, self.weights.rare)
-
-    def score(self, signals: Floats) -> Floats:
-        """Return each side's score, (sides,), in log odds, looked at alone."""
-        weights, networks = self.weights, self.weights.networks
-        boosted = self._boosted.leaves(signals).sum(axis=1) + float(weights.start)
-        randomised = np.clip(self._randomised.leaves(signals).mean(axis=1), CLIPPED[0], 1 - CLIPPED[0])
-        scaled = np.clip((signals - networks.center) / networks.scale, -networks.LIMIT, networks.LIMIT)
-        units = np.maximum(scaled @ networks.hidden + networks.hidden_bias, 0).reshape(
-            len(signals), *networks.out.shape
-        )
-        limit = -log_odds(CLIPPED[1])
-        network = np.clip((units * networks.out).sum(axis=2) + networks.out_bias, -limit, limit).mean(axis=1)
-        return np.asarray(SHARES[0] * boosted + SHARES[1] * log_odds(randomised) + SHARES[2] * network)
+    def score(self, signals: Floats, home: Floats, situation: Ints) -> Floats:
+        """Return each row's score, (rows,), in log odds; the arguments are columns of `Assessment`."""
+        at_home = np.empty(len(signals))
+        for number in np.unique(situation):
+            chosen = situation == number
+            at_home[chosen] = self._home[number].score(signals[chosen])
+        return mix(at_home, self._elsewhere.score(signals), home)
 
     def _sums(self, sides: Sequence[Side]) -> Floats:
-        """Return the columns of `SUMS` for each side, from its words and pairs."""
-        if len(self._rows) > _CACHED_WORDS:
-            self._forget()
-        rows: list[int] = []
-        first = []
-        for side in sides:
-            first.append(len(rows))
-            rows += [self._rows[word] if word in self._rows else self._look_up(word) for word in side.words]
-        sums = np.add.reduceat(self._values.take(rows, axis=0), first)
-        pairs = pair_ngrams(self._hashes.take(rows))
-        sums[:, : self.grams.shape[1]] += np.add.reduceat(self.grams.take(pairs, axis=0), first)
+        """Return the columns of `SUMS` for each side, from its words and pairs of words."""
+        words = [word for side in sides for word in side.words]
+        lengths = [len(side.words) for side in sides]
+        first = np.cumsum([0, *lengths[:-1]])
+        sums = np.zeros((len(sides), len(SUMS)))
+        hashes = np.empty(len(words), np.uint64)
+        for start in range(0, len(words), _CHUNK):
+            part = words[start : start + _CHUNK]
+            if len(self._rows) + len(part) > _CACHED_WORDS:
+                self._forget()
+            rows = [self._rows[word] if word in self._rows else self._look_up(word) for word in part]
+            hashes[start : start + _CHUNK] = self._hashes.take(rows)
+            cuts = np.unique(np.clip(first - start, 0, len(part)))[: len(part)]
+            cuts = cuts[cuts < len(part)]
+            owners = np.searchsorted(first, start + cuts, side="right") - 1
+            sums[owners] += np.add.reduceat(self._values.take(rows, axis=0), cuts)
+        pairs = pair_ngrams(hashes)
+        sums[:, : len(OF_NGRAMS)] += np.add.reduceat(self.grams.take(pairs, axis=0), first)
         return sums
 
     def _look_up(self, word: str) -> int:
-        """Put what a word adds to `SUMS`, and its hash, into the cache; returns its row."""
-        row = len(self._rows)
-        if row == len(self._values):
-            self._values = np.concatenate([self._values, np.zeros_like(self._values)])
-            self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
+        """Return the cache's row for a word, which holds what the word adds to `SUMS`, and its hash."""
+        key = word[:LONGEST_WORD]
+        if key in self._rows:
+            return self._rows[key]
+        row = self._rows[key] = len(self._rows)
         self._values[row] = [*self.grams[word_ngrams(word)].sum(axis=0), 1, *word_counts(word)]
         self._hashes[row] = word_hash(word)
-        self._rows[word] = row
         return row
 
     def _forget(self) -> None:
-        """Start the cache of words anew; a boundary adds nothing."""
+        """Empty the cache of words, except for the boundary, which adds nothing."""
         self._rows = {BOUNDARY: 0}
-        self._values = np.zeros((_CACHED_WORDS // 8, len(SUMS)))
-        self._hashes = np.zeros(len(self._values), np.uint64)
 
     @classmethod
     def load(cls, folder: Path = SHIPPED) -> Self:
@@ -275,7 +346,8 @@ class Classifier:
             raise ModelError(f"{folder}: the artifact has format {form}, this version reads {FORMAT}; train it again")
         if hashlib.sha256(content).hexdigest() != checksum:
             raise ModelError(
-                f"{folder / ARTIFACT}: the checksum is not that of {METRICS}; it is damaged or from another training"
+                f"{folder / ARTIFACT}: the checksum differs from that in {METRICS}; the file is damaged or from another"
+                " training run"
             )
         if str(numpy).split(".")[0] != np.__version__.split(".")[0]:
             raise ModelError(
@@ -286,12 +358,22 @@ class Classifier:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return cls(Weights.from_arrays(arrays), version)
         except (ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise ModelError(f"{folder / ARTIFACT}: it is no artifact of format {FORMAT}: {error!r}") from None
+            raise ModelError(f"{folder / ARTIFACT}: not an artifact of format {FORMAT}: {error!r}") from None
 
 
 def log_odds(probability: Any) -> Any:
     """Return the log odds of a probability or an array of them."""
     return np.log(probability) - np.log1p(-probability)
+
+
+def average(boosted: Floats, randomised: Floats) -> Floats:
+    """Return an expert's score from those of its boosted and its randomised trees."""
+    return (boosted + randomised) / 2
+
+
+def mix(at_home: Floats, elsewhere: Floats, home: Floats) -> Floats:
+    """Return the average of the two experts' scores; `home` is the share of the first."""
+    return home * at_home + (1 - home) * elsewhere
 
 
 def answer(side: Side, probability: float) -> Participant:
@@ -304,49 +386,62 @@ def answer(side: Side, probability: float) -> Participant:
     )
 
 
-def combine(sums: Floats, talk: Floats, sizes: NDArray[np.int64], rare: Floats) -> tuple[Floats, Floats]:
-    """Put each side's features beside the others' of its chat, and say how far to trust what is made of them.
+_WORDS, _COUNTS = SUMS.index("words"), slice(SUMS.index(COUNTS[0]), None)
+_LINEAR, _SQUARED_LENGTH = slice(0, len(LINEAR)), SUMS.index("squared length")
+_LETTERS, _CYRILLIC, _LATIN = (COUNTS.index(name) for name in ("letters", "Cyrillic letters", "Latin letters"))
+_MESSAGES, _TWICE = TALK.index("messages"), TALK.index("writes twice in a row")
 
-    `sums` (sides, len(SUMS)) and `talk` (sides, len(TALK)) describe the sides of all chats, `sizes` (chats,) is the
-    number of sides in each, `rare` as of `Weights`. Returns the signals, (sides, len(SIGNALS)), and how much of its
-    score a side keeps, (sides,), between 0 (tell the base rate) and 1: few words tell little; and the rarer a chat's
-    n-grams were in the training data (up to those of the rarest chats in it), and the more words say so,
-    the less of what was learned applies. With more than two participants the others' words are taken together and their
-    talk is averaged; a participant who is alone has zeros there.
+
+def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
+    """Return the signals, (sides, len(SIGNALS)): each side's features beside those of the other sides of its chat.
+
+    `sums` (sides, len(SUMS)) and `talk` (sides, len(TALK)) describe the sides of all chats; `sizes` (chats,) is the
+    number of sides in each. With more than two participants, the others' words are counted together, and their talk and
+    linear scores are averaged. A participant who is alone has zeros there.
     """
-    linear = sums[:, :2] / np.sqrt(sums[:, 2:3] + 1)
-    own = np.concatenate([linear, talk, sums[:, 3:]], axis=1)
-    everyone = _by_chat(own, sizes)
-    rest = everyone - own
-    averaged = 2 + talk.shape[1]
-    rest[:, :averaged] /= np.maximum(sizes - 1, 1).repeat(sizes)[:, None]
-    both = np.concatenate([own, rest])
-    features = np.concatenate([both[:, :2], style(both[:, averaged + 3 :], both[:, 2:averaged])], axis=1)
-    signals = np.concatenate([features[: len(own)], features[len(own) :]], axis=1)
-
-    idf, ngrams, words = everyone[:, averaged : averaged + 3].T
-    strange = np.clip((idf / np.maximum(ngrams, 1) - rare[0]) / (rare[1] - rare[0]), 0, 1) ** 2
-    familiar = (1 - strange) ** np.clip(words / MANY_WORDS, 0.2, 3)
-    return signals, familiar * words**2 / (words**2 + FEW_WORDS**2)
+    linear = sums[:, _LINEAR] / np.sqrt(sums[:, [_SQUARED_LENGTH]] + 1)
+    averaged = np.concatenate([linear, talk], axis=1)
+    counts = sums[:, _COUNTS]
+    others = (by_chat(averaged, sizes) - averaged) / np.maximum(sizes - 1, 1).repeat(sizes)[:, None]
+    others_counts = by_chat(counts, sizes) - counts
+    both, both_counts = np.concatenate([averaged, others]), np.concatenate([counts, others_counts])
+    features = np.concatenate([both[:, : len(LINEAR)], style(both_counts, both[:, len(LINEAR) :])], axis=1)
+    return np.concatenate(np.split(features, 2), axis=1)
 
 
-def decide(score: Floats, sizes: NDArray[np.int64], kept: Floats, base: Floats) -> Floats:
-    """Turn scores into probabilities, (sides,), of at most one bot in a chat, as it is in the training data.
+def describe(sums: Floats, talk: Floats, sizes: Ints) -> tuple[Floats, Floats]:
+    """Return the gate's inputs, (chats, len(GATE)), and the number of words that can be read, (chats,).
 
-    Softmax over "nobody" (log odds 0) and each participant; then the log odds go towards those of the base rate, by
-    what is not `kept`.
+    The arguments are those of `combine`. Words of other alphabets than Cyrillic and Latin cannot be read: the training
+    data holds none.
+    """
+    start = np.cumsum(sizes) - sizes
+    counts = np.add.reduceat(sums[:, _COUNTS], start)
+    share = counts[:, [_CYRILLIC, _LATIN]] / np.maximum(counts[:, [_LETTERS]], 1)
+    messages = np.log1p(np.add.reduceat(np.expm1(talk[:, _MESSAGES]), start))
+    twice = np.maximum.reduceat(talk[:, _TWICE], start)
+    return np.column_stack([share, messages, twice]), np.add.reduceat(sums[:, _WORDS], start) * share.sum(axis=1)
+
+
+def situations(gate: Floats, running: NDArray[np.bool_]) -> Ints:
+    """Return each chat's number in `SITUATIONS`, (chats,); `gate` is as `describe` returns it."""
+    return np.where(running, RUNNING_DIALOG, np.where(gate[:, GATE.index("writes twice in a row")] == 0, STRICT, FREE))
+
+
+def decide(score: Floats, sizes: Ints, words: Floats, base: float) -> Floats:
+    """Turn scores into probabilities, (sides,).
+
+    At most one participant of a chat of two is a bot, as in the training data: a softmax over "nobody" (log odds 0) and
+    the two. In a chat of more, each participant is compared with the average of the others. The log odds then move
+    towards those of the base rate, the fewer of a chat's `words` (chats,) can be read.
     """
     odds = np.exp(np.minimum(TEMPER * score + LIFT, 30))
-    together = odds / (1 + _by_chat(odds, sizes))
+    others = np.maximum(by_chat(odds, sizes) - odds, 0) / np.maximum(sizes - 1, 1).repeat(sizes)
+    kept = (words**2 / (words**2 + FEW_WORDS**2)).repeat(sizes)
     start = log_odds(base)
-    return np.asarray(1 / (1 + np.exp(-(start + kept * (log_odds(together) - start)))))
+    return np.asarray(1 / (1 + np.exp(-(start + kept * (np.log(odds) - np.log1p(others) - start)))))
 
 
-def sum_chats(values: Floats, sizes: NDArray[np.int64]) -> Floats:
-    """Sum the rows of each chat's sides; returns one row for each chat."""
-    return np.asarray(np.add.reduceat(values, np.concatenate([[0], np.cumsum(sizes)[:-1]])))
-
-
-def _by_chat(values: Floats, sizes: NDArray[np.int64]) -> Floats:
-    """Sum the rows of each chat, and give each of its sides the sum."""
-    return sum_chats(values, sizes).repeat(sizes, axis=0)
+def by_chat(values: Floats, sizes: Ints) -> Floats:
+    """Sum the rows of each chat's sides, and return the sum for each of the sides."""
+    return np.asarray(np.add.reduceat(values, np.cumsum(sizes) - sizes).repeat(sizes, axis=0))

@@ -1,10 +1,10 @@
-"""What moved an answer: named signals for the whole score, and the words behind the linear model's part of it.
+"""Explain an answer: named signals for the whole score, and the words behind a linear model's part of it.
 
-The score is not additive in its signals (trees and networks), so a signal's weight is approximated: the mean of what
-the score loses when the signal takes its typical value, and of what a typical participant's score gains when the signal
-takes its actual value. That is the average of a feature's first and last place in the order of a Shapley value
-(Lundberg and Lee 2017, arXiv:1705.07874). What the listed weights do not cover is named as `rest`, so that they add up.
-The linear model over n-grams is additive: its spans are exact.
+The score is not additive in its signals, because it comes from trees. A signal's weight is therefore approximate: the
+mean of what the score loses when the signal takes its typical value, and of what a typical participant's score gains
+when the signal takes its actual value. That is the average of a feature's first and last place in the order of a
+Shapley value (Lundberg and Lee 2017, arXiv:1705.07874). `rest` holds what the listed weights do not cover, so that all
+of them add up. The linear models over n-grams are additive: the weights of spans are exact.
 """
 
 import re
@@ -15,31 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.chat import Chat, ExplainedParticipant, Explanation, Message, Signal, Span
-from models.classifier import LINEAR, SIGNALS, Classifier, Floats, answer, decide
-from models.features import pair_ngrams, read_sides, word_hash, word_ngrams
+from models.classifier import LINEAR, OF_NGRAMS, SIGNALS, Classifier, Floats, Ints, answer
+from models.features import pair_ngrams, word_hash, word_ngrams
 
 SHOWN_SIGNALS = 10
 SHOWN_SPANS = 10
 METHOD = (
     "base + signals + rest = score, in log odds. A signal's weight is approximate: the mean of what the score loses"
-    " when the signal gets its typical value, and of what a typical score gains when it gets this one. The weights of"
-    " spans are exact shares in the value of a signal that a linear model makes of the words."
+    " when the signal gets its typical value, and of what a typical score gains when it gets this one; how much each"
+    " expert has to say stays as it is. The weights of spans are exact shares in the value of a signal that a linear"
+    " model makes of the words."
 )
 
 
 def explain(classifier: Classifier, chat: Chat) -> Explanation:
     """Answer as `Classifier.predict` does, and say what moved each participant's score."""
-    sides = read_sides(chat)
-    sizes = np.array([len(sides)])
-    signals, kept = classifier.signals(sides, sizes)
-    probabilities = decide(classifier.score(signals), sizes, kept, classifier.weights.base).tolist()
+    assessment = classifier.assess([chat])
+    (sides,) = assessment.sides
+    home = float(assessment.home[0])
     participants = []
-    for side, probability, row, words in zip(sides, probabilities, signals, spans(classifier, chat), strict=True):
-        base, weights, score = weigh(classifier, row)
+    for row, (side, words) in enumerate(zip(sides, spans(classifier, chat, at_home=home >= 0.5), strict=True)):
+        base, weights, score = weigh(
+            classifier, assessment.signals[row], assessment.home[[row]], assessment.situation[[row]]
+        )
         strongest = np.argsort(-np.abs(weights), kind="stable")[:SHOWN_SIGNALS]
         participants.append(
             ExplainedParticipant(
-                **answer(side, probability).model_dump(),
+                **answer(side, float(assessment.probabilities[row])).model_dump(),
                 base=base,
                 signals=[Signal(name=SIGNALS[at], weight=weights[at]) for at in strongest],
                 rest=score - base - float(weights[strongest].sum()),
@@ -47,32 +49,48 @@ def explain(classifier: Classifier, chat: Chat) -> Explanation:
                 spans=words,
             )
         )
-    return Explanation(chat_id=chat.chat_id, participants=participants, method=METHOD, model_version=classifier.version)
+    return Explanation(
+        chat_id=chat.chat_id,
+        participants=participants,
+        like_training_chats=home,
+        method=METHOD,
+        model_version=classifier.version,
+    )
 
 
-def weigh(classifier: Classifier, signals: Floats) -> tuple[float, Floats, float]:
-    """Return the typical score, each signal's approximate weight, (len(SIGNALS),), and the score, all in log odds."""
-    typical = classifier.weights.networks.center
+def weigh(classifier: Classifier, signals: Floats, home: Floats, situation: Ints) -> tuple[float, Floats, float]:
+    """Return the typical score, each signal's approximate weight, (len(SIGNALS),), and the score, all in log odds.
+
+    `signals` (len(SIGNALS),), `home` (1,) and `situation` (1,) are one row of an `Assessment`. The share of the home
+    expert and the situation stay as they are while signals are varied.
+    """
+    typical = classifier.weights.typical
     without = np.where(np.eye(len(signals), dtype=bool), typical, signals)
     alone = np.where(np.eye(len(signals), dtype=bool), signals, typical)
-    scores = classifier.score(np.concatenate([[typical], [signals], without, alone]))
+    rows = np.concatenate([[typical], [signals], without, alone])
+    scores = classifier.score(rows, home.repeat(len(rows)), situation.repeat(len(rows)))
     base, score, lost, gained = scores[0], scores[1], *np.split(scores[2:], 2)
     return float(base), ((score - lost) + (gained - base)) / 2, float(score)
 
 
-def spans(classifier: Classifier, chat: Chat, shown: int | None = SHOWN_SPANS) -> list[list[Span]]:
-    """Return for each participant the words of all messages that weigh most in the linear model's signals about it.
+def spans(
+    classifier: Classifier, chat: Chat, shown: int | None = SHOWN_SPANS, *, at_home: bool = True
+) -> list[list[Span]]:
+    """Return for each participant the words of all messages that weigh most in a linear model's signals about it.
 
-    The participant's own words are the signal "says what bots say", those of the others "says what is said to bots".
-    The weights of all of a signal's spans add up to its value; `shown` is how many are returned, the heaviest first.
+    The participant's own words belong to the signal "says what bots say", those of the others to "says what is said to
+    bots"; `at_home` chooses the linear model of the home game, else that of all games. The weights of all of a signal's
+    spans add up to its value; `shown` is the number of spans to return, the heaviest first.
     """
+    as_speaker, as_counterpart = LINEAR[:2] if at_home else LINEAR[2:]
     messages = chat.messages
     speakers = {who: number for number, who in enumerate(dict.fromkeys(message.participant_id for message in messages))}
-    places, columns = _parts(classifier, messages)
+    columns = [OF_NGRAMS.index(name) for name in (as_speaker, as_counterpart, "squared length")]
+    places, sums = _parts(messages, classifier.grams[:, columns])
     by_message = np.array([speakers[message.participant_id] for message in messages])
     speaker = by_message[[at for at, _, _ in places]]
-    squares = np.bincount(speaker, columns[:, 2], len(speakers))
-    own, others = columns[:, :2].T / np.sqrt(squares + 1)[speaker] / [[1], [max(len(speakers) - 1, 1)]]
+    squares = np.bincount(speaker, sums[:, 2], len(speakers))
+    own, others = sums[:, :2].T / np.sqrt(squares + 1)[speaker] / [[1], [max(len(speakers) - 1, 1)]]
     shown = len(places) if shown is None else shown
     by_own, by_others = _strongest(own, speaker, shown), _strongest(others, speaker, shown)
     # so many hold enough of the others' for each participant, after its own are left out
@@ -88,7 +106,7 @@ def spans(classifier: Classifier, chat: Chat, shown: int | None = SHOWN_SPANS) -
                     message_id=messages[places[parts[at]][0]].message_id,
                     start=places[parts[at]][1],
                     end=places[parts[at]][2],
-                    signal=LINEAR[0] if is_own[at] else f"the other one: {LINEAR[1]}",
+                    signal=as_speaker if is_own[at] else f"the other one: {as_counterpart}",
                     weight=float(weights[at]),
                 )
                 for at in np.argsort(-np.abs(weights), kind="stable")[:shown].tolist()
@@ -104,17 +122,15 @@ def _strongest(weights: Floats, speaker: NDArray[np.int64], shown: int) -> NDArr
     return order[rank < shown]
 
 
-def _parts(classifier: Classifier, messages: Sequence[Message]) -> tuple[list[tuple[int, int, int]], Floats]:
-    """Return the words and the pairs of neighbouring words of messages, and what they add up to.
+def _parts(messages: Sequence[Message], grams: Floats) -> tuple[list[tuple[int, int, int]], Floats]:
+    """Return the words and the pairs of neighbouring words of messages, and the sums over the n-grams of each.
 
-    A part is the index of its message, its start and its end. Its columns, (parts, 3), are the sums over its n-grams of
-    their weight as one's own words and as the others', and of their squared idf. A pair with a boundary belongs to its
-    word.
+    A part is the index of its message, its start and its end; `grams` is (N_BUCKETS + 1, columns), the sums are
+    (parts, columns). A pair with a boundary belongs to its word.
     """
-    grams = classifier.grams[:, :3]
     known: dict[str, tuple[Floats, int]] = {}
     places: list[tuple[int, int, int]] = []
-    columns = [np.zeros((0, 3))]
+    sums = [np.zeros((0, grams.shape[1]))]
     for at, message in enumerate(messages):
         words = list(re.finditer(r"\S+", message.text))
         if not words:
@@ -129,5 +145,5 @@ def _parts(classifier: Classifier, messages: Sequence[Message]) -> tuple[list[tu
         alone[-1] += pairs[-1]
         places += [(at, match.start(), match.end()) for match in words]
         places += [(at, first.start(), second.end()) for first, second in pairwise(words)]
-        columns += [alone, pairs[1:-1]]
-    return places, np.concatenate(columns)
+        sums += [alone, pairs[1:-1]]
+    return places, np.concatenate(sums)

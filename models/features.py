@@ -1,8 +1,8 @@
-"""From a chat to numbers, the one path that training and serving share.
+"""Turn a chat into numbers. Training and serving share this module.
 
-Everything said is cut into tokens (words and pairs of neighbouring words), and all that is known of a text is a sum
-over its tokens. So a token is looked at once and cached, a participant's words are summed once and used for both sides
-(one's own words are the other one's "others' words"), and no text needs to be stored: tokens are hashed.
+Texts are split into tokens (words and pairs of neighbouring words), and every text feature is a sum over tokens. Each
+token is therefore computed once and cached, each participant's words are summed once and used for both sides (a
+participant's own words are the other participant's "others' words"), and no text is stored, because tokens are hashed.
 """
 
 from collections import Counter
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from models.chat import Chat, Identifier
 
-N_BUCKETS = 1 << 17  # hashed n-grams of one side of the chat; weights of both sides fit the artifact's 5 MB
-MAX_NGRAM = 4  # characters; longer ones did not pay in cross-validation
-BOUNDARY = "\n"  # stands among the words of a side before each message and after the last; no word is written so
-LONGEST_WORD = 40  # characters hashed of one word, so that a pasted blob costs no more than a sentence
+N_BUCKETS = 1 << 17  # hash buckets for the n-grams of one side
+MAX_NGRAM = 4  # characters; longer n-grams did not help in cross-validation
+BOUNDARY = "\n"  # precedes each message's words and follows the last message; cannot occur in a word
+LONGEST_WORD = 40  # characters of a word that are read, so that a pasted blob costs no more than a sentence
 
-# What is counted in a word, in the columns of `word_counts`.
+# The columns of `word_counts`.
 COUNTS = (
     "letters",
     "capitals",
@@ -40,7 +40,7 @@ COUNTS = (
     "capitalised words",
     "long words",
 )
-# What a participant does in the talk, in the columns of `Side.talk`.
+# The columns of `Side.talk`: how a participant takes part in the chat.
 TALK = (
     "opens the chat",
     "messages",
@@ -77,10 +77,10 @@ _SMALL = frozenset(".,?!()-—–\"'«»“”„`:;")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One participant's side of a chat: the words and what was done with them.
+    """One participant's side of a chat.
 
-    `words` are the words as written, with a `BOUNDARY` before each message that says something and after the last;
-    `talk` has the columns of `TALK`.
+    `words` holds the words as written, with a `BOUNDARY` before each non-empty message and after the last one; `talk`
+    has the columns of `TALK`.
     """
 
     participant_id: Identifier
@@ -101,14 +101,14 @@ def word_ngrams(word: str) -> NDArray[np.int64]:
 
 
 def word_hash(word: str) -> int:
-    """Hash a word in lower case, for the pairs it stands in; never 0, which is the hash of `BOUNDARY`."""
+    """Hash a word in lower case, for its pairs; never 0, which is the hash of `BOUNDARY`."""
     return 0 if word == BOUNDARY else crc32(word[:LONGEST_WORD].lower().encode("utf-8", "surrogatepass")) | 1 << 32
 
 
 def pair_ngrams(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Hash each two neighbours of a row of word hashes, (words,), as one n-gram.
 
-    Returns (words,): buckets, at each word that of the pair it begins; `N_BUCKETS`, which is none, where two boundaries
+    Returns (words,): for each word, the bucket of the pair it begins, or `N_BUCKETS` (no n-gram) where two boundaries
     meet and at the end.
     """
     mixed = (hashes[:-1] * _MIX[0] + hashes[1:] * _MIX[1]) >> np.uint64(64 - N_BUCKETS.bit_length() + 1)
@@ -118,8 +118,9 @@ def pair_ngrams(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 def word_counts(word: str) -> tuple[int, ...]:
     """Count a word's characters by kind, in the columns of `COUNTS`."""
+    head = word[:LONGEST_WORD]
     letters = capitals = digits = cyrillic = latin = brackets = dashes = quotes = signs = emoji = 0
-    for char in word[:LONGEST_WORD]:
+    for char in head:
         if char.isalpha():
             letters += 1
             capitals += char.isupper()
@@ -145,10 +146,7 @@ def word_counts(word: str) -> tuple[int, ...]:
         digits,
         cyrillic,
         latin,
-        word.count(","),
-        word.count("."),
-        word.count("?"),
-        word.count("!"),
+        *map(head.count, ",.?!"),
         brackets,
         dashes,
         quotes,
@@ -160,20 +158,20 @@ def word_counts(word: str) -> tuple[int, ...]:
 
 
 class _Turns:
-    """What is gathered of one participant's messages, in one pass over the chat."""
+    """What one participant's messages add up to, gathered in one pass over the chat."""
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.words = [BOUNDARY]
         self.said: list[str] = []  # words in lower case
-        self.bare: list[str] = []  # and without signs around them
+        self.bare: list[str] = []  # the same words without surrounding punctuation
         self.lowered: list[str] = []
         self.lengths: list[int] = []
         self.spoken = self.capitals = self.stops = self.questions = self.letters = self.brackets = self.lines = 0
-        self.replies = self.answered = 0  # how often it replied, to how many characters
+        self.replies = self.answered = 0  # number of replies, and of characters they replied to
 
     def add(self, position: int, text: str) -> None:
-        """Take in the message at a position of the chat."""
+        """Add the message at a position of the chat."""
         self.last = position
         self.lengths.append(len(text))
         lowered = text.lower()
@@ -199,37 +197,39 @@ class _Turns:
     ) -> list[float]:
         """Return the columns of `TALK`, in a chat of so many messages and characters.
 
-        `speakers` says of each word, and `writers` of each message, how many participants wrote it.
+        `speakers` holds for each word, and `writers` for each message, how many participants wrote it.
         """
         turns, chars, spoken = len(self.lengths), sum(self.lengths), self.spoken or 1
         mean = chars / turns
         n_words = len(self.said) or 1
-        return [
-            float(self.first == 0),
-            log1p(turns),
-            turns / messages,
-            chars / (characters or 1),
-            log1p(len(self.said)),
-            log1p(mean),
-            log1p((sum([(length - mean) ** 2 for length in self.lengths]) / turns) ** 0.5),
-            log1p(max(self.lengths)),
-            len(self.said) / turns,
-            log1p(self.lengths[0]),
-            self.capitals / spoken,
-            self.stops / spoken,
-            self.questions / spoken,
-            self.letters / spoken,
-            self.brackets / spoken,
-            self.lines / spoken,
-            (turns - self.replies - (self.first == 0)) / turns,
-            1 - len(set(self.bare)) / n_words,
-            1 - len(set(self.lowered)) / turns,
-            sum([speakers[word] > 1 for word in self.bare]) / n_words,
-            sum([text != "" and writers[text] > 1 for text in self.lowered]) / turns,
-            log1p(mean) - log1p(self.answered / (self.replies or 1)),
-            self.lengths.count(0) / turns,
-            float(self.last == messages - 1),
-        ]
+        values = {
+            "opens the chat": float(self.first == 0),
+            "messages": log1p(turns),
+            "share of the messages": turns / messages,
+            "share of the characters": chars / (characters or 1),
+            "words": log1p(len(self.said)),
+            "mean length of a message": log1p(mean),
+            "spread of the lengths": log1p((sum([(length - mean) ** 2 for length in self.lengths]) / turns) ** 0.5),
+            "longest message": log1p(max(self.lengths)),
+            "words in a message": len(self.said) / turns,
+            "length of the first message": log1p(self.lengths[0]),
+            "starts with a capital letter": self.capitals / spoken,
+            "ends with a full stop": self.stops / spoken,
+            "ends with a question mark": self.questions / spoken,
+            "ends with a letter": self.letters / spoken,
+            "ends with a bracket": self.brackets / spoken,
+            "several lines in a message": self.lines / spoken,
+            "writes twice in a row": (turns - self.replies - (self.first == 0)) / turns,
+            "repeats own words": 1 - len(set(self.bare)) / n_words,
+            "repeats own messages": 1 - len(set(self.lowered)) / turns,
+            "repeats the other one's words": sum([speakers[word] > 1 for word in self.bare]) / n_words,
+            "repeats the other one's messages": sum([text != "" and writers[text] > 1 for text in self.lowered])
+            / turns,
+            "reply length relative to the other one's": log1p(mean) - log1p(self.answered / (self.replies or 1)),
+            "empty messages": self.lengths.count(0) / turns,
+            "has the last word": float(self.last == messages - 1),
+        }
+        return [values[name] for name in TALK]
 
 
 def read_sides(chat: Chat) -> list[Side]:
@@ -259,15 +259,17 @@ def read_sides(chat: Chat) -> list[Side]:
     ]
 
 
-def style(counts: NDArray[np.float64], talk: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Join counts and talk of one side to its style features.
-
-    `counts` (sides, len(COUNTS)) are sums over the words, `talk` is (sides, len(TALK)); returns
-    (sides, len(STYLE)): counts for each letter (for each word, where words are counted), then the talk.
-    """
-    letters = counts[:, :1] + 1
-    words = np.expm1(talk[:, TALK.index("words")])[:, None] + 1
-    return np.concatenate([counts[:, 1:-2] / letters, counts[:, -2:] / words, talk], axis=1)
-
-
 STYLE = (*COUNTS[1:], *TALK)
+_LETTERS, _WORDS, _COUNTED_WORDS = COUNTS.index("letters"), TALK.index("words"), COUNTS.index("capitalised words")
+
+
+def style(counts: NDArray[np.float64], talk: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Join the counts and the talk of each side to its style features.
+
+    `counts` (sides, len(COUNTS)) are sums over the words, `talk` is (sides, len(TALK)); returns (sides, len(STYLE)):
+    counts per letter (per word for the columns that count words), then the talk.
+    """
+    letters = counts[:, [_LETTERS]] + 1
+    words = np.expm1(talk[:, [_WORDS]]) + 1
+    by_letter, by_word = counts[:, _LETTERS + 1 : _COUNTED_WORDS], counts[:, _COUNTED_WORDS:]
+    return np.concatenate([by_letter / letters, by_word / words, talk], axis=1)

@@ -1,6 +1,6 @@
 """`python -m train`: fit and measure the classifier, measure a stored one, or predict with it.
 
-Exit codes: 0 done, 1 the data or the model cannot be used (one line says where), 2 wrong arguments.
+Exit codes: 0 success, 1 unusable data or model (one line says where), 2 invalid arguments.
 """
 
 import argparse
@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from models.classifier import SHIPPED, Classifier, ModelError
@@ -18,7 +17,7 @@ from train.card import write_card
 from train.data import DataError, read_chats, read_editions
 from train.evaluate import Measured, evaluate, measure_on, steps_of
 from train.fit import FITS, fit, tabulate
-from train.replay import tell_all
+from train.replay import replay
 from train.report import REPORT, write_report
 
 SAMPLE = Path(__file__).parent / "sample"
@@ -40,20 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    editions = read_editions(options.data or [SAMPLE])
-    others = read_editions(options.elsewhere)
+    home, elsewhere = read_editions(options.data or [SAMPLE]), read_editions(options.elsewhere)
     out: Path = options.out or (SHIPPED if options.data else UNSHIPPED)
-    with tqdm(total=FITS + steps_of(editions), unit="fit", desc="train", disable=options.quiet) as bar:
-        tables = [tabulate(edition) for edition in editions]
-        measured = evaluate(editions, tables, lambda: bar.update(1))
-        fitted = fit(*tabulate(*editions), step=lambda: bar.update(1))
-    weights = fitted.weights()
-    elsewhere = measure_on(Classifier(weights, "just fitted"), others)
-    metrics = write_artifact(out, weights, editions, measured, elsewhere)
+    steps = FITS + steps_of(len(home), len(elsewhere))
+    with tqdm(total=steps, unit="fit", desc="train", disable=options.quiet) as bar:
+        table = tabulate(home, elsewhere)
+        measured = evaluate(home, elsewhere, table, lambda: bar.update(1))
+        fitted = fit(table, lambda: bar.update(1))
+    metrics = write_artifact(out, fitted.weights(), [*home, *elsewhere], measured)
     write_card(out, metrics)
-    write_report(out / REPORT, metrics, [*measured, *elsewhere], fitted)
+    write_report(out / REPORT, metrics, measured, fitted)
     print(f"{out}: model {metrics['version']}")
-    _print([*measured, *elsewhere])
+    _print(measured)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -73,22 +70,14 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _replay(options: argparse.Namespace) -> None:
     for edition in read_editions(options.data):
-        told = tell_all(options.url, edition, disable=options.quiet)
-        part = Measured(edition.name, np.zeros(0, int), np.zeros(0), np.zeros(0, int), 0.5, told)
-        for row in part.rows_so_far():
-            print(
-                f"{edition.name}, {row['messages']} messages: ROC AUC {row['roc_auc']:.4f},"
-                f" log loss {row['log_loss']:.4f}, {row['participants']} participants"
-            )
+        _print(replay(options.url, edition, disable=options.quiet))
 
 
 def _print(measured: Sequence[Measured]) -> None:
     for part in measured:
-        row = part.row()
         print(
-            f"{row['on']}: ROC AUC {row['roc_auc']:.4f}, log loss {row['log_loss']:.4f}"
-            f" (base rate {row['log_loss_of_base_rate']:.4f}), calibration error {row['calibration_error']:.4f},"
-            f" {row['participants']} participants"
+            f"{part.on}, {part.how}: ROC AUC {part.roc_auc():.4f}, log loss {part.log_loss():.4f},"
+            f" {len(part.labels)} answers"
         )
 
 
@@ -103,8 +92,8 @@ def _fit_parser() -> argparse.ArgumentParser:
         metavar="DATA",
         nargs="*",
         type=Path,
-        help=f"folders with train.json and ytrain.csv; without any, the small sample that comes with the project"
-        f" (then --out is {UNSHIPPED}/, not the shipped artifact's folder)",
+        help=f"folders with train.json and ytrain.csv; default: the small sample that comes with the project, in which"
+        f" case --out is {UNSHIPPED}/ and the shipped artifact stays",
     )
     parser.add_argument(
         "--elsewhere",
@@ -112,7 +101,8 @@ def _fit_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         default=[],
-        help="folders of other chats, to measure on and nothing else",
+        help="folders of other games' chats: the shipped model is fitted on them as well, and each is measured with a"
+        " model that has not seen it",
     )
     parser.add_argument("--out", type=Path, help="folder for artifact, metrics, card and report (default: models/)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -131,9 +121,9 @@ def _evaluate_parser() -> argparse.ArgumentParser:
 def _replay_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train replay",
-        description="Tell labelled chats to a running service message by message, and measure its answers.",
+        description="Send labelled chats to a running service message by message, and measure its answers.",
     )
-    parser.add_argument("url", metavar="URL", help="say http://localhost:8000")
+    parser.add_argument("url", metavar="URL", help="for example http://localhost:8000")
     parser.add_argument("data", metavar="DATA", nargs="+", type=Path, help="folders with train.json and ytrain.csv")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
@@ -145,7 +135,7 @@ def _predict_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="folder with classifier.npz and metrics.json")
     parser.add_argument("chats", metavar="test.json", type=Path, help="dialogs in the format of train.json")
-    parser.add_argument("--out", type=Path, required=True, help="the file to write, say submission.csv")
+    parser.add_argument("--out", type=Path, required=True, help="the file to write, for example submission.csv")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Write what serving loads: the arrays, and beside them the metrics with the arrays' checksum."""
+"""Write what serving loads: the arrays, and the metrics with the checksum of the arrays."""
 
 import hashlib
 import io
@@ -18,15 +18,11 @@ from train.evaluate import Measured
 
 
 def write_artifact(
-    folder: Path,
-    weights: Weights,
-    editions: Sequence[Edition],
-    measured: Sequence[Measured],
-    elsewhere: Sequence[Measured] = (),
+    folder: Path, weights: Weights, editions: Sequence[Edition], measured: Sequence[Measured]
 ) -> dict[str, Any]:
     """Write artifact and metrics to a folder; returns the metrics.
 
-    The artifact is the same, byte for byte, for the same data, seed and versions; the date stands in the metrics only.
+    The same data, seed and library versions give the same artifact, byte for byte; only the metrics hold the date.
     """
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **weights.arrays())  # type: ignore[arg-type]
@@ -54,7 +50,6 @@ def write_artifact(
             for edition in editions
         ],
         "measured": [part.row() for part in measured],
-        "elsewhere": [part.row() for part in elsewhere],
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ARTIFACT).write_bytes(buffer.getvalue())

@@ -1,35 +1,59 @@
-"""Measure the classifier on chats it was not fitted on: inside each edition, from one edition to another, elsewhere."""
+"""Measure the classifier on chats it was not fitted on: within an edition, on another edition, on another game.
 
-from collections.abc import Callable, Sequence
+Each model is asked in the ways in which the service is asked (`measure`): with complete chats, with complete chats of
+another turn-taking, and message by message.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import groupby, permutations
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import log_loss, roc_auc_score
 
-from models.classifier import CONFIDENCE, Classifier, Floats
+from models.chat import Chat
+from models.classifier import CONFIDENCE, Classifier, Floats, Ints
+from train.copies import last_answers, shift, so_far
 from train.data import Edition
-from train.fit import FITS, FOLDS, SEED, Ints, Table, fit, folds
+from train.fit import COMPLETE, FITS, FOLDS, SEED, Table, fit, folds
 
 CLIP = 0.001  # probabilities are clipped to [CLIP, 1 - CLIP] for the log loss
-AFTER = (1, 2, 4, 8, None)  # messages of a chat that is told one by one
+AFTER = (1, 2, 4, 8, None)  # messages of a chat that is streamed; None: all of them
 BINS = 10  # of the calibration error, of equal width
+SHIFT_SEEDS = (101, 102, 103)  # no training row is drawn with these
+COMPLETE_CHATS = "complete chats"
+SHIFTED_CHATS = "shifted turn-taking"
+
+
+def streamed(after: int | None) -> str:
+    """Return the name of a measurement of answers after so many messages."""
+    return f"streamed, {after or 'all'} message{'' if after == 1 else 's'}"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One measurement: the labels and the probabilities, (sides,), and the number of messages in each side's chat.
+    """One measurement: how a model was asked, and what it answered.
 
-    `base` is the share of bots in the data that the model was fitted on.
+    Arrays are (answers,): the labels, the probabilities, the number of messages in each answer's chat, and the home
+    expert's share. `base` is the share of bots among the home game's participants that the model was fitted on.
     """
 
     on: str
+    how: str
     labels: Ints
     probabilities: Floats
     messages: Ints
+    home: Floats
     base: float
-    so_far: dict[str, tuple[Ints, Floats]] | None = None  # labels and probabilities after the first messages
+
+    def roc_auc(self) -> float:
+        """Return the area under the ROC curve."""
+        return float(roc_auc_score(self.labels, self.probabilities))
+
+    def log_loss(self) -> float:
+        """Return the log loss in nats, with probabilities clipped at `CLIP`."""
+        return clipped_log_loss(self.labels, self.probabilities)
 
     def row(self) -> dict[str, Any]:
         """Return the figures of this measurement."""
@@ -41,28 +65,23 @@ class Measured:
             chosen = (likelier >= least) & (likelier < below)
             below = least
             accuracy = round(float(right[chosen].mean()), 4) if chosen.any() else None
-            confidence[name] = {"share": round(float(chosen.mean()), 4), "accuracy": accuracy}
+            confidence[name] = {
+                "answers": int(chosen.sum()),
+                "share": round(float(chosen.mean()), 4),
+                "accuracy": accuracy,
+            }
         return {
             "on": self.on,
-            "roc_auc": round(float(roc_auc_score(self.labels, self.probabilities)), 4),
-            "log_loss": round(clipped_log_loss(self.labels, self.probabilities), 4),
+            "how": self.how,
+            "roc_auc": round(self.roc_auc(), 4),
+            "log_loss": round(self.log_loss(), 4),
             "log_loss_of_base_rate": round(clipped_log_loss(self.labels, np.full(len(self.labels), self.base)), 4),
             "calibration_error": round(calibration_error(self.labels, self.probabilities), 4),
-            "participants": len(self.labels),
+            "answers": len(self.labels),
             "confidence": confidence,
-        } | ({"so_far": self.rows_so_far()} if self.so_far else {})
-
-    def rows_so_far(self) -> list[dict[str, Any]]:
-        """Return the figures after the first messages of each chat."""
-        return [
-            {
-                "messages": after,
-                "roc_auc": round(float(roc_auc_score(labels, probabilities)), 4),
-                "log_loss": round(clipped_log_loss(labels, probabilities), 4),
-                "participants": len(labels),
-            }
-            for after, (labels, probabilities) in (self.so_far or {}).items()
-        ]
+            "home": round(float(self.home.mean()), 4),
+            "unlike": round(float((self.home < 0.5).mean()), 4),
+        }
 
 
 def clipped_log_loss(labels: Ints, probabilities: Floats) -> float:
@@ -80,83 +99,109 @@ def calibration_error(labels: Ints, probabilities: Floats) -> float:
     return sum(gaps)
 
 
-def steps_of(editions: Sequence[Edition]) -> int:
-    """Return the number of fits that `evaluate` makes, for a progress bar."""
-    return FITS * (FOLDS * len(editions) + len(editions) * (len(editions) - 1))
+def measure(classifier: Classifier, on: str, chats: Sequence[Chat], labels: Sequence[Sequence[int]]) -> list[Measured]:
+    """Ask a classifier about labelled chats in every way, through the code that serves."""
+    by_speaker = [
+        dict(zip(last_answers(chat), of_chat, strict=True)) for chat, of_chat in zip(chats, labels, strict=True)
+    ]
+    base = float(classifier.weights.base)
 
+    def ask(
+        how: str, asked: Sequence[Chat], who: Sequence[int | str | None], known: Sequence[dict[Any, int]]
+    ) -> Measured:
+        """Ask about chats; `who` names the one participant of each chat whose answer counts, None all of them."""
+        assessment = classifier.assess(asked)
+        rows, truth, messages = [], [], []
+        row = 0
+        for chat, sides, one, speakers in zip(asked, assessment.sides, who, known, strict=True):
+            for side in sides:
+                if one is None or side.participant_id == one:
+                    rows.append(row)
+                    truth.append(speakers[side.participant_id])
+                    messages.append(len(chat.messages))
+                row += 1
+        probabilities, home = assessment.probabilities[rows], assessment.home[rows]
+        return Measured(on, how, np.array(truth), probabilities, np.array(messages), home, base)
 
-def evaluate(
-    editions: Sequence[Edition],
-    tables: Sequence[tuple[Table, Ints]],
-    step: Callable[[], object] = lambda: None,
-) -> list[Measured]:
-    """Cross-validate on each edition and test each edition's model on every other one."""
-    measured = []
-    for edition, (table, labels) in zip(editions, tables, strict=True):
-        probabilities = np.zeros(len(labels))
-        replayed = []
-        for rest, held_out in folds(labels, table.group, SEED):
-            fitted = fit(table.take(rest), labels[rest], step)
-            probabilities[held_out] = fitted.predict(table.take(held_out))
-            replayed.append(replay(Classifier(fitted.weights(), "fold"), edition, np.unique(table.group[held_out])))
-        on = f"{edition.name}, {FOLDS}-fold cross-validation"
-        base = float(labels.mean())
-        measured.append(Measured(on, labels, probabilities, _messages(edition), base, _join(replayed)))
-    for first, tested in permutations(range(len(editions)), 2):
-        table, labels = tables[tested]
-        model = fit(*tables[first], step)
-        on = f"trained on {editions[first].name}, tested on {editions[tested].name}"
-        measured.append(Measured(on, labels, model.predict(table), _messages(editions[tested]), model.base))
+    everybody = [None] * len(chats)
+    measured = [ask(COMPLETE_CHATS, chats, everybody, by_speaker)]
+    copies = [shift(c, np.random.default_rng([seed, n])) for seed in SHIFT_SEEDS for n, c in enumerate(chats)]
+    measured.append(ask(SHIFTED_CHATS, copies, everybody * len(SHIFT_SEEDS), by_speaker * len(SHIFT_SEEDS)))
+    for after in AFTER:
+        moments = [
+            (so_far(chat, number), speaker, speakers)
+            for chat, speakers in zip(chats, by_speaker, strict=True)
+            for speaker, number in last_answers(chat, after).items()
+        ]
+        measured.append(ask(streamed(after), *zip(*moments, strict=True)))
     return measured
 
 
-def replay(classifier: Classifier, edition: Edition, chosen: Ints) -> dict[str, tuple[Ints, Floats]]:
-    """Score chats, by their numbers, as the platform tells them: after so many messages, for who has spoken by then.
+def join(parts: Sequence[Measured]) -> Measured:
+    """Return the measurements of several folds as one."""
+    names = ("labels", "probabilities", "messages", "home")
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    base = float(np.average([part.base for part in parts], weights=[len(part.labels) for part in parts]))
+    return Measured(on=parts[0].on, how=parts[0].how, base=base, **arrays)
 
-    Returns labels and probabilities by the number of messages; chats that are shorter count with all they have.
+
+def cross_validated(edition: str) -> str:
+    """Return the name of what is measured within an edition."""
+    return f"{edition}, {FOLDS}-fold cross-validation"
+
+
+def across(first: str, tested: str) -> str:
+    """Return the name of what a model of one edition is measured on."""
+    return f"trained on {first}, tested on {tested}"
+
+
+def left_out(game: str) -> str:
+    """Return the name of what is measured on a game that the model has not seen."""
+    return f"{game}, left out"
+
+
+def plan(home: Sequence[Edition], elsewhere: Sequence[Edition], table: Table) -> Iterator[tuple[str, Ints, Ints]]:
+    """Yield each model to measure: the name of the measurement, the numbers of the chats to fit on, and to test on."""
+    games = [np.unique(table.chat[table.game == game]) for game in range(len(home) + len(elsewhere))]
+    others = games[len(home) :]
+    for game, edition in enumerate(home):
+        complete = table.take((table.game == game) & (table.kind == COMPLETE))
+        for rest, held_out in folds(complete, SEED):
+            fitted_on = np.concatenate([np.unique(complete.chat[rest]), *others])
+            yield cross_validated(edition.name), fitted_on, np.unique(complete.chat[held_out])
+    for first, tested in permutations(range(len(home)), 2):
+        yield across(home[first].name, home[tested].name), np.concatenate([games[first], *others]), games[tested]
+    for game, edition in enumerate(elsewhere, start=len(home)):
+        rest = [chats for at, chats in enumerate(games) if at != game]
+        yield left_out(edition.name), np.concatenate(rest), games[game]
+
+
+def steps_of(home: int, elsewhere: int) -> int:
+    """Return the number of steps that `evaluate` takes for so many editions and other games, for a progress bar."""
+    return FITS * (FOLDS * home + home * (home - 1) + elsewhere)
+
+
+def evaluate(
+    home: Sequence[Edition], elsewhere: Sequence[Edition], table: Table, step: Callable[[], object] = lambda: None
+) -> list[Measured]:
+    """Cross-validate within each edition, test across editions, and test on each other game with a model without it.
+
+    `table` is what `tabulate` makes of all of them. Other games are always part of the training data, except for the
+    one that is tested.
     """
-    told = {}
-    for after in AFTER:
-        chats = [edition.chats[at].model_copy(update={"messages": edition.chats[at].messages[:after]}) for at in chosen]
-        labels, probabilities = [], []
-        for at, answer in zip(chosen, classifier.predict(chats), strict=True):
-            labels += edition.labels[at][: len(answer.participants)]
-            probabilities += [side.is_bot_probability for side in answer.participants]
-        told["all" if after is None else str(after)] = (np.array(labels), np.array(probabilities))
-    return told
-
-
-def _join(parts: Sequence[dict[str, tuple[Ints, Floats]]]) -> dict[str, tuple[Ints, Floats]]:
-    return {
-        after: (
-            np.concatenate([part[after][0] for part in parts]),
-            np.concatenate([part[after][1] for part in parts]),
-        )
-        for after in parts[0]
-    }
+    chats = [chat for edition in (*home, *elsewhere) for chat in edition.chats]
+    labels = [of_chat for edition in (*home, *elsewhere) for of_chat in edition.labels]
+    measured = []
+    for on, models in groupby(plan(home, elsewhere, table), key=lambda model: model[0]):
+        parts = []
+        for _, fitted_on, tested_on in models:
+            fitted = fit(table.take(np.isin(table.chat, fitted_on)), step)
+            classifier = Classifier(fitted.weights(), "measured")
+            parts.append(measure(classifier, on, [chats[at] for at in tested_on], [labels[at] for at in tested_on]))
+        measured += [join(of_how) for of_how in zip(*parts, strict=True)]
+    return measured
 
 
 def measure_on(classifier: Classifier, editions: Sequence[Edition]) -> list[Measured]:
-    """Test a classifier, as it is served, on labelled chats."""
-    base = float(classifier.weights.base)
-    return [
-        Measured(
-            edition.name,
-            np.array([label for of_chat in edition.labels for label in of_chat]),
-            np.array(
-                [
-                    side.is_bot_probability
-                    for answer in classifier.predict(edition.chats)
-                    for side in answer.participants
-                ]
-            ),
-            _messages(edition),
-            base,
-        )
-        for edition in editions
-    ]
-
-
-def _messages(edition: Edition) -> Ints:
-    sizes = [len(of_chat) for of_chat in edition.labels]
-    return np.array([len(chat.messages) for chat in edition.chats]).repeat(sizes)
+    """Measure a classifier on labelled chats."""
+    return [part for e in editions for part in measure(classifier, e.name, e.chats, e.labels)]

@@ -1,4 +1,4 @@
-"""Tell labelled chats to a running service one message at a time, as the platform does."""
+"""Send labelled chats to a running service one message at a time, as the platform does."""
 
 from uuid import uuid4
 
@@ -6,24 +6,23 @@ import httpx
 import numpy as np
 from tqdm import tqdm
 
-from models.classifier import Floats
+from train.copies import last_answers
 from train.data import DataError, Edition
-from train.evaluate import AFTER
-from train.fit import Ints
+from train.evaluate import AFTER, Measured, streamed
 
 
-def tell_all(url: str, edition: Edition, *, disable: bool = False) -> dict[str, tuple[Ints, Floats]]:
-    """Send every message of an edition to `/predict`; raises `DataError` if one is not answered with 200.
+def replay(url: str, edition: Edition, *, disable: bool = False) -> list[Measured]:
+    """Send every message of an edition to `/predict`; raises `DataError` for any status but 200.
 
-    Returns labels and probabilities by the number of messages (`AFTER`): for each participant the last answer by then.
+    Returns what `train.evaluate.measure` measures of streamed chats: each participant's last answer within the first
+    messages of its chat. The home expert's share and the base rate, which `/predict` does not return, are NaN.
     """
-    told: dict[str, tuple[list[int], list[float]]] = {str(after or "all"): ([], []) for after in AFTER}
+    answers = []  # of each chat, one for each message
     with httpx.Client(base_url=url, timeout=30) as client:
-        chats = tqdm(edition.chats, unit="chat", desc=edition.name, disable=disable)
-        for chat, labels in zip(chats, edition.labels, strict=True):
+        for chat in tqdm(edition.chats, unit="chat", desc=edition.name, disable=disable):
             dialog = str(uuid4())
-            last: dict[int | str, float] = {}
-            for number, message in enumerate(chat.messages, start=1):
+            said = []
+            for message in chat.messages:
                 body = {
                     "text": message.text,
                     "dialog_id": dialog,
@@ -33,9 +32,16 @@ def tell_all(url: str, edition: Edition, *, disable: bool = False) -> dict[str, 
                 answer = client.post("/predict", json=body)
                 if answer.status_code != httpx.codes.OK:
                     raise DataError(f"{url}: status {answer.status_code} for a message of dialog {chat.chat_id}")
-                last[message.participant_id] = answer.json()["is_bot_probability"]
-                for after in AFTER:
-                    if number == len(chat.messages) if after is None else number == min(after, len(chat.messages)):
-                        told[str(after or "all")][0].extend(labels[: len(last)])
-                        told[str(after or "all")][1].extend(last.values())
-    return {after: (np.array(labels), np.array(values)) for after, (labels, values) in told.items()}
+                said.append(answer.json()["is_bot_probability"])
+            answers.append(said)
+    measured = []
+    for after in AFTER:
+        rows = [
+            (label, said[number - 1], number)
+            for chat, labels, said in zip(edition.chats, edition.labels, answers, strict=True)
+            for label, number in zip(labels, last_answers(chat, after).values(), strict=False)  # some have said nothing
+        ]
+        labels, probabilities, messages = (np.array(column) for column in zip(*rows, strict=True))
+        unknown = np.full(len(rows), np.nan)
+        measured.append(Measured(edition.name, streamed(after), labels, probabilities, messages, unknown, np.nan))
+    return measured

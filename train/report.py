@@ -1,4 +1,4 @@
-"""Write the report: one HTML file with the figures, pictures of them, and what others reached."""
+"""Write the report: one HTML file with the figures, plots of them, and published results."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from models.classifier import SIGNALS
-from train.evaluate import BINS, Measured, clipped_log_loss
+from models.classifier import SIGNALS, STRICT
+from train.evaluate import BINS, COMPLETE_CHATS, Measured, clipped_log_loss
 from train.fit import Fitted
 
 REPORT = "report.html"
@@ -59,28 +59,30 @@ loss is in nats, with probabilities clipped to [0.001, 0.999].</p>
 def write_report(file: Path, metrics: dict[str, Any], measured: Sequence[Measured], fitted: Fitted) -> None:
     """Write the report of these measurements and of the model fitted on all data."""
     mpl.rcParams["svg.hashsalt"] = "report"  # the same picture for the same figures
-    rows = [measurement.row() for measurement in measured]
+    rows = metrics["measured"]
+    complete = [part for part in measured if part.how == COMPLETE_CHATS]
     pictures = [
-        _picture("ROC", lambda axes: _roc(axes, measured)),
-        _picture("Precision and recall", lambda axes: _precision_recall(axes, measured)),
-        _picture("Reliability", lambda axes: _reliability(axes, measured)),
-        _picture("Log loss by messages in the chat", lambda axes: _by_length(axes, measured)),
-        _picture("Log loss by edition", lambda axes: _by_edition(axes, rows)),
+        _picture("ROC", lambda axes: _roc(axes, complete)),
+        _picture("Precision and recall", lambda axes: _precision_recall(axes, complete)),
+        _picture("Reliability", lambda axes: _reliability(axes, complete)),
+        _picture("Log loss by messages in the chat", lambda axes: _by_length(axes, complete)),
+        _picture("Log loss by way of asking", lambda axes: _by_way(axes, rows)),
         _picture("Importance of the signals", lambda axes: _importance(axes, fitted)),
     ]
     page = _PAGE.format(
         version=escape(metrics["version"]),
         date=escape(metrics["date"]),
         figures=_table(
-            ("on", "ROC AUC", "log loss", "of the base rate", "calibration error", "participants"),
+            ("on", "asked", "ROC AUC", "log loss", "of the base rate", "calibration error", "answers"),
             [
                 (
                     row["on"],
+                    row["how"],
                     *(
                         f"{row[name]:.4f}"
                         for name in ("roc_auc", "log_loss", "log_loss_of_base_rate", "calibration_error")
                     ),
-                    str(row["participants"]),
+                    str(row["answers"]),
                 )
                 for row in rows
             ],
@@ -92,7 +94,8 @@ def write_report(file: Path, metrics: dict[str, Any], measured: Sequence[Measure
                 *(
                     (f"this classifier, {row['on']}", f"{row['roc_auc']:.4f}", f"{row['log_loss']:.4f}")
                     for row in rows
-                    if row["on"].startswith("2025") or row["on"].endswith("tested on 2025")
+                    if row["how"] == COMPLETE_CHATS
+                    and (row["on"].startswith("2025") or row["on"].endswith("tested on 2025"))
                 ),
             ],
         ),
@@ -159,18 +162,20 @@ def _by_length(axes: Axes, measured: Sequence[Measured]) -> None:
     axes.legend(fontsize="small")
 
 
-def _by_edition(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
-    places = np.arange(len(rows))
-    axes.barh(places - 0.2, [row["log_loss"] for row in rows], 0.4, label="classifier")
-    axes.barh(places + 0.2, [row["log_loss_of_base_rate"] for row in rows], 0.4, color="lightgrey", label="base rate")
-    axes.set_yticks(places, [row["on"] for row in rows], fontsize="small")
+def _by_way(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+    ways = list(dict.fromkeys(row["how"] for row in rows))
+    for on in dict.fromkeys(row["on"] for row in rows):
+        losses = {row["how"]: row["log_loss"] for row in rows if row["on"] == on}
+        axes.plot([losses[way] for way in ways], range(len(ways)), marker="o", linestyle="", label=on)
+    axes.set_yticks(range(len(ways)), ways, fontsize="small")
     axes.invert_yaxis()
-    axes.set(xlabel="log loss")
-    axes.legend(fontsize="small")
+    axes.set(xlabel="log loss", xlim=(0, None))
+    axes.legend(fontsize="x-small")
 
 
 def _importance(axes: Axes, fitted: Fitted) -> None:
-    importance = (fitted.boosted.feature_importances_ + fitted.randomised.feature_importances_) / 2
+    strict = fitted.home[STRICT]
+    importance = (strict.boosted.feature_importances_ + strict.randomised.feature_importances_) / 2
     order = np.argsort(importance)[-_SHOWN:]
     axes.barh([SIGNALS[at] for at in order], importance[order])
     axes.tick_params(axis="y", labelsize="small")
