@@ -25,6 +25,7 @@ from models.classifier import SHIPPED, Classifier, ModelError
 from models.explain import explain
 from serving.bentoml_internals import adaptive_batching, get_tracer
 from serving.errors import RefusedError
+from serving.monitoring import Monitoring
 
 MAX_BATCH_SIZE = 64  # chats; a larger batch gains nothing and delays the others
 MAX_LATENCY_MS = 10_000  # BentoML rejects what it expects to take longer; the request's own timeout is shorter
@@ -54,8 +55,9 @@ class Job:
 class Scorer:
     """Scores chats with a classifier, in batches."""
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, monitoring: Monitoring | None = None) -> None:
         self._classifier = classifier
+        self._monitoring = monitoring
         self._tracer = get_tracer()
         self._waiting = 0  # callers whose chats are not scored yet
         overloaded = RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "no answer in time; try again")
@@ -64,7 +66,7 @@ class Scorer:
         self._of_thread = local()  # a classifier for each thread, because its cache is not for two
 
     @classmethod
-    def load(cls, folder: Path | None = None) -> Self:
+    def load(cls, folder: Path | None = None, monitoring: Monitoring | None = None) -> Self:
         """Load the model of a folder, or the shipped one, and score once with it.
 
         Raises BentoMLException with one line if that is not possible.
@@ -74,7 +76,7 @@ class Scorer:
         except ModelError as error:
             raise BentoMLException(f"cannot serve the model: {error}") from None
         classifier.predict([Chat.model_validate(EXAMPLE_CHAT)])
-        return cls(classifier)
+        return cls(classifier, monitoring)
 
     async def predict(self, chats: Sequence[Chat]) -> list[Prediction]:
         """Score chats; returns one prediction for each, in order.
@@ -106,7 +108,7 @@ class Scorer:
     async def _predict_one(self, job: Job) -> Prediction:
         if size(job.chat) <= LARGE:
             return await self._enqueue(job)
-        return (await self._in_slow_lane(lambda classifier: classifier.predict([job.chat]), job))[0]
+        return (await self._in_slow_lane(lambda classifier: self._answer(classifier, [job.chat]), job))[0]
 
     async def _score_batch(self, jobs: Sequence[Job]) -> list[Prediction]:
         """Score a batch on the event loop, `LARGE` characters at a time, with others let in between."""
@@ -114,8 +116,14 @@ class Scorer:
         for part in _parts(jobs):
             if predictions:
                 await asyncio.sleep(0)
-            predictions += _run(partial(self._classifier.predict, [job.chat for job in part]), part)
+            predictions += _run(partial(self._answer, self._classifier, [job.chat for job in part]), part)
         return predictions
+
+    def _answer(self, classifier: Classifier, chats: Sequence[Chat]) -> list[Prediction]:
+        assessment = classifier.assess(chats)
+        if self._monitoring:
+            self._monitoring.record(classifier.version, chats, assessment)
+        return classifier.answers(chats, assessment)
 
     async def _in_slow_lane(self, work: Callable[[Classifier], T], job: Job) -> T:
         def run() -> T:

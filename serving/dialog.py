@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
-from models.chat import MAX_MESSAGES, Chat, Message
+from models.chat import MAX_MESSAGES, Message, RunningDialog
 from serving.errors import RefusedError
 
 MAX_BYTES = 1_000_000  # of all texts of a dialog, in UTF-8
 
-Outcome = Chat | RefusedError
+Outcome = RunningDialog | RefusedError
 
 
 class StoredMessage(NamedTuple):
@@ -40,12 +40,12 @@ class Dialog:
         )
         self._bytes += _size(message)
 
-    def chat_up_to(self, message_id: str) -> Chat:
+    def chat_up_to(self, message_id: str) -> RunningDialog:
         """Return the chat that ends with the given message, which is part of the dialog."""
         end = len(self._messages)
         while self._messages[end - 1].message_id != message_id:
             end -= 1
-        return Chat.model_construct(chat_id=self._id, messages=self._messages[:end])
+        return RunningDialog.model_construct(chat_id=self._id, messages=self._messages[:end])
 
 
 def decide(

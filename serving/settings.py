@@ -123,6 +123,14 @@ class Settings(BaseSettings):
         default=(), description="Comma-separated origins whose pages may call the service from a browser."
     )
 
+    monitoring: Folder | None = Field(
+        default=None,
+        description="Folder of the monitoring log: what the classifier saw and answered, as numbers, without texts.",
+    )
+    monitoring_max_mb: int = Field(
+        default=100, ge=10, le=1_000_000, description="Size of the monitoring log, over all workers; then old lines go."
+    )
+
     otel_exporter_otlp_endpoint: Endpoint | None = Field(
         default=None, description="Where traces are sent as OTLP over HTTP, such as `http://localhost:4318`."
     )
@@ -152,6 +160,8 @@ class Settings(BaseSettings):
         os.environ["HISTORY_FOLDER"] = str(self.history_folder)
         if self.history_url:
             os.environ["HISTORY_URL"] = self.history_url.get_secret_value()
+        if self.monitoring:
+            os.environ["MONITORING"] = str(self.monitoring)
         if self.model_folder:
             os.environ["MODEL_FOLDER"] = str(self.model_folder)
 
