@@ -5,11 +5,11 @@ How a chat is scored (`Classifier.assess`):
 1. `models/features.py` splits the chat into its participants' sides and turns each side into numbers.
 2. A linear model over hashed n-grams scores the words of both sides. `combine` puts these scores and the style of both
    sides into one row of named `SIGNALS` for each participant.
-3. Two experts score each row, in log odds. Each is an average of boosted and randomised trees.
-   - The home expert knows the game it was trained on. It has one set of trees for each of the three situations of
-     `SITUATIONS`: a running dialog, where the participant who was asked about always has the last word; a complete chat
-     in which the participants strictly take turns; and one in which somebody writes twice in a row.
-   - The elsewhere expert sees only signals that point the same way in every game, and every game counts the same.
+3. Two experts score each row, in log odds.
+   - The home expert knows the game it was trained on: boosted and randomised trees for each of three `SITUATIONS`. In a
+     running dialog, the participant who was asked about always has the last word; in a complete chat the participants
+     strictly take turns, or somebody writes twice in a row.
+   - The elsewhere expert, randomised trees, sees only signals that point the same way in every game.
 4. `Gate` decides for each chat how much the home expert has to say, from the alphabet, the number of messages and the
    turn-taking. The scores are averaged with that share.
 5. `decide` turns the scores of a chat's participants into probabilities: it scores the participants together and moves
@@ -71,7 +71,8 @@ RUNNING_DIALOG, STRICT, FREE = range(len(SITUATIONS))
 GATE = ("share of Cyrillic letters", "share of Latin letters", "messages", "writes twice in a row")
 
 # Chosen by cross-validation, see the model card.
-MOST_HOME = 0.9  # the largest share that the home expert can have in a score
+HOME_SHARE = (0.4, 0.9)  # the least and the largest share of the home expert in a score
+BOLDER = 1.5  # factor of the elsewhere expert's log odds
 TEMPER = 1.0  # factor of the score
 LIFT = 0.3  # log odds; makes up for "at most one bot", which lowers the probabilities of two suspects too much
 FEW_WORDS = 2  # a chat of so many words keeps half of what its score says beyond the base rate
@@ -125,7 +126,8 @@ class Gate:
 
     def share(self, inputs: Floats) -> Floats:
         """Return the home expert's share in the score, (chats,), from inputs of shape (chats, len(GATE))."""
-        return np.asarray(MOST_HOME / (1 + np.exp(-(inputs @ self.weights + self.bias))))
+        least, most = HOME_SHARE
+        return np.asarray(least + (most - least) / (1 + np.exp(-(inputs @ self.weights + self.bias))))
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class Weights:
     running: Expert
     strict: Expert
     free: Expert
-    elsewhere: Expert
+    elsewhere: Trees
     gate: Gate
     base: Floats
     typical: Floats
@@ -155,7 +157,7 @@ class Weights:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Rebuild weights from what `arrays` returned; raises KeyError or ValueError if names or shapes differ."""
-        weights = _nest(cls, arrays)
+        weights: Self = _nest(cls, arrays)
         shapes = [array.shape for array in (weights.linear, weights.idf, weights.typical, weights.gate.weights)]
         if shapes != [(len(LINEAR), N_BUCKETS), (N_BUCKETS,), (len(SIGNALS),), (len(GATE),)]:
             raise ValueError(f"arrays for other features: {shapes}")
@@ -173,7 +175,7 @@ def _flatten(part: Any, prefix: str = "") -> dict[str, NDArray[Any]]:
 def _nest(kind: type[Any], arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> Any:
     return kind(
         **{
-            name: _nest(hint, arrays, f"{prefix}{name}.") if is_dataclass(hint) else arrays[prefix + name]
+            name: _nest(hint, arrays, f"{prefix}{name}.") if hint in (Trees, Expert, Gate) else arrays[prefix + name]
             for name, hint in get_type_hints(kind).items()
         }
     )
@@ -183,10 +185,10 @@ def _nest(kind: type[Any], arrays: Mapping[str, NDArray[Any]], prefix: str = "")
 class Assessment:
     """Everything that was worked out for a list of chats, one row for each participant, chats one after the other.
 
-    `sides`: the participants of each chat. `signals`: (rows, len(SIGNALS)). `home`: (rows,), the home expert's share in
-    the score, 0 to `MOST_HOME`; the larger, the more the chat is like those the classifier was trained on. `situation`:
-    (rows,), the number of the chat's situation in `SITUATIONS`. `score`: (rows,), log odds of a participant looked at
-    alone. `words`: (rows,), words in the chat. `probabilities`: (rows,).
+    `sides`: the participants of each chat. `signals`: (rows, len(SIGNALS)). All others are (rows,): `home`, the home
+    expert's share in the score, within `HOME_SHARE` (the larger, the more the chat is like those of the training game);
+    `situation`, the number of the chat's situation in `SITUATIONS`; `score`, the log odds of a participant looked at
+    alone; `words`, how many words of the chat could be read; `probabilities`.
     """
 
     sides: list[list[Side]]
@@ -223,19 +225,17 @@ class Forest:
         return self._value.take(node).reshape(len(signals), -1)
 
 
-class _Scorer:
-    """Scores rows of signals with one expert's trees."""
+class _Home:
+    """Scores rows of signals with the home expert's trees for one situation."""
 
     def __init__(self, expert: Expert) -> None:
         self._boosted, self._randomised = Forest(expert.boosted), Forest(expert.randomised)
         self._start = float(expert.start)
 
-    def score(self, signals: Floats) -> Floats:
-        """Return log odds, (rows,). Signals are compared as 32-bit floats, as in training."""
-        values = signals.astype(np.float32)
-        boosted = self._boosted.leaves(values).sum(axis=1) + self._start
-        randomised = np.clip(self._randomised.leaves(values).mean(axis=1), CLIPPED, 1 - CLIPPED)
-        return average(boosted, log_odds(randomised))
+    def score(self, signals: NDArray[np.float32]) -> Floats:
+        """Return log odds, (rows,)."""
+        boosted = self._boosted.leaves(signals).sum(axis=1) + self._start
+        return score_home(boosted, self._randomised.leaves(signals).mean(axis=1))
 
 
 class Classifier:
@@ -244,8 +244,8 @@ class Classifier:
     def __init__(self, weights: Weights, version: str) -> None:
         self.version = version
         self.weights = weights
-        self._home = [_Scorer(expert) for expert in (weights.running, weights.strict, weights.free)]
-        self._elsewhere = _Scorer(weights.elsewhere)
+        self._home = [_Home(expert) for expert in (weights.running, weights.strict, weights.free)]
+        self._elsewhere = Forest(weights.elsewhere)
         # the columns of `OF_NGRAMS`
         grams = np.column_stack([weights.linear.T.astype(np.float64), weights.idf.astype(np.float64) ** 2])
         self.grams = np.concatenate([grams, np.zeros((1, grams.shape[1]))])  # the last row stands for no n-gram
@@ -290,11 +290,12 @@ class Classifier:
 
     def score(self, signals: Floats, home: Floats, situation: Ints) -> Floats:
         """Return each row's score, (rows,), in log odds; the arguments are columns of `Assessment`."""
-        at_home = np.empty(len(signals))
+        values = signals.astype(np.float32)  # as in training
+        at_home = np.empty(len(values))
         for number in np.unique(situation):
             chosen = situation == number
-            at_home[chosen] = self._home[number].score(signals[chosen])
-        return mix(at_home, self._elsewhere.score(signals), home)
+            at_home[chosen] = self._home[number].score(values[chosen])
+        return mix(at_home, self._elsewhere.leaves(values).mean(axis=1), home)
 
     def _sums(self, sides: Sequence[Side]) -> Floats:
         """Return the columns of `SUMS` for each side, from its words and pairs of words."""
@@ -367,14 +368,18 @@ def log_odds(probability: Any) -> Any:
     return np.log(probability) - np.log1p(-probability)
 
 
-def average(boosted: Floats, randomised: Floats) -> Floats:
-    """Return an expert's score from those of its boosted and its randomised trees."""
-    return (boosted + randomised) / 2
+def score_home(boosted: Floats, randomised: Floats) -> Floats:
+    """Return the home expert's score, from its boosted trees' log odds and its randomised trees' probability."""
+    return np.asarray((boosted + log_odds(np.clip(randomised, CLIPPED, 1 - CLIPPED))) / 2)
 
 
 def mix(at_home: Floats, elsewhere: Floats, home: Floats) -> Floats:
-    """Return the average of the two experts' scores; `home` is the share of the first."""
-    return home * at_home + (1 - home) * elsewhere
+    """Return the average of the home expert's score and of the elsewhere expert's, which gives a probability.
+
+    `home` is the share of the first. An average of trees is more cautious than it needs to be, which `BOLDER` undoes.
+    """
+    said_elsewhere = log_odds(np.clip(elsewhere, CLIPPED, 1 - CLIPPED))
+    return np.asarray(home * at_home + (1 - home) * BOLDER * said_elsewhere)
 
 
 def answer(side: Side, probability: float) -> Participant:

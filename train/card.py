@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.classifier import MOST_HOME
+from models.classifier import HOME_SHARE
 from train.evaluate import COMPLETE_CHATS, SHIFTED_CHATS, across, cross_validated, left_out, streamed
 
 CARD = "README.md"
@@ -50,21 +50,21 @@ others wrote. It was made for the You are Bot game: short chats of two, mostly R
 
 Logistic regressions over hashed character n-grams (1 to 4), words and pairs of words come first: one fitted on the
 game's chats, one on the chats of all games. Their scores join the style of both sides: who opens, lengths, punctuation,
-capital letters, emoji, repetition, echoing. Two experts score these signals; each averages the log odds of gradient
-boosted trees and extremely randomised trees.
+capital letters, emoji, repetition, echoing. Two experts score these signals.
 
-- The home expert is fitted on the game. It has separate trees for running dialogs (`/predict` with a message), for
+- The home expert is fitted on the game and averages the log odds of gradient boosted and of extremely randomised trees.
+  It has separate trees for running dialogs (`/predict` with a message), for
   complete chats in which the participants strictly take turns, and for those in which somebody writes twice in a row.
   Copies of the training chats with other turn-taking (messages lost at the end or the beginning, messages sent in two
   parts) keep it from relying on how recordings happen to end. Running dialogs are training chats that were cut off at
   the message of the participant who was asked about.
-- The elsewhere expert is fitted on all games, each of which weighs the same. It sees only signals that point the same
-  way in every game, and none about turns, amounts or alphabets.
+- The elsewhere expert is fitted on all games, each of which weighs the same: extremely randomised trees over the
+  signals that point the same way in every game, none of them about turns, amounts or alphabets.
 
-A logistic regression decides how much the home expert has to say in each chat, {most_home:.0%} at most. The
-participants of a chat are then scored together: at most one of two is a bot. The fewer words a chat has, and the more of
-them are in neither the Cyrillic nor the Latin alphabet, the closer its probabilities are to the game's share of bots. No
-text is stored: n-grams are hashed to numbers, and only their weights are kept.
+A logistic regression decides how much the home expert has to say in each chat, from {least_home:.0%} to
+{most_home:.0%}. The participants of a chat are then scored together: at most one of two is a bot. The fewer words a
+chat has, and the more of them are in neither the Cyrillic nor the Latin alphabet, the closer its probabilities are to
+the game's share of bots. No text is stored: n-grams are hashed to numbers, and only their weights are kept.
 
 These constants were chosen by looking at the tables below, which therefore are a little too good: how much the copies
 weigh, the size of the trees, `TEMPER` and `LIFT` of the last step, and the thresholds of `confidence`.
@@ -136,7 +136,8 @@ def write_card(folder: Path, metrics: dict[str, Any]) -> None:
         sklearn=artifact["scikit-learn"],
         numpy=artifact["numpy"],
         pandas=artifact["pandas"],
-        most_home=MOST_HOME,
+        least_home=HOME_SHARE[0],
+        most_home=HOME_SHARE[1],
         data="\n".join(
             f"| {data['name']} | {data['chats']} | {data['participants']} |"
             f" {data['bots'] / data['participants']:.0%} | `{data['sha256'][:16]}…` |"

@@ -6,22 +6,25 @@ from models.chat import Chat, Message, RunningDialog
 
 SPLIT = 0.4  # of the messages with `LONG` or more words are sent in two parts
 LONG = 4
-LOST = 0.5  # of the chats lose their last message; where the beginning may be lost, of the chats lose their first one
+LOST = 0.5  # of the shifted chats lose their last message
 
 
-def shift(chat: Chat, draw: np.random.Generator, *, beginning: bool = False) -> Chat:
-    """Return the chat with another turn-taking: the last message lost, messages sent in two parts.
+def shift(chat: Chat, draw: np.random.Generator) -> Chat:
+    """Return the chat with another turn-taking: its end may be lost, and messages may be sent in two parts."""
+    return split(lose(chat, end=bool(draw.random() < LOST)), draw)
 
-    With `beginning`, the first message may be lost as well. At least one message stays. Participants keep their
-    identifiers.
-    """
-    messages = list(chat.messages)
-    if draw.random() < LOST and len(messages) > 1:
-        del messages[-1]
-    if beginning and draw.random() < LOST and len(messages) > 1:
-        del messages[0]
+
+def lose(chat: Chat, *, beginning: bool = False, end: bool = False) -> Chat:
+    """Return the chat without its first message, its last one, or both; at least one message stays."""
+    messages = chat.messages[:-1] if end and len(chat.messages) > 1 else chat.messages
+    messages = messages[1:] if beginning and len(messages) > 1 else messages
+    return Chat.model_construct(chat_id=chat.chat_id, messages=messages)
+
+
+def split(chat: Chat, draw: np.random.Generator) -> Chat:
+    """Return the chat with some of its longer messages sent in two parts."""
     texts: list[tuple[int | str, str]] = []
-    for message in messages:
+    for message in chat.messages:
         words = message.text.split()
         if len(words) >= LONG and draw.random() < SPLIT:
             at = int(draw.integers(1, len(words)))

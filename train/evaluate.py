@@ -172,8 +172,8 @@ def plan(home: Sequence[Edition], elsewhere: Sequence[Edition], table: Table) ->
     for first, tested in permutations(range(len(home)), 2):
         yield across(home[first].name, home[tested].name), np.concatenate([games[first], *others]), games[tested]
     for game, edition in enumerate(elsewhere, start=len(home)):
-        rest = [chats for at, chats in enumerate(games) if at != game]
-        yield left_out(edition.name), np.concatenate(rest), games[game]
+        seen = [chats for at, chats in enumerate(games) if at != game]
+        yield left_out(edition.name), np.concatenate(seen), games[game]
 
 
 def steps_of(home: int, elsewhere: int) -> int:

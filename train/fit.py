@@ -25,7 +25,6 @@ from sklearn.preprocessing import StandardScaler
 
 from models.chat import Chat
 from models.classifier import (
-    CLIPPED,
     GATE,
     LINEAR,
     RUNNING_DIALOG,
@@ -38,12 +37,12 @@ from models.classifier import (
     Ints,
     Trees,
     Weights,
-    average,
     combine,
     decide,
     describe,
     log_odds,
     mix,
+    score_home,
     situations,
 )
 from models.features import (
@@ -58,54 +57,31 @@ from models.features import (
     word_hash,
     word_ngrams,
 )
-from train.copies import last_answers, shift, so_far
+from train.copies import last_answers, lose, so_far, split
 from train.data import Edition
 
 SEED = 2026
 FOLDS = 5
 FITS = FOLDS + 1 + len(SITUATIONS) + 1  # steps of one `fit`: the linear models, then the experts
 
-COMPLETE, SHIFTED, SHIFTED_BOTH, RUNNING = range(4)  # kinds of rows
-COPIES = 2  # of each kind of shifted chats
+# Kinds of rows: complete chats; copies with messages sent in two parts, of which the later ones also lost their last
+# message, their first one, or both; running dialogs.
+COMPLETE, SPLIT, NO_END, NO_BEGINNING, NEITHER, RUNNING = range(6)
 PREFIXES = 12  # dialogs are cut off after each of the first messages, up to so many, and at each one's last message
 
 
-@dataclass(frozen=True)
-class Grown:
-    """How an expert's trees are grown: their number, depth, and the least number of rows in a leaf."""
-
-    boosted: int = 200
-    boosted_depth: int = 4
-    boosted_leaf: int = 25
-    boosted_features: float = 0.1
-    rate: float = 0.06
-    randomised: int = 60
-    randomised_depth: int = 10
-    randomised_leaf: int = 4
-
-
-HOME_TREES = {
-    "running dialog": Grown(boosted_leaf=60, randomised_leaf=10),
-    "strict turn-taking": Grown(boosted_leaf=25, randomised_leaf=4),
-    "free turn-taking": Grown(boosted_leaf=60, randomised_leaf=8),
-}
-ELSEWHERE_TREES = Grown(
-    boosted=100,
-    boosted_depth=3,
-    boosted_leaf=20,
-    boosted_features=0.3,
-    rate=0.08,
-    randomised_depth=8,
-    randomised_leaf=10,
-)
-# What a row weighs by its kind (`COMPLETE`, `SHIFTED`, `SHIFTED_BOTH`), if its chat is of the expert's situation.
-WEIGHTS = {"strict turn-taking": (1.0, 0.1, 0.2), "free turn-taking": (1.0, 1.0, 0.5)}
-STRANGERS = {"strict turn-taking": 0.0, "free turn-taking": 0.1}  # and a complete chat of another situation
-WEIGHTS_ELSEWHERE = (1.0, 0.3, 0.3)
+# The least number of rows in a leaf of boosted and of randomised trees.
+LEAVES = {"running dialog": (60, 10), "strict turn-taking": (25, 4), "free turn-taking": (60, 8)}
+# What a row weighs, in the order of the kinds, if its chat is of the expert's situation; and what a complete chat of
+# another situation weighs. Where nobody writes twice in a row, copies are told from complete chats by nothing: their
+# weights say how far to trust that the end of a chat is its end.
+WEIGHTS = {"strict turn-taking": (1.0, 0.0, 0.2, 0.15, 0.1), "free turn-taking": (1.0, 1.0, 1.0, 0.3, 0.3)}
+OTHER_SITUATION = {"strict turn-taking": 0.0, "free turn-taking": 0.1}
+WEIGHTS_ELSEWHERE = (1.0, 0.15, 0.15, 0.15, 0.15)
 
 # Signals that the elsewhere expert does not see: who speaks when and how much, and the alphabet.
 _HOME_ONLY = {
-    *(name for name in LINEAR if name.endswith("at home")),
+    *LINEAR[:2],
     "opens the chat",
     "messages",
     "share of the messages",
@@ -120,7 +96,9 @@ _HOME_ONLY = {
     "Cyrillic letters",
     "Latin letters",
 }
-GENERAL = [at for at, name in enumerate(SIGNALS) if name.removeprefix("the other one: ") not in _HOME_ONLY]
+_OWN_NAMES = [name.removeprefix("the other one: ") for name in SIGNALS]
+GENERAL = [at for at, name in enumerate(_OWN_NAMES) if name not in _HOME_ONLY]
+AT_HOME = [at for at, name in enumerate(_OWN_NAMES) if name not in LINEAR[2:]]  # what the home expert sees
 SAME_WAY = 0.01  # a signal points the same way in all games if its AUC is so far from 0.5, on the same side, in each
 
 
@@ -159,21 +137,20 @@ class Table:
 def tabulate(home: Sequence[Edition], elsewhere: Sequence[Edition] = ()) -> Table:
     """Return the sides of all chats of some games, and of the copies to train on."""
     chats: list[Chat] = []
-    facts: list[tuple[int, int, int, bool, int]] = []  # group, chat, game, home, kind
     labels: list[int] = []
+    facts: list[tuple[int, int, int, int]] = []  # of each side: numbers of the row's chat, its original, game and kind
     number = 0
     for game, edition in enumerate([*home, *elsewhere]):
-        is_home = game < len(home)
         for chat, of_chat in zip(edition.chats, edition.labels, strict=True):
             who = dict(zip(last_answers(chat), of_chat, strict=True))
-            for kind, copy in copies(chat, number, running=is_home):
+            for kind, copy in copies(chat, number, running=game < len(home)):
                 speakers = last_answers(copy)
                 labels += [who[speaker] for speaker in speakers]
-                facts += [(len(chats), number, game, is_home, kind)] * len(speakers)
+                facts += [(len(chats), number, game, kind)] * len(speakers)
                 chats.append(copy)
             number += 1
     sides = [side for chat in chats for side in read_sides(chat)]
-    group, of_chat, game, is_home, kind = (np.array(column) for column in zip(*facts, strict=True))
+    group, original, of_game, kinds = np.array(facts).T
     own = sparse.vstack([_ngram_counts(side) for side in sides], format="csr")
     per_chat = sparse.csr_matrix((np.ones(len(sides)), (group, np.arange(len(sides)))))
     others = ((per_chat @ own)[group] - own).tocsr()
@@ -188,10 +165,10 @@ def tabulate(home: Sequence[Edition], elsewhere: Sequence[Edition] = ()) -> Tabl
         words=np.array([len(said) for said in words], np.float64),
         labels=np.array(labels),
         group=group,
-        chat=of_chat,
-        game=game,
-        home=is_home,
-        kind=kind,
+        chat=original,
+        game=of_game,
+        home=of_game < len(home),
+        kind=kinds,
         asked=talk[:, TALK.index("has the last word")] == 1,
     )
 
@@ -199,10 +176,10 @@ def tabulate(home: Sequence[Edition], elsewhere: Sequence[Edition] = ()) -> Tabl
 def copies(chat: Chat, number: int, *, running: bool) -> list[tuple[int, Chat]]:
     """Return a chat and its copies to train on, each with its kind; `number` seeds what is drawn."""
     made = [(COMPLETE, chat)]
-    for copy in range(COPIES):
-        for kind in (SHIFTED, SHIFTED_BOTH):
-            draw = np.random.default_rng([SEED, copy, kind, number])
-            made.append((kind, shift(chat, draw, beginning=kind == SHIFTED_BOTH)))
+    for kind in (SPLIT, NO_END, NO_BEGINNING, NEITHER):
+        draw = np.random.default_rng([SEED, kind, number])
+        lost = lose(chat, beginning=kind in (NO_BEGINNING, NEITHER), end=kind in (NO_END, NEITHER))
+        made.append((kind, split(lost, draw)))
     if running:
         cuts = {*range(1, min(len(chat.messages), PREFIXES) + 1), *last_answers(chat).values()}
         made += [(RUNNING, so_far(chat, messages)) for messages in sorted(cuts)]
@@ -216,12 +193,8 @@ class LinearStage:
         """Fit on a table."""
         idf = TfidfTransformer(norm=None).fit(table.own).idf_
         design = sparse.csr_matrix(sparse.hstack([_scaled(table.own, idf), _scaled(table.others, idf)]))
-        everybody = np.ones(len(table.labels), bool)
-        weights = []
-        for chosen in (table.home, everybody):
-            if chosen.all() and weights:
-                weights += weights  # there is one game only
-                continue
+        weights: list[NDArray[np.float32]] = []
+        for chosen in (table.home, np.ones(len(table.labels), np.bool_)):
             regression = LogisticRegression(C=3.0, solver="liblinear", tol=0.01, random_state=SEED)
             regression.fit(design[chosen], table.labels[chosen])
             bot = regression.coef_[0] * _sign(regression)
@@ -242,29 +215,27 @@ def _scaled(counts: sparse.csr_matrix, idf: Floats) -> sparse.csr_matrix:
 
 
 @dataclass(frozen=True)
-class FittedExpert:
-    """One expert's trees, over the columns `signals` of `SIGNALS`."""
+class FittedHome:
+    """The home expert's trees for one situation."""
 
     boosted: GradientBoostingClassifier
     randomised: ExtraTreesClassifier
-    signals: list[int]
 
     def score(self, inputs: Floats) -> Floats:
         """Return log odds, (sides,)."""
-        chosen = inputs[:, self.signals]
-        randomised = np.clip(_of_bots(self.randomised, chosen), CLIPPED, 1 - CLIPPED)
-        return average(_sign(self.boosted) * self.boosted.decision_function(chosen), log_odds(randomised))
+        chosen = inputs[:, AT_HOME]
+        boosted = _sign(self.boosted) * self.boosted.decision_function(chosen)
+        return score_home(boosted, _of_bots(self.randomised, chosen))
 
     def arrays(self) -> Expert:
         """Return the arrays that serving loads."""
-        boosted, randomised = self.boosted, self.randomised
+        boosted = self.boosted
         prior = boosted.init_.class_prior_[list(boosted.classes_).index(1)]
         rate = _sign(boosted) * boosted.learning_rate
-        bot = list(randomised.classes_).index(1)
         return Expert(
-            boosted=_trees([(t.tree_, rate * t.tree_.value[:, 0, 0]) for t in boosted.estimators_[:, 0]], self.signals),
+            boosted=_trees([(t.tree_, rate * t.tree_.value[:, 0, 0]) for t in boosted.estimators_[:, 0]], AT_HOME),
             start=np.array(log_odds(prior)),
-            randomised=_trees([(t.tree_, t.tree_.value[:, 0, bot]) for t in randomised.estimators_], self.signals),
+            randomised=_randomised_trees(self.randomised, AT_HOME),
         )
 
 
@@ -273,8 +244,9 @@ class Fitted:
     """All fitted parts."""
 
     linear: LinearStage
-    home: list[FittedExpert]  # one for each of the `SITUATIONS`
-    elsewhere: FittedExpert
+    home: list[FittedHome]  # one for each of the `SITUATIONS`
+    elsewhere: ExtraTreesClassifier
+    general: list[int]  # the signals that it sees, numbers of `SIGNALS`
     gate: Gate
     base: float
     typical: Floats
@@ -288,7 +260,7 @@ class Fitted:
         scores = np.array([expert.score(inputs) for expert in self.home])
         at_home = scores[situations(gate, running).repeat(sizes), np.arange(len(inputs))]
         share = self.gate.share(gate).repeat(sizes)
-        return decide(mix(at_home, self.elsewhere.score(inputs), share), sizes, words, self.base)
+        return decide(mix(at_home, _of_bots(self.elsewhere, inputs[:, self.general]), share), sizes, words, self.base)
 
     def weights(self) -> Weights:
         """Return the arrays that serving loads."""
@@ -299,7 +271,7 @@ class Fitted:
             running=running,
             strict=strict,
             free=free,
-            elsewhere=self.elsewhere.arrays(),
+            elsewhere=_randomised_trees(self.elsewhere, self.general),
             gate=self.gate,
             base=np.array(self.base),
             typical=self.typical,
@@ -313,6 +285,11 @@ def _sign(model: Any) -> int:
 
 def _of_bots(model: Any, inputs: Floats) -> Floats:
     return np.asarray(model.predict_proba(inputs)[:, list(model.classes_).index(1)])
+
+
+def _randomised_trees(forest: ExtraTreesClassifier, signals: Sequence[int]) -> Trees:
+    bot = list(forest.classes_).index(1)
+    return _trees([(tree.tree_, tree.tree_.value[:, 0, bot]) for tree in forest.estimators_], signals)
 
 
 def _trees(grown: Sequence[tuple[Any, Floats]], signals: Sequence[int]) -> Trees:
@@ -337,8 +314,8 @@ def fit(table: Table, step: Callable[[], object] = lambda: None) -> Fitted:
     of_complete = table.take(complete)
     sums = np.zeros((len(table.labels), len(SUMS)))
     for rest, held_out in folds(of_complete, SEED + 1):
-        rows = np.isin(table.chat, of_complete.chat[held_out])
-        sums[rows] = LinearStage().fit(of_complete.take(rest)).sums(table.take(rows))
+        copied = np.isin(table.chat, of_complete.chat[held_out])
+        sums[copied] = LinearStage().fit(of_complete.take(rest)).sums(table.take(copied))
         step()
     linear = LinearStage().fit(of_complete)
     step()
@@ -349,14 +326,15 @@ def fit(table: Table, step: Callable[[], object] = lambda: None) -> Fitted:
     home = []
     for situation in SITUATIONS:
         weights = _home_weights(table, turns, situation)
-        home.append(_fit_expert(inputs, table.labels, weights, HOME_TREES[situation], list(range(len(SIGNALS)))))
+        home.append(_fit_home(inputs[:, AT_HOME], table.labels, weights, *LEAVES[situation]))
         step()
     weights = _elsewhere_weights(table)
-    elsewhere = _fit_expert(inputs, table.labels, weights, ELSEWHERE_TREES, _general(inputs[complete], of_complete))
+    rows, general = np.flatnonzero(weights), _general(inputs[complete], of_complete)
+    elsewhere = _randomised(depth=8, leaf=10).fit(inputs[rows][:, general], table.labels[rows], weights[rows])
     step()
     of_home = inputs[complete][of_complete.home]
     base = float(of_complete.labels[of_complete.home].mean())
-    return Fitted(linear, home, elsewhere, _fit_gate(gate, table), base, of_home.mean(axis=0))
+    return Fitted(linear, home, elsewhere, general, _fit_gate(gate, table), base, of_home.mean(axis=0))
 
 
 def _home_weights(table: Table, turns: Ints, situation: str) -> Floats:
@@ -367,39 +345,39 @@ def _home_weights(table: Table, turns: Ints, situation: str) -> Floats:
     if situation == SITUATIONS[RUNNING_DIALOG]:
         chosen = table.home & table.asked & (table.kind == RUNNING)
         asked = np.bincount(table.chat[chosen], minlength=table.chat.max() + 1)  # how often, in this chat
-        return np.where(chosen, 1 / np.sqrt(np.maximum(asked, 1))[table.chat], 0)
+        return np.asarray(np.where(chosen, 1 / np.sqrt(np.maximum(asked, 1))[table.chat], 0))
     of_kind = np.array([*WEIGHTS[situation], 0.0])[table.kind]
-    strangers = np.where(table.kind == COMPLETE, STRANGERS[situation], 0)
-    return np.where(table.home, np.where(turns == SITUATIONS.index(situation), of_kind, strangers), 0)
+    others = np.where(table.kind == COMPLETE, OTHER_SITUATION[situation], 0)
+    return np.asarray(np.where(table.home, np.where(turns == SITUATIONS.index(situation), of_kind, others), 0))
 
 
 def _elsewhere_weights(table: Table) -> Floats:
     """Return how much each row weighs in the elsewhere expert, (sides,): every game as much as any other."""
     weights = np.array([*WEIGHTS_ELSEWHERE, 0.0])[table.kind]
     of_games = np.bincount(table.game, weights)[table.game]
-    return weights / of_games * weights.sum() / len(np.unique(table.game))
+    return np.asarray(weights / of_games * weights.sum() / len(np.unique(table.game)))
 
 
-def _fit_expert(inputs: Floats, labels: Ints, weights: Floats, trees: "Grown", signals: list[int]) -> FittedExpert:
+def _fit_home(inputs: Floats, labels: Ints, weights: Floats, boosted_leaf: int, randomised_leaf: int) -> FittedHome:
     rows = np.flatnonzero(weights)
-    chosen, labels, weights = inputs[rows][:, signals], labels[rows], weights[rows]
+    inputs, labels, weights = inputs[rows], labels[rows], weights[rows]
     boosted = GradientBoostingClassifier(
-        n_estimators=trees.boosted,
-        learning_rate=trees.rate,
-        max_depth=trees.boosted_depth,
+        n_estimators=200,
+        learning_rate=0.06,
+        max_depth=4,
         subsample=0.5,
-        max_features=trees.boosted_features,
-        min_samples_leaf=trees.boosted_leaf,
+        max_features=0.1,
+        min_samples_leaf=boosted_leaf,
         random_state=SEED,
-    ).fit(chosen, labels, weights)
-    randomised = ExtraTreesClassifier(
-        n_estimators=trees.randomised,
-        max_depth=trees.randomised_depth,
-        max_features=0.5,
-        min_samples_leaf=trees.randomised_leaf,
-        random_state=SEED,
-    ).fit(chosen, labels, weights)
-    return FittedExpert(boosted, randomised, signals)
+    )
+    randomised = _randomised(depth=10, leaf=randomised_leaf)
+    return FittedHome(boosted.fit(inputs, labels, weights), randomised.fit(inputs, labels, weights))
+
+
+def _randomised(depth: int, leaf: int) -> ExtraTreesClassifier:
+    return ExtraTreesClassifier(
+        n_estimators=60, max_depth=depth, max_features=0.5, min_samples_leaf=leaf, random_state=SEED
+    )
 
 
 def _general(inputs: Floats, table: Table) -> list[int]:
