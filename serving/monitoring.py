@@ -56,7 +56,7 @@ class _Scored:
 
     def lines(self) -> bytes:
         """Return one line of JSON for each chat."""
-        rows = self.signals.astype(np.float64).round(4).tolist()
+        rows = logged(self.signals).tolist()
         lines = []
         row = 0
         for running, messages, participants in self.chats:
@@ -82,6 +82,16 @@ class _Scored:
             lines.append(to_json(line))
             row += participants
         return b"\n".join(lines)
+
+
+def own_signals(assessment: Assessment) -> NDArray[np.float32]:
+    """Return the signals that are logged, (rows, OWN), not rounded yet."""
+    return assessment.signals[:, :OWN].astype(np.float32)
+
+
+def logged(signals: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return signals as the log holds them."""
+    return signals.astype(np.float64).round(4)
 
 
 class Monitoring:
@@ -137,7 +147,7 @@ class Monitoring:
                         (isinstance(chat, RunningDialog), len(chat.messages), len(sides))
                         for chat, sides in zip(chats, assessment.sides, strict=True)
                     ],
-                    signals=assessment.signals[:, :OWN].astype(np.float32),
+                    signals=own_signals(assessment),
                     probabilities=assessment.probabilities.tolist(),
                     home=assessment.home.tolist(),
                     words=assessment.words.tolist(),
@@ -200,9 +210,10 @@ class _RotatedFile(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
         """Take note of an error, and drop the stream with what is left in its buffer; the next write opens it again."""
         self.failed = True
-        stream, self.stream = self.stream, None  # type: ignore[assignment]  # as RotatingFileHandler does
-        with suppress(OSError, AttributeError):
-            stream.close()
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
 
 
 def _claim_file(folder: Path, max_bytes: int) -> tuple[_RotatedFile, Any]:
