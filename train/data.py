@@ -62,6 +62,27 @@ def _read_edition(folder: Path) -> Edition:
     return Edition(folder.resolve().name, digest, chats, by_side)
 
 
+def write_edition(folder: Path, chats: Sequence[Chat], labels: Sequence[Sequence[int]]) -> None:
+    """Write labelled chats as a folder that `read_editions` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dialogs = {
+        str(chat.chat_id): [
+            {"message": number, "text": message.text, "participant_index": message.participant_id}
+            for number, message in enumerate(chat.messages)
+        ]
+        for chat in chats
+    }
+    (folder / CHATS).write_text(json.dumps(dialogs, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    rows = [
+        (chat.chat_id, participant, label)
+        for chat, of_chat in zip(chats, labels, strict=True)
+        for participant, label in zip(
+            dict.fromkeys(message.participant_id for message in chat.messages), of_chat, strict=True
+        )
+    ]
+    pd.DataFrame(rows, columns=_COLUMNS).to_csv(folder / LABELS, index=False)
+
+
 def read_chats(file: Path) -> list[Chat]:
     """Read dialogs without labels; raises `DataError` for a file that cannot be used."""
     return [_read_chat(file, dialog_id, messages) for dialog_id, messages in _read_dialogs(file)[1].items()]

@@ -37,7 +37,7 @@ _SHOWN = 25  # values in the picture
 
 @dataclass(frozen=True)
 class Log:
-    """What was read: samples by kind, the first and the last minute, the number of lines left out by reason, and lost."""
+    """What was read: samples by kind, the first and the last minute, lines left out by reason, and lost."""
 
     samples: dict[str, Sample]
     first: str

@@ -25,7 +25,9 @@ AFTER = 4  # a dialog is looked at when it has so many messages, which happens o
 CHATS, DIALOGS = "complete chats", f"dialogs after {AFTER} messages"
 KINDS = (CHATS, DIALOGS)
 VALUES = (*SIGNALS[:OWN], "probability", "home expert's share", "words in the chat")
-BINS = 10  # of a value, as far as it has so many different ones; each holds as much of the reference
+BINS = 10  # of a value, as far as it has so many different ones
+EDGES = 2 * BINS  # of its bins at most: a frequent value takes two
+STEP = 0.00005  # half of the last digit in the log
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def join(samples: Sequence[Sample]) -> Sample:
 class Distribution:
     """The distribution of one kind of chats.
 
-    `edges` (len(VALUES), BINS), ascending and filled up with infinity, cut the values into BINS + 1 bins; a value at an
-    edge is above it. `shares` (len(VALUES), BINS + 1) is the part of the participants in each bin. `confidences`
+    `edges` (len(VALUES), EDGES), ascending and filled up with infinity, cut the values into EDGES + 1 bins; one at an
+    edge is above it. `shares` (len(VALUES), EDGES + 1) is the part of the participants in each bin. `confidences`
     (len(CONFIDENCE),) and `unlike` are parts as well. `chats` counts them.
     """
 
@@ -85,10 +87,15 @@ class Distribution:
 
     @classmethod
     def of(cls, sample: Sample) -> Self:
-        """Return the distribution of a sample, in bins that hold the same number of its participants."""
-        edges = np.full((len(VALUES), BINS), np.inf)
+        """Return the distribution of a sample.
+
+        Bins hold the same number of its participants, and a value that fills more than one has a bin of its own.
+        """
+        edges = np.full((len(VALUES), EDGES), np.inf)
         for at, column in enumerate(sample.values.T):
             cuts = np.unique(np.quantile(column, np.arange(BINS) / BINS, method="higher"))
+            frequent = [cut for cut in cuts if np.mean(column == cut) > 1 / BINS]
+            cuts = np.union1d(cuts, np.add(frequent, STEP))
             edges[at, : len(cuts)] = cuts
         shares = bin_counts(sample, edges).sum(axis=0).reshape(len(VALUES), -1) / len(sample.chat)
         return cls(
@@ -101,7 +108,7 @@ class Distribution:
 
 
 def bin_counts(sample: Sample, edges: Floats) -> Floats:
-    """Return how many participants of each chat fall into each bin, (chats, len(VALUES) * (BINS + 1))."""
+    """Return how many participants of each chat fall into each bin, (chats, len(VALUES) * bins)."""
     chats, number = np.unique(sample.chat, return_inverse=True)
     bins = edges.shape[1] + 1
     counts = np.zeros((len(chats), len(edges), bins), np.float32)
@@ -145,7 +152,7 @@ class Reference:
             raise DataError(f"{file}: cannot be read: {error!r}") from None
         if found != version:
             raise DataError(f"{file}: belongs to model {found}, not to {version}; {how}")
-        if any(kind.edges.shape != (len(VALUES), BINS) for kind in of_kind.values()):
+        if any(kind.edges.shape != (len(VALUES), EDGES) for kind in of_kind.values()):
             raise DataError(f"{file}: has other values or bins; {how}")
         return cls(found, of_kind)
 
