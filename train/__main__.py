@@ -14,9 +14,10 @@ from tqdm import tqdm
 from models.classifier import SHIPPED, Classifier, ModelError
 from train.artifact import write_artifact
 from train.card import write_card
-from train.data import DataError, read_chats, read_editions
+from train.data import DataError, read_chats, read_editions, write_edition
+from train.dialogs import read_served
 from train.drift import LEAST_CHATS, compare_log, read_log, summary, write_drift_report
-from train.evaluate import Measured, evaluate, measure_on, steps_of
+from train.evaluate import AFTER, Measured, evaluate, measure, measure_on, steps_of, streamed
 from train.fit import FITS, fit, tabulate
 from train.reference import KINDS, REFERENCE, REFERENCE_FITS, Reference, cross_assess
 from train.replay import replay
@@ -58,7 +59,21 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    _print(measure_on(Classifier.load(options.model), read_editions(options.data)))
+    if not (options.data or options.dialogs) or (options.write and not options.dialogs):
+        raise DataError("evaluate needs folders of data or --dialogs, and --write needs --dialogs")
+    classifier = Classifier.load(options.model)
+    _print(measure_on(classifier, read_editions(options.data)))
+    if options.dialogs:
+        url, labels = options.dialogs
+        served = read_served(url, Path(labels))
+        measured = measure(classifier, "dialogs that were served", served.chats, served.labels)
+        _print([part for part in measured if part.how in map(streamed, AFTER) and len({*part.labels.tolist()}) > 1])
+        for count, why in ((served.missing, "not in the store"), (served.unlabelled, "without a label for everybody")):
+            if count:
+                print(f"left out: {count} dialogs {why}")
+        if options.write:
+            write_edition(options.write, served.chats, served.labels)
+            print(f"{options.write}: {len(served.chats)} dialogs")
 
 
 def _make_reference(options: argparse.Namespace) -> None:
@@ -134,10 +149,21 @@ def _fit_parser() -> argparse.ArgumentParser:
 
 def _evaluate_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m train evaluate", description="Measure a stored classifier on labelled chats."
+        prog="python -m train evaluate",
+        description="Measure a stored classifier on labelled chats, or on dialogs that a service has stored.",
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="folder with classifier.npz and metrics.json")
-    parser.add_argument("data", metavar="DATA", nargs="+", type=Path, help="folders with train.json and ytrain.csv")
+    parser.add_argument("data", metavar="DATA", nargs="*", type=Path, help="folders with train.json and ytrain.csv")
+    parser.add_argument(
+        "--dialogs",
+        metavar=("URL", "LABELS"),
+        nargs=2,
+        help="the service's store (as in HISTORY_URL) and a CSV file with dialog_id, participant_index and is_bot:"
+        " measures each answer that was given while the dialog went on",
+    )
+    parser.add_argument(
+        "--write", metavar="FOLDER", type=Path, help="writes the dialogs and labels as a folder to train on"
+    )
     return parser
 
 

@@ -7,7 +7,7 @@ string, the other as an integer; here it is always an integer.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,7 @@ def read_editions(folders: Sequence[Path]) -> list[Edition]:
 def _read_edition(folder: Path) -> Edition:
     chats_file, labels_file = folder / CHATS, folder / LABELS
     raw, dialogs = _read_dialogs(chats_file)
-    try:
-        table = pd.read_csv(labels_file, dtype={"dialog_id": str})
-    except FileNotFoundError:
-        raise DataError(f"{labels_file}: no such file; a data folder holds {CHATS} and {LABELS}") from None
-    except ValueError as error:
-        raise DataError(f"{labels_file}: cannot be read: {error}") from None
-    labels = _read_labels(labels_file, table, dialogs)
+    labels = read_labels(labels_file, dialogs)
     chats = [_read_chat(chats_file, dialog_id, messages) for dialog_id, messages in dialogs.items()]
     by_side = []
     for chat in chats:
@@ -103,14 +97,26 @@ def _read_dialogs(file: Path) -> tuple[bytes, dict[str, Any]]:
     return raw, dialogs
 
 
-def _read_labels(file: Path, table: pd.DataFrame, dialogs: dict[str, Any]) -> dict[tuple[Any, Any], int]:
+def read_labels(file: Path, dialogs: Container[str] | None = None) -> dict[tuple[str, int], int]:
+    """Read a table of labels; returns 0 or 1 by dialog and participant.
+
+    Raises `DataError` for a file that cannot be used, or that names a dialog which is not one of `dialogs`.
+    """
+    try:
+        table = pd.read_csv(file, dtype={"dialog_id": str})
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file; it holds the labels") from None
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{file}: cannot be read: {error}") from None
     missing = [column for column in _COLUMNS if column not in table.columns]
     if missing:
         raise DataError(f"{file}: column {missing[0]} is missing; expected {', '.join(_COLUMNS)}")
-    labels: dict[tuple[Any, Any], int] = {}
+    labels: dict[tuple[str, int], int] = {}
     rows = table[_COLUMNS].itertuples(index=False, name=None)
     for row, (dialog_id, participant, label) in enumerate(rows, start=2):  # line 1 is the header
-        if dialog_id not in dialogs:
+        if dialogs is not None and dialog_id not in dialogs:
             raise DataError(f"{file}, line {row}: dialog {dialog_id} is not in {CHATS}")
         if label not in (0, 1):
             raise DataError(f"{file}, line {row}: is_bot has to be 0 or 1")
