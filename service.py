@@ -64,14 +64,14 @@ class TuringTestService:
 
     def __init__(self) -> None:
         self.monitoring = Monitoring.open(SETTINGS.monitoring, SETTINGS.monitoring_max_mb, SETTINGS.workers)
-        self.scorer = Scorer.load(SETTINGS.model_folder, self.monitoring)
+        self.scorer = Scorer.load(SETTINGS.folder_of_model, self.monitoring)
         self.dialogs = Dialogs(SETTINGS.store_url, SETTINGS.history_days)  # connects when the first message arrives
 
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
         """Stop before any worker starts if model, API or store cannot be used; log who has access."""
-        Scorer.load(SETTINGS.model_folder)
+        Scorer.load(SETTINGS.folder_of_model)
         access = Access(SETTINGS.keys, SETTINGS.open_metrics_and_docs)
         swagger_routes(TuringTestService, access.needs_key)
         Monitoring.check(SETTINGS.monitoring)

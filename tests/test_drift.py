@@ -84,7 +84,7 @@ def invent(chats: int, seed: int, change: Callable[[str], str] = str) -> list[Ch
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a model of invented chats, and its reference."""
     folder, data = tmp_path_factory.mktemp("model"), tmp_path_factory.mktemp("data")
     chats = [
@@ -103,29 +103,29 @@ def write_log(folder: Path, classifier: Classifier, chats: list[Chat]) -> None:
     log.close()
 
 
-def test_the_reference_holds_every_chat_and_dialog_and_no_text(model: Path) -> None:
-    reference = Reference.load(model, Classifier.load(model).version)
+def test_the_reference_holds_every_chat_and_dialog_and_no_text(trained: Path) -> None:
+    reference = Reference.load(trained, Classifier.load(trained).version)
     assert int(reference.of_kind[CHATS].chats) == CHATS_OF
     long = [chat for chat in invent(CHATS_OF, 1) if len(chat.messages) >= AFTER]
     assert int(reference.of_kind[DIALOGS].chats) == len(long)
     for kind in KINDS:
         assert reference.of_kind[kind].shares.sum(axis=1) == pytest.approx(1)
-    with np.load(model / REFERENCE, allow_pickle=False) as arrays:
+    with np.load(trained / REFERENCE, allow_pickle=False) as arrays:
         assert {name for name in arrays.files if arrays[name].dtype.kind not in "fi"} == {"version"}
-    assert (model / REFERENCE).stat().st_size < 50_000
+    assert (trained / REFERENCE).stat().st_size < 50_000
 
 
-def test_a_reference_of_another_model_is_rejected(model: Path) -> None:
+def test_a_reference_of_another_model_is_rejected(trained: Path) -> None:
     with pytest.raises(DataError, match=r"belongs to model .*, not to other; `python -m train reference` makes it"):
-        Reference.load(model, "other")
+        Reference.load(trained, "other")
     with pytest.raises(DataError, match=r"No such file or directory; `python -m train reference`"):
-        Reference.load(model / "none", "other")
+        Reference.load(trained / "none", "other")
 
 
-def test_traffic_of_the_game_exits_with_0(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_log(tmp_path / "log", Classifier.load(model), invent(120, 2))
+def test_traffic_of_the_game_exits_with_0(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(tmp_path / "log", Classifier.load(trained), invent(120, 2))
     out = tmp_path / "report.html"
-    code = main(["drift", str(tmp_path / "log"), "--model", str(model), "--out", str(out)])
+    code = main(["drift", str(tmp_path / "log"), "--model", str(trained), "--out", str(out)])
     printed = capsys.readouterr().out
     assert "complete chats: 120, no drift" in printed, printed
     assert "dialogs after 4 messages: 0, too few to compare (at least 100)" in printed
@@ -139,19 +139,19 @@ def test_traffic_of_the_game_exits_with_0(model: Path, tmp_path: Path, capsys: p
 
 
 def test_traffic_that_has_changed_exits_with_3_and_names_what(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_log(tmp_path / "log", Classifier.load(model), invent(120, 2, lambda text: f"{text.upper()} 12345"))
-    arguments = ["drift", str(tmp_path / "log"), "--model", str(model), "--out", str(tmp_path / "report.html")]
+    write_log(tmp_path / "log", Classifier.load(trained), invent(120, 2, lambda text: f"{text.upper()} 12345"))
+    arguments = ["drift", str(tmp_path / "log"), "--model", str(trained), "--out", str(tmp_path / "report.html")]
     assert main(arguments) == 3
     assert "DRIFTED" in capsys.readouterr().out
-    log = read_log([tmp_path / "log"], Classifier.load(model).version)
-    (outcome,) = compare_log(log, Reference.load(model, Classifier.load(model).version))
+    log = read_log([tmp_path / "log"], Classifier.load(trained).version)
+    (outcome,) = compare_log(log, Reference.load(trained, Classifier.load(trained).version))
     assert {"capitals", "digits"} <= set(outcome.drifted())
 
 
-def test_dialogs_are_compared_at_one_moment(model: Path, tmp_path: Path) -> None:
-    classifier = Classifier.load(model)
+def test_dialogs_are_compared_at_one_moment(trained: Path, tmp_path: Path) -> None:
+    classifier = Classifier.load(trained)
     chat = next(chat for chat in invent(10, 2) if len(chat.messages) > AFTER)
     moments = [
         RunningDialog.model_construct(chat_id="d", messages=chat.messages[:number])
@@ -163,8 +163,8 @@ def test_dialogs_are_compared_at_one_moment(model: Path, tmp_path: Path) -> None
     assert log.skipped == {"of a dialog with more or less than 4 messages": len(chat.messages) - 1}
 
 
-def test_lines_of_other_models_broken_lines_and_losses_are_counted(model: Path, tmp_path: Path) -> None:
-    classifier = Classifier.load(model)
+def test_lines_of_other_models_broken_lines_and_losses_are_counted(trained: Path, tmp_path: Path) -> None:
+    classifier = Classifier.load(trained)
     write_log(tmp_path, classifier, invent(5, 2))
     (file,) = tmp_path.glob("*.jsonl")
     first = json.loads(file.read_text().splitlines()[0])
@@ -185,11 +185,11 @@ def test_lines_of_other_models_broken_lines_and_losses_are_counted(model: Path, 
     [(None, "No such file"), ("", "no line to compare"), ('{"model": "x"}\n', "no line to compare for model")],
 )
 def test_an_unusable_log_exits_with_1_in_one_line(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, error: str
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, error: str
 ) -> None:
     if content is not None:
         (tmp_path / "log").write_text(content)
-    assert main(["drift", str(tmp_path / "log"), "--model", str(model)]) == 1
+    assert main(["drift", str(tmp_path / "log"), "--model", str(trained)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert error in line
 

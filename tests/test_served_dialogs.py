@@ -58,7 +58,7 @@ def url(request: pytest.FixtureRequest, edition: Edition) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, edition: Edition) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, edition: Edition) -> Path:
     folder = tmp_path_factory.mktemp("model")
     write_artifact(folder, fit(tabulate([edition]), lambda: None).weights(), [edition], [])
     return folder
@@ -69,9 +69,9 @@ def texts(chat: Chat) -> list[tuple[object, str]]:
 
 
 def test_served_dialogs_are_written_as_a_folder_to_train_on(
-    model: Path, url: str, edition: Edition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, url: str, edition: Edition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["evaluate", str(model), "--dialogs", url, str(SAMPLE / "ytrain.csv"), "--write", str(tmp_path)]
+    arguments = ["evaluate", str(trained), "--dialogs", url, str(SAMPLE / "ytrain.csv"), "--write", str(tmp_path)]
     assert main(arguments) == 0
     assert f"{len(edition.chats)} dialogs" in capsys.readouterr().out
     (written,) = read_editions([tmp_path])
@@ -82,10 +82,10 @@ def test_served_dialogs_are_written_as_a_folder_to_train_on(
 
 
 def test_it_measures_what_streaming_the_same_chats_measures(
-    model: Path, url: str, capsys: pytest.CaptureFixture[str]
+    trained: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def figures(*arguments: str) -> list[str]:
-        assert main(["evaluate", str(model), *arguments]) == 0
+        assert main(["evaluate", str(trained), *arguments]) == 0
         return [line.partition(", ")[2] for line in capsys.readouterr().out.splitlines() if "streamed" in line]
 
     from_store = figures("--dialogs", url, str(SAMPLE / "ytrain.csv"))
@@ -129,16 +129,16 @@ def test_labels_of_nothing_that_is_stored_are_an_error(url: str, tmp_path: Path)
     ],
 )
 def test_a_store_that_cannot_be_read_exits_with_1_and_shows_no_password(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str, error: str
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str, error: str
 ) -> None:
     labels = write_labels(tmp_path / "labels.csv", ("d", 0, 1))
-    assert main(["evaluate", str(model), "--dialogs", url, str(labels)]) == 1
+    assert main(["evaluate", str(trained), "--dialogs", url, str(labels)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert error in line
     assert "secret" not in line
     assert not Path("/no").exists()
 
 
-def test_evaluate_without_anything_to_measure_is_an_error(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", str(model)]) == 1
+def test_evaluate_without_anything_to_measure_is_an_error(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(trained)]) == 1
     assert "needs folders of data or --dialogs" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from train.drift import LEAST_CHATS, compare_log, read_log, summary, write_drift
 from train.evaluate import AFTER, Measured, evaluate, measure, measure_on, steps_of, streamed
 from train.fit import FITS, fit, tabulate
 from train.reference import KINDS, REFERENCE, REFERENCE_FITS, Reference, cross_assess
+from train.registry import register
 from train.replay import replay
 from train.report import REPORT, write_report
 
@@ -55,6 +56,8 @@ def _fit(options: argparse.Namespace) -> None:
     write_card(out, metrics)
     write_report(out / REPORT, metrics, measured, fitted)
     print(f"{out}: model {metrics['version']}")
+    if options.store:
+        print(f"BentoML's model store: {register(out)}")
     _print(measured)
 
 
@@ -143,6 +146,9 @@ def _fit_parser() -> argparse.ArgumentParser:
         " model that has not seen it",
     )
     parser.add_argument("--out", type=Path, help="folder for artifact, metrics, card and report (default: models/)")
+    parser.add_argument(
+        "--store", action="store_true", help="also register the model in BentoML's model store, for MODEL=name:version"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
