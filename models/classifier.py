@@ -62,7 +62,7 @@ LINEAR = (
     "says what is said to bots",
 )
 # Columns of the sums over a side's words and pairs of words: what the linear models need, then `COUNTS` (words only).
-OF_NGRAMS = (*LINEAR, "squared length")
+OF_NGRAMS = (*LINEAR, "squared length at home", "squared length")
 SUMS = (*OF_NGRAMS, "words", *COUNTS)
 # The experts' inputs: the participant's own signals, then those of the other participants.
 SIGNALS = (*LINEAR, *STYLE, *(f"the other one: {name}" for name in (*LINEAR, *STYLE)))
@@ -71,11 +71,11 @@ RUNNING_DIALOG, STRICT, FREE = range(len(SITUATIONS))
 GATE = ("share of Cyrillic letters", "share of Latin letters", "messages", "writes twice in a row")
 
 # Chosen by cross-validation, see the model card.
-HOME_SHARE = (0.4, 0.9)  # the least and the largest share of the home expert in a score
+HOME_SHARE = (0.6, 0.95)  # the least and the largest share of the home expert in a score
 BOLDER = 1.5  # factor of the elsewhere expert's log odds
-TEMPER = 1.0  # factor of the score
+TEMPER = 1.05  # factor of the score
 LIFT = 0.3  # log odds; makes up for "at most one bot", which lowers the probabilities of two suspects too much
-FEW_WORDS = 2  # a chat of so many words keeps half of what its score says beyond the base rate
+FEW_WORDS = (1, 2, 2)  # a chat of so many words keeps half of what its score says beyond the base rate, by situation
 CLIPPED = 0.01  # randomised trees' probabilities stay this far from 0 and 1
 
 # What `confidence` means: the least probability of the likelier side. The model card shows how often each is right.
@@ -135,9 +135,9 @@ class Weights:
     """All that was learned, as arrays.
 
     `linear`, shape (len(LINEAR), N_BUCKETS): weights of the n-grams in the columns of `LINEAR`. `idf`, shape
-    (N_BUCKETS,): inverse document frequency of an n-gram. `running`, `strict`, `free`: the home expert in each of the
-    `SITUATIONS`. `base`: share of bots among the home game's participants. `typical`, shape (len(SIGNALS),): mean
-    signals of the home game's participants.
+    (2, N_BUCKETS): inverse document frequency of an n-gram at home and in all games. `running`, `strict`, `free`: the
+    home expert in each of the `SITUATIONS`. `base`: share of bots among the home game's participants. `typical`, shape
+    (len(SIGNALS),): mean signals of the home game's participants.
     """
 
     linear: NDArray[np.float32]
@@ -159,7 +159,7 @@ class Weights:
         """Rebuild weights from what `arrays` returned; raises KeyError or ValueError if names or shapes differ."""
         weights: Self = _nest(cls, arrays)
         shapes = [array.shape for array in (weights.linear, weights.idf, weights.typical, weights.gate.weights)]
-        if shapes != [(len(LINEAR), N_BUCKETS), (N_BUCKETS,), (len(SIGNALS),), (len(GATE),)]:
+        if shapes != [(len(LINEAR), N_BUCKETS), (2, N_BUCKETS), (len(SIGNALS),), (len(GATE),)]:
             raise ValueError(f"arrays for other features: {shapes}")
         return weights
 
@@ -247,7 +247,7 @@ class Classifier:
         self._home = [_Home(expert) for expert in (weights.running, weights.strict, weights.free)]
         self._elsewhere = Forest(weights.elsewhere)
         # the columns of `OF_NGRAMS`
-        grams = np.column_stack([weights.linear.T.astype(np.float64), weights.idf.astype(np.float64) ** 2])
+        grams = np.concatenate([weights.linear.astype(np.float64), weights.idf.astype(np.float64) ** 2]).T
         self.grams = np.concatenate([grams, np.zeros((1, grams.shape[1]))])  # the last row stands for no n-gram
         self._rows: dict[str, int] = {}
         self._values = np.zeros((_CACHED_WORDS, len(SUMS)))
@@ -283,9 +283,10 @@ class Classifier:
         gate, words = describe(sums, talk, sizes)
         running = np.array([isinstance(chat, RunningDialog) for chat in chats])
         home = self.weights.gate.share(gate).repeat(sizes)
-        situation = situations(gate, running).repeat(sizes)
+        of_chats = situations(gate, running)
+        situation = of_chats.repeat(sizes)
         score = self.score(signals, home, situation)
-        probabilities = decide(score, sizes, words, float(self.weights.base))
+        probabilities = decide(score, sizes, words, of_chats, float(self.weights.base))
         return Assessment(by_chat, signals, home, situation, score, words.repeat(sizes), probabilities)
 
     def score(self, signals: Floats, home: Floats, situation: Ints) -> Floats:
@@ -398,7 +399,7 @@ def confidence_of(probability: float) -> Confidence:
 
 
 _WORDS, _COUNTS = SUMS.index("words"), slice(SUMS.index(COUNTS[0]), None)
-_LINEAR, _SQUARED_LENGTH = slice(0, len(LINEAR)), SUMS.index("squared length")
+_LINEAR, _SQUARED_LENGTHS = slice(0, len(LINEAR)), slice(len(LINEAR), len(OF_NGRAMS))
 _LETTERS, _CYRILLIC, _LATIN = (COUNTS.index(name) for name in ("letters", "Cyrillic letters", "Latin letters"))
 _MESSAGES, _TWICE = TALK.index("messages"), TALK.index("writes twice in a row")
 
@@ -410,7 +411,7 @@ def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
     number of sides in each. With more than two participants, the others' words are counted together, and their talk and
     linear scores are averaged. A participant who is alone has zeros there.
     """
-    linear = sums[:, _LINEAR] / np.sqrt(sums[:, [_SQUARED_LENGTH]] + 1)
+    linear = sums[:, _LINEAR] / np.sqrt(sums[:, _SQUARED_LENGTHS].repeat(2, axis=1) + 1)
     averaged = np.concatenate([linear, talk], axis=1)
     counts = sums[:, _COUNTS]
     others = (by_chat(averaged, sizes) - averaged) / np.maximum(sizes - 1, 1).repeat(sizes)[:, None]
@@ -439,16 +440,16 @@ def situations(gate: Floats, running: NDArray[np.bool_]) -> Ints:
     return np.where(running, RUNNING_DIALOG, np.where(gate[:, GATE.index("writes twice in a row")] == 0, STRICT, FREE))
 
 
-def decide(score: Floats, sizes: Ints, words: Floats, base: float) -> Floats:
-    """Turn scores into probabilities, (sides,).
+def decide(score: Floats, sizes: Ints, words: Floats, situation: Ints, base: float) -> Floats:
+    """Turn scores into probabilities, (sides,), of chats with so many sides, readable words and these situations.
 
     At most one participant of a chat of two is a bot, as in the training data: a softmax over "nobody" (log odds 0) and
     the two. In a chat of more, each participant is compared with the average of the others. The log odds then move
-    towards those of the base rate, the fewer of a chat's `words` (chats,) can be read.
+    towards those of the base rate, the fewer words of a chat can be read.
     """
     odds = np.exp(np.minimum(TEMPER * score + LIFT, 30))
     others = np.maximum(by_chat(odds, sizes) - odds, 0) / np.maximum(sizes - 1, 1).repeat(sizes)
-    kept = (words**2 / (words**2 + FEW_WORDS**2)).repeat(sizes)
+    kept = (words**2 / (words**2 + np.take(FEW_WORDS, situation) ** 2)).repeat(sizes)
     start = log_odds(base)
     return np.asarray(1 / (1 + np.exp(-(start + kept * (np.log(odds) - np.log1p(others) - start)))))
 

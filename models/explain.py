@@ -83,9 +83,10 @@ def spans(
     spans add up to its value; `shown` is the number of spans to return, the heaviest first.
     """
     as_speaker, as_counterpart = LINEAR[:2] if at_home else LINEAR[2:]
+    squared_length = "squared length at home" if at_home else "squared length"
     messages = chat.messages
     speakers = {who: number for number, who in enumerate(dict.fromkeys(message.participant_id for message in messages))}
-    columns = [OF_NGRAMS.index(name) for name in (as_speaker, as_counterpart, "squared length")]
+    columns = [OF_NGRAMS.index(name) for name in (as_speaker, as_counterpart, squared_length)]
     places, sums = _parts(messages, classifier.grams[:, columns])
     by_message = np.array([speakers[message.participant_id] for message in messages])
     speaker = by_message[[at for at, _, _ in places]]

@@ -7,9 +7,21 @@ import numpy as np
 import pytest
 
 from models.chat import Chat
-from models.classifier import ARTIFACT, FORMAT, METRICS, SHIPPED, SIGNALS, Classifier, ModelError
+from models.classifier import (
+    ARTIFACT,
+    FORMAT,
+    HOME_SHARE,
+    LINEAR,
+    METRICS,
+    SHIPPED,
+    SIGNALS,
+    SITUATIONS,
+    Classifier,
+    ModelError,
+)
 from models.features import STYLE, read_sides
 from tests.conftest import make_chat, sample_bodies
+from train.copies import so_far
 
 
 def probabilities(classifier: Classifier, chat: Chat) -> list[float]:
@@ -64,19 +76,92 @@ def test_any_chat_is_scored(classifier: Classifier, turns: list[tuple[int, str]]
     assert all(0 < value < 1 for value in values)
 
 
-def test_the_token_cache_may_overflow(classifier: Classifier) -> None:
+def test_no_chats_are_answered_with_nothing(classifier: Classifier) -> None:
+    assert classifier.predict([]) == []
+
+
+def test_a_mixture_of_chats_and_running_dialogs_is_answered_in_order(classifier: Classifier) -> None:
+    chats = [Chat.model_validate(body) for body in sample_bodies()]
+    mixed = [so_far(chat, 3) if at % 2 else chat for at, chat in enumerate(chats)]
+    together = [[side.is_bot_probability for side in answer.participants] for answer in classifier.predict(mixed)]
+    assert together == [pytest.approx(probabilities(classifier, chat), abs=1e-12) for chat in mixed]
+
+
+def test_a_running_dialog_is_not_scored_as_a_complete_chat(classifier: Classifier) -> None:
+    chat = Chat.model_validate(sample_bodies()[0])
+    dialog = so_far(chat, len(chat.messages))
+    assert probabilities(classifier, dialog) != pytest.approx(probabilities(classifier, chat), abs=0.001)
+    assert SITUATIONS[classifier.assess([dialog]).situation[0]] == "running dialog"
+
+
+@pytest.mark.parametrize(
+    ("turns", "situation"),
+    [
+        ([(0, "a"), (1, "b"), (0, "c")], "strict turn-taking"),
+        ([(0, "a"), (0, "b"), (1, "c")], "free turn-taking"),
+        ([(0, "a")], "strict turn-taking"),
+        ([(0, "a"), (1, "b"), (2, "c"), (1, "d")], "strict turn-taking"),
+    ],
+)
+def test_the_turn_taking_decides_which_trees_score(
+    classifier: Classifier, turns: list[tuple[int, str]], situation: str
+) -> None:
+    assert [SITUATIONS[at] for at in classifier.assess([make_chat(*turns)]).situation] == [situation] * len(dict(turns))
+
+
+def test_an_assessment_has_a_row_for_each_participant(classifier: Classifier) -> None:
+    chats = [make_chat((0, "one two"), (1, "three")), make_chat((0, "a"), (1, "b"), (2, "c"))]
+    assessment = classifier.assess(chats)
+    assert [len(sides) for sides in assessment.sides] == [2, 3]
+    assert assessment.signals.shape == (5, len(SIGNALS))
+    for column in (assessment.home, assessment.situation, assessment.score, assessment.words, assessment.probabilities):
+        assert column.shape == (5,)
+    assert assessment.words.tolist() == [3] * 5
+    assert (assessment.home >= HOME_SHARE[0]).all()
+    assert (assessment.home <= HOME_SHARE[1]).all()
+    answers = [side.is_bot_probability for answer in classifier.predict(chats) for side in answer.participants]
+    assert assessment.probabilities.tolist() == answers
+
+
+def test_a_chat_of_the_game_is_more_like_home_than_one_in_another_turn_taking(classifier: Classifier) -> None:
+    game = Chat.model_validate(sample_bodies()[0])
+    strange = make_chat(*((0, "Well, this is what I wanted to say, is it not?") for _ in range(40)))
+    assert classifier.assess([game]).home[0] > classifier.assess([strange]).home[0]
+
+
+def test_memory_stays_bounded_whatever_a_chat_holds() -> None:
+    classifier = Classifier.load()
     chat = make_chat((0, "hello there"), (1, "who are you"))
     before = probabilities(classifier, chat)
-    for start in range(0, 60_000, 2_000):
-        classifier.predict([make_chat((0, " ".join(f"w{start + n}" for n in range(2_000))))])
+    size = classifier._values.nbytes
+    classifier.predict([make_chat((0, " ".join(f"w{number}" for number in range(200_000))))])
+    classifier.predict([make_chat((0, " ".join(f"{number}{'x' * 5_000}" for number in range(1_000))))])
+    assert classifier._values.nbytes == size < 8_000_000
+    assert len(classifier._rows) <= len(classifier._values)
+    assert max(map(len, classifier._rows)) <= 40
     assert probabilities(classifier, chat) == before
 
 
+def test_a_long_chat_is_summed_like_its_parts() -> None:
+    """The words are looked up in chunks; the sums do not depend on where a chunk ends."""
+    classifier = Classifier.load()
+    texts = [" ".join(f"w{number}" for number in range(start, start + 5_000)) for start in range(0, 40_000, 5_000)]
+    sums = classifier._sums(read_sides(make_chat(*enumerate(texts))))
+    alone = [classifier._sums(read_sides(make_chat((0, text))))[0] for text in texts]
+    assert np.allclose(sums, alone, rtol=0, atol=1e-9)
+
+
+def test_a_long_word_counts_by_its_beginning(classifier: Classifier) -> None:
+    signals = [classifier.assess([make_chat((0, f"{'x' * 40}{end}"))]).signals[0] for end in ("", "!!!", "y" * 400)]
+    said = [SIGNALS.index(name) for name in LINEAR]
+    assert signals[0][said].tolist() == signals[1][said].tolist() == signals[2][said].tolist()
+
+
 def test_signals_have_names(classifier: Classifier) -> None:
-    signals, _ = classifier.signals(read_sides(make_chat((0, "one"), (1, "two"))), np.array([2]))
+    signals = classifier.assess([make_chat((0, "one"), (1, "two"))]).signals
     assert signals.shape == (2, len(SIGNALS))
     half = len(SIGNALS) // 2
-    assert len(STYLE) + 2 == half
+    assert len(STYLE) + len(LINEAR) == half
     assert signals[0, :half] == pytest.approx(signals[1, half:])
     assert signals[0, half:] == pytest.approx(signals[1, :half])
 
@@ -119,10 +204,12 @@ def test_broken_metrics_are_refused(folder: Path, content: str) -> None:
         Classifier.load(folder)
 
 
-def test_another_format_is_refused(folder: Path) -> None:
-    change(folder, format=FORMAT + 1)
-    with pytest.raises(ModelError, match="format"):
+@pytest.mark.parametrize("form", [FORMAT - 1, FORMAT + 1])
+def test_another_format_is_refused(folder: Path, form: int) -> None:
+    change(folder, format=form)
+    with pytest.raises(ModelError, match=f"has format {form}, this version reads {FORMAT}; train it again") as error:
         Classifier.load(folder)
+    assert "\n" not in str(error.value)
 
 
 def test_another_library_version_is_refused(folder: Path) -> None:
@@ -136,9 +223,9 @@ def test_what_is_no_artifact_is_refused_whatever_its_checksum(folder: Path, what
     with np.load(folder / ARTIFACT) as stored:
         arrays = dict(stored)
     if what == "an array less":
-        del arrays["idf"]
+        del arrays["strict.boosted.left"]
     elif what == "a shorter array":
-        arrays["own"] = arrays["own"][:-1]
+        arrays["linear"] = arrays["linear"][:, :-1]
     elif what == "an object":
         arrays["base"] = np.array({"run": "this"}, dtype=object)
     if what == "no archive":
@@ -146,7 +233,7 @@ def test_what_is_no_artifact_is_refused_whatever_its_checksum(folder: Path, what
     else:
         np.savez(folder / ARTIFACT, **arrays)
     change(folder, sha256=hashlib.sha256((folder / ARTIFACT).read_bytes()).hexdigest())
-    with pytest.raises(ModelError, match="no artifact of format"):
+    with pytest.raises(ModelError, match="not an artifact of format"):
         Classifier.load(folder)
 
 

@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 import pytest
 from filelock import lock_descriptor, unlock_descriptor
 
-from models.chat import MAX_MESSAGES
+from models.chat import MAX_MESSAGES, RunningDialog
+from models.classifier import Classifier
 from serving.dialog import MAX_BYTES
 from tests.conftest import (
     CURL_CHAT,
@@ -29,6 +30,8 @@ from tests.conftest import (
 )
 from tests.stores import PostgreSql, Sqlite
 from train.__main__ import main
+from train.data import read_editions
+from train.evaluate import measure
 
 Store = Sqlite | PostgreSql
 
@@ -91,12 +94,12 @@ def test_the_contract(server: Server) -> None:
     assert 0 < answer.json["is_bot_probability"] < 1
 
 
-def test_a_chat_told_message_by_message_ends_as_the_chat_at_once(server: Server) -> None:
+def test_a_message_is_answered_as_a_dialog_that_goes_on(server: Server, classifier: Classifier) -> None:
     for body in sample_bodies()[:6]:
         last_speaker = body["messages"][-1]["participant_id"]
         told = replay(server, body)[last_speaker]
-        answer = send(f"{server.url}/predict", body).json
-        whole = {side["participant_id"]: side["is_bot_probability"] for side in answer["participants"]}
+        (answer,) = classifier.predict([RunningDialog.model_validate(body)])
+        whole = {side.participant_id: side.is_bot_probability for side in answer.participants}
         assert told == pytest.approx(whole[last_speaker], abs=1e-9)
 
 
@@ -263,12 +266,19 @@ def test_a_store_that_is_stopped_and_started_under_load(server: Server, store: S
     assert tell(server, message()).status == 200
 
 
-def test_labelled_chats_are_replayed(server: Server, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_replay_over_http_measures_what_the_training_command_measures(
+    server: Server, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = int(store.query("SELECT count(*) FROM messages")[0])
     assert main(["replay", server.url, str(SAMPLE), "--quiet"]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in shown] == ["1", "2", "4", "8", "all"]
-    assert all("ROC AUC" in line and "log loss" in line for line in shown)
+    (edition,) = read_editions([SAMPLE])
+    measured = measure(Classifier.load(), edition.name, edition.chats, edition.labels)
+    assert shown == [
+        f"sample, {part.how}: ROC AUC {part.roc_auc():.4f}, log loss {part.log_loss():.4f}, {len(part.labels)} answers"
+        for part in measured
+        if part.how.startswith("streamed")
+    ]
     said = sum(len(body["messages"]) for body in sample_bodies())
     assert int(store.query("SELECT count(*) FROM messages")[0]) == before + said
 

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from models.classifier import LINEAR, SIGNALS, Classifier
+from models.classifier import HOME_SHARE, LINEAR, SIGNALS, Classifier
 from models.explain import SHOWN_SIGNALS, SHOWN_SPANS, explain, spans, weigh
-from models.features import read_sides
 from tests.conftest import CURL_CHAT, Server, make_chat, send
 
 CHAT = make_chat((0, "  Hello, my  friend!"), (1, "hi"), (0, ""), (2, "who are you? 😀"), (1, "I am a person"))
@@ -23,11 +22,12 @@ def test_the_answer_is_that_of_predict(classifier: Classifier) -> None:
     assert [(side.participant_id, side.is_bot_probability) for side in explained] == answers
 
 
-def test_the_spans_add_up_to_the_linear_models_signals(classifier: Classifier) -> None:
-    sides = read_sides(CHAT)
-    signals, _ = classifier.signals(sides, np.array([len(sides)]))
-    for found, row in zip(spans(classifier, CHAT, shown=None), signals, strict=True):
-        for name in (LINEAR[0], f"the other one: {LINEAR[1]}"):
+@pytest.mark.parametrize("at_home", [True, False])
+def test_the_spans_add_up_to_the_linear_models_signals(classifier: Classifier, at_home: bool) -> None:
+    speaker, counterpart = LINEAR[:2] if at_home else LINEAR[2:]
+    signals = classifier.assess([CHAT]).signals
+    for found, row in zip(spans(classifier, CHAT, shown=None, at_home=at_home), signals, strict=True):
+        for name in (speaker, f"the other one: {counterpart}"):
             got = sum(span.weight for span in found if span.signal == name)
             assert got == pytest.approx(row[SIGNALS.index(name)])
 
@@ -39,10 +39,25 @@ def test_a_span_holds_the_words_it_weighs(classifier: Classifier) -> None:
 
 
 def test_a_signal_that_is_typical_weighs_nothing(classifier: Classifier) -> None:
-    signals = classifier.weights.networks.center.copy()
+    signals = classifier.weights.typical.copy()
     signals[SIGNALS.index("opens the chat")] += 1
-    _, weights, _ = weigh(classifier, signals)
+    _, weights, _ = weigh(classifier, signals, np.array([0.9]), np.array([1]))
     assert np.flatnonzero(weights).tolist() in ([SIGNALS.index("opens the chat")], [])
+
+
+def test_the_share_of_the_home_expert_is_named(classifier: Classifier) -> None:
+    explanation = explain(classifier, CHAT)
+    assert explanation.like_training_chats == classifier.assess([CHAT]).home[0]
+    assert HOME_SHARE[0] <= explanation.like_training_chats <= HOME_SHARE[1]
+
+
+def test_the_score_is_the_mixture_of_both_experts(classifier: Classifier) -> None:
+    assessment = classifier.assess([CHAT])
+    at_home = classifier.score(assessment.signals, np.ones(3), assessment.situation)
+    elsewhere = classifier.score(assessment.signals, np.zeros(3), assessment.situation)
+    share = explain(classifier, CHAT).like_training_chats
+    for side, home, other in zip(explain(classifier, CHAT).participants, at_home, elsewhere, strict=True):
+        assert side.score == pytest.approx(share * home + (1 - share) * other)
 
 
 def test_it_is_served(server: Server, classifier: Classifier) -> None:

@@ -30,7 +30,7 @@ from tests.conftest import (
 )
 from train.artifact import write_artifact
 from train.data import read_editions
-from train.fit import Fitted, fit, tabulate
+from train.fit import COMPLETE, Fitted, fit, tabulate
 
 
 def numbers(answer: Any) -> list[float]:
@@ -61,7 +61,7 @@ def test_identifiers_come_back_as_given(server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def fitted() -> Fitted:
-    return fit(*tabulate(*read_editions([SAMPLE])))
+    return fit(tabulate(read_editions([SAMPLE])))
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,8 @@ def test_single_queued_and_batch_requests_give_the_probabilities_of_training(
     sample_server: Server, fitted: Fitted
 ) -> None:
     server = sample_server
-    table, _ = tabulate(*read_editions([SAMPLE]))
-    from_training = fitted.predict(table)
+    table = tabulate(read_editions([SAMPLE]))
+    from_training = fitted.predict(table.take(table.kind == COMPLETE))
     bodies = sample_bodies()
     single = [number for body in bodies for number in numbers(send(f"{server.url}/predict", body).json)]
     queued = [number for answer in send_together(server, bodies) for number in numbers(answer.json)]

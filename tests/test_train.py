@@ -14,9 +14,21 @@ from sklearn.metrics import roc_auc_score
 from models.classifier import ARTIFACT, METRICS, SHIPPED, Classifier
 from tests.conftest import ROOT, SAMPLE, make_chat, sample_bodies
 from train.__main__ import main
+from train.card import AIMS, misses, unreliable
+from train.copies import last_answers, so_far
 from train.data import CHATS, LABELS, DataError, Edition, read_editions
-from train.evaluate import calibration_error, measure_on
-from train.fit import Table, fit, folds, tabulate
+from train.evaluate import (
+    AFTER,
+    COMPLETE_CHATS,
+    SHIFT_SEEDS,
+    SHIFTED_CHATS,
+    calibration_error,
+    measure,
+    measure_on,
+    plan,
+    streamed,
+)
+from train.fit import COMPLETE, RUNNING, SEED, fit, folds, tabulate
 from train.report import REPORT
 
 
@@ -32,8 +44,14 @@ def test_the_command_writes_artifact_metrics_and_card(trained: Path) -> None:
     card = (trained / "README.md").read_text()
     assert Classifier.load(trained).version == metrics["version"]
     assert metrics["trained_on"][0]["chats"] == 40
+    assert {row["how"] for row in metrics["measured"]} == {COMPLETE_CHATS, SHIFTED_CHATS, *map(streamed, AFTER)}
     for row in metrics["measured"]:
-        assert f"| {row['on']} | {row['roc_auc']:.4f} | {row['log_loss']:.4f} |" in card
+        assert f"| {row['on']} | {row['how']} | {row['roc_auc']:.4f} | {row['log_loss']:.4f} |" in card
+
+
+def test_no_path_of_the_data_is_written(trained: Path) -> None:
+    for file in (METRICS, "README.md", REPORT):
+        assert str(SAMPLE) not in (trained / file).read_text()
 
 
 def test_the_same_data_gives_the_same_artifact(trained: Path, tmp_path: Path) -> None:
@@ -49,22 +67,78 @@ def test_without_arguments_the_shipped_model_stays(tmp_path: Path) -> None:
     assert (SHIPPED / ARTIFACT).read_bytes() == before
 
 
+def halves(edition: Edition) -> tuple[Edition, Edition]:
+    """Return two data sets of half of the chats each."""
+    return (
+        Edition("first half", "", edition.chats[::2], edition.labels[::2]),
+        Edition("second half", "", edition.chats[1::2], edition.labels[1::2]),
+    )
+
+
 def test_arrays_give_what_scikit_learn_gives() -> None:
-    (edition,) = read_editions([SAMPLE])
-    table, labels = tabulate(edition)
-    fitted = fit(table, labels)
-    answers = Classifier(fitted.weights(), "test").predict(edition.chats)
-    got = [side.is_bot_probability for answer in answers for side in answer.participants]
-    assert got == pytest.approx(fitted.predict(table).tolist(), abs=1e-9)
+    """The rows cover all three situations and a game besides the home game."""
+    home, elsewhere = halves(read_editions([SAMPLE])[0])
+    table = tabulate([home], [elsewhere])
+    fitted = fit(table)
+    chats = [*home.chats, *elsewhere.chats]
+    running = [so_far(chat, messages) for chat in home.chats for messages in sorted({1, 2, 3, len(chat.messages)})]
+    classifier = Classifier(fitted.weights(), "test")
+    got = [side.is_bot_probability for answer in classifier.predict(chats) for side in answer.participants]
+    assert got == pytest.approx(fitted.predict(table.take(table.kind == COMPLETE)).tolist(), abs=1e-9)
+    every = fitted.predict(table)
+    for chat, answer in zip(running, classifier.predict(running), strict=True):
+        number = home.chats.index(next(c for c in home.chats if c.chat_id == chat.chat_id))
+        rows = np.flatnonzero((table.chat == number) & (table.kind == RUNNING))
+        groups = [rows[table.group[rows] == group] for group in np.unique(table.group[rows])]
+        values = [side.is_bot_probability for side in answer.participants]
+        assert any(len(of) == len(values) and np.allclose(every[of], values, rtol=0, atol=1e-9) for of in groups)
 
 
-def test_chats_are_kept_together() -> None:
-    table, labels = tabulate(*read_editions([SAMPLE]))
+def test_chats_are_kept_together_with_their_copies() -> None:
+    home, elsewhere = halves(read_editions([SAMPLE])[0])
+    table = tabulate([home], [elsewhere])
     held_out = []
-    for rest, part in folds(labels, table.group, seed=1):
-        assert not set(table.group[rest]) & set(table.group[part])
+    for rest, part in folds(table, seed=1):
+        assert not set(table.chat[rest]) & set(table.chat[part])
         held_out += part.tolist()
-    assert sorted(held_out) == list(range(len(labels)))
+    assert sorted(held_out) == list(range(len(table.labels)))
+
+
+def test_no_model_is_tested_on_a_chat_that_it_was_fitted_on() -> None:
+    first, second = halves(read_editions([SAMPLE])[0])
+    table = tabulate([first], [second])
+    tested = []
+    for on, fitted_on, tested_on in plan([first], [second], table):
+        assert not set(fitted_on) & set(tested_on)
+        assert on.startswith(first.name if set(tested_on) <= set(range(len(first.chats))) else second.name)
+        tested += tested_on.tolist()
+    assert sorted(tested) == list(range(len(first.chats) + len(second.chats)))
+
+
+def test_measuring_draws_other_copies_than_training() -> None:
+    assert SEED not in SHIFT_SEEDS
+
+
+def test_streamed_chats_are_asked_about_the_sender_at_its_last_message() -> None:
+    """What is measured is what the platform gets: one answer for each participant who has spoken."""
+    (edition,) = read_editions([SAMPLE])
+    classifier = Classifier.load()
+    measured = {part.how: part for part in measure(classifier, edition.name, edition.chats, edition.labels)}
+    for after in AFTER:
+        labels, probabilities = [], []
+        for chat, of_chat in zip(edition.chats, edition.labels, strict=True):
+            answers = {}
+            for number, message in enumerate(chat.messages[:after], start=1):
+                (answer,) = classifier.predict([so_far(chat, number)])
+                said = {side.participant_id: side.is_bot_probability for side in answer.participants}
+                answers[message.participant_id] = said[message.participant_id]
+            who = list(last_answers(chat))
+            labels += [of_chat[who.index(participant)] for participant in answers]
+            probabilities += list(answers.values())
+        part = measured[streamed(after)]
+        assert sorted(zip(part.labels, part.probabilities, strict=True)) == pytest.approx(
+            sorted(zip(labels, probabilities, strict=True))
+        )
 
 
 def habits(chats: int) -> Edition:
@@ -82,18 +156,15 @@ def habits(chats: int) -> Edition:
 
 def test_it_can_learn() -> None:
     """The model tells two kinds of speakers apart that differ in one habit, on chats it has not seen."""
-    table, labels = tabulate(habits(120))
-    half = np.flatnonzero(table.group < 60)
-    rest = np.flatnonzero(table.group >= 60)
-    got = fit(table.take(half), labels[half]).predict(table.take(rest))
-    assert roc_auc_score(labels[rest], got) > 0.95
+    table = tabulate([habits(120)])
+    half, rest = table.take(table.chat < 60), table.take((table.chat >= 60) & (table.kind == COMPLETE))
+    assert roc_auc_score(rest.labels, fit(half).predict(rest)) > 0.95
 
 
 def test_others_words_are_the_other_ones_own() -> None:
-    (edition,) = read_editions([SAMPLE])
-    table = Table(edition.chats[:1])
-    assert (table.own[0] != table.others[1]).nnz == 0
-    assert (table.own[1] != table.others[0]).nnz == 0
+    table = tabulate(read_editions([SAMPLE]))
+    assert np.array_equal(table.own[0].toarray(), table.others[1].toarray())
+    assert np.array_equal(table.own[1].toarray(), table.others[0].toarray())
 
 
 @pytest.fixture
@@ -156,28 +227,44 @@ def test_the_command_ends_with_1_for_data_it_cannot_use(tmp_path: Path, capsys: 
     assert "train.json: no such file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("on", "auc", "loss"),
-    [
-        ("2026, 5-fold cross-validation", 0.975, 0.20),
-        ("2025, 5-fold cross-validation", 0.945, 0.28),
-        ("trained on 2025, tested on 2026", 0.89, 0.45),
-        ("trained on 2026, tested on 2025", 0.87, 0.46),
-    ],
-)
-def test_the_shipped_model_reaches_its_floors(on: str, auc: float, loss: float) -> None:
+SHIPPED_ROWS = json.loads((SHIPPED / METRICS).read_text())["measured"]
+# The aims that the shipped model misses: what it reached instead, which a later model must not fall below.
+MISSED: dict[tuple[str, str], tuple[float, float]] = {}
+
+
+@pytest.mark.parametrize(("on", "how"), AIMS)
+def test_the_shipped_model_reaches_its_aims(on: str, how: str) -> None:
     """The figures that the training command wrote beside the artifact."""
-    (row,) = (row for row in json.loads((SHIPPED / METRICS).read_text())["measured"] if row["on"] == on)
+    (row,) = (row for row in SHIPPED_ROWS if (row["on"], row["how"]) == (on, how))
+    auc, loss = MISSED.get((on, how), AIMS[on, how])
     assert row["roc_auc"] >= auc
     assert row["log_loss"] <= loss
-    if "cross-validation" in on:
-        assert row["calibration_error"] <= 0.03
 
 
-def test_the_shipped_model_is_no_worse_than_the_base_rate_elsewhere() -> None:
-    rows = json.loads((SHIPPED / METRICS).read_text())["elsewhere"]
+def test_the_card_names_every_miss() -> None:
+    missed = {(row["on"], row["how"]) for row in misses(SHIPPED_ROWS)}
+    assert missed == set(MISSED)
+    card = (SHIPPED / "README.md").read_text()
+    lines = [line for line in card.splitlines() if line.endswith("| **missed** |")]
+    assert {tuple(line.strip("| ").split(" | ")[:2]) for line in lines} == missed
+    for row in unreliable(SHIPPED_ROWS):
+        assert f"{row['on']}, {row['how']}: {row['confidence']['high']['accuracy']:.1%}" in card
+
+
+def test_high_confidence_is_right_where_the_model_is_at_home() -> None:
+    assert not [row for row in unreliable(SHIPPED_ROWS) if (row["on"], row["how"]) in AIMS]
+
+
+def test_the_shipped_model_is_calibrated_at_home() -> None:
+    rows = [row for row in SHIPPED_ROWS if "cross-validation" in row["on"] and row["how"] == COMPLETE_CHATS]
     assert len(rows) == 2
-    assert all(row["log_loss"] <= row["log_loss_of_base_rate"] for row in rows)
+    assert all(row["calibration_error"] <= 0.04 for row in rows)
+
+
+def test_the_shipped_model_is_better_than_the_base_rate_on_other_games() -> None:
+    rows = [row for row in SHIPPED_ROWS if row["on"].endswith("left out") and row["how"] == COMPLETE_CHATS]
+    assert len(rows) == 2
+    assert all(row["log_loss"] < row["log_loss_of_base_rate"] for row in rows)
 
 
 def test_the_report_shows_figures_and_pictures(trained: Path) -> None:
@@ -189,10 +276,9 @@ def test_the_report_shows_figures_and_pictures(trained: Path) -> None:
 
 def test_a_stored_model_is_evaluated(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(trained), str(SAMPLE)]) == 0
-    (part,) = measure_on(Classifier.load(trained), read_editions([SAMPLE]))
-    assert (
-        f"sample: ROC AUC {part.row()['roc_auc']:.4f}, log loss {part.row()['log_loss']:.4f}" in capsys.readouterr().out
-    )
+    shown = capsys.readouterr().out
+    for part in measure_on(Classifier.load(trained), read_editions([SAMPLE])):
+        assert f"sample, {part.how}: ROC AUC {part.roc_auc():.4f}, log loss {part.log_loss():.4f}" in shown
 
 
 def test_the_competitions_file_is_written(trained: Path, tmp_path: Path) -> None:

@@ -71,11 +71,11 @@ PREFIXES = 12  # dialogs are cut off after each of the first messages, up to so 
 
 
 # The least number of rows in a leaf of boosted and of randomised trees.
-LEAVES = {"running dialog": (60, 10), "strict turn-taking": (25, 4), "free turn-taking": (60, 8)}
+LEAVES = {"running dialog": (40, 8), "strict turn-taking": (35, 6), "free turn-taking": (60, 8)}
 # What a row weighs, in the order of the kinds, if its chat is of the expert's situation; and what a complete chat of
 # another situation weighs. Where nobody writes twice in a row, copies are told from complete chats by nothing: their
 # weights say how far to trust that the end of a chat is its end.
-WEIGHTS = {"strict turn-taking": (1.0, 0.0, 0.2, 0.15, 0.1), "free turn-taking": (1.0, 1.0, 1.0, 0.3, 0.3)}
+WEIGHTS = {"strict turn-taking": (1.0, 0.0, 0.2, 0.25, 0.1), "free turn-taking": (1.0, 1.0, 1.0, 0.3, 0.3)}
 OTHER_SITUATION = {"strict turn-taking": 0.0, "free turn-taking": 0.1}
 WEIGHTS_ELSEWHERE = (1.0, 0.15, 0.15, 0.15, 0.15)
 
@@ -187,25 +187,26 @@ def copies(chat: Chat, number: int, *, running: bool) -> list[tuple[int, Chat]]:
 
 
 class LinearStage:
-    """Two logistic regressions over both sides' n-grams: for the home game, and for all games."""
+    """Two logistic regressions over both sides' n-grams: one for the home game, one for all games."""
 
     def fit(self, table: Table) -> "LinearStage":
         """Fit on a table."""
-        idf = TfidfTransformer(norm=None).fit(table.own).idf_
-        design = sparse.csr_matrix(sparse.hstack([_scaled(table.own, idf), _scaled(table.others, idf)]))
-        weights: list[NDArray[np.float32]] = []
-        for chosen in (table.home, np.ones(len(table.labels), np.bool_)):
+        weights, idfs = [], []
+        for part in (table.take(table.home), table):
+            idf = TfidfTransformer(norm=None).fit(part.own).idf_
             regression = LogisticRegression(C=3.0, solver="liblinear", tol=0.01, random_state=SEED)
-            regression.fit(design[chosen], table.labels[chosen])
+            design = sparse.hstack([_scaled(part.own, idf), _scaled(part.others, idf)])
+            regression.fit(sparse.csr_matrix(design), part.labels)
             bot = regression.coef_[0] * _sign(regression)
-            weights += [(bot[:N_BUCKETS] * idf).astype(np.float32), (bot[N_BUCKETS:] * idf).astype(np.float32)]
-        self.weights = np.array(weights)
-        self.idf = idf.astype(np.float32)
+            weights += [bot[:N_BUCKETS] * idf, bot[N_BUCKETS:] * idf]
+            idfs.append(idf)
+        self.weights = np.array(weights, np.float32)
+        self.idf = np.array(idfs, np.float32)
         return self
 
     def sums(self, table: Table) -> Floats:
         """Return the columns of `SUMS` for each side, (sides, len(SUMS))."""
-        of_ngrams = np.column_stack([self.weights.T.astype(np.float64), self.idf.astype(np.float64) ** 2])
+        of_ngrams = np.concatenate([self.weights.astype(np.float64), self.idf.astype(np.float64) ** 2]).T
         return np.concatenate([table.own @ of_ngrams, table.words[:, None], table.counts], axis=1)
 
 
@@ -258,9 +259,12 @@ class Fitted:
         gate, words = describe(sums, table.talk, sizes)
         running = table.kind[np.cumsum(sizes) - 1] == RUNNING
         scores = np.array([expert.score(inputs) for expert in self.home])
-        at_home = scores[situations(gate, running).repeat(sizes), np.arange(len(inputs))]
+        situation = situations(gate, running)
+        at_home = scores[situation.repeat(sizes), np.arange(len(inputs))]
         share = self.gate.share(gate).repeat(sizes)
-        return decide(mix(at_home, _of_bots(self.elsewhere, inputs[:, self.general]), share), sizes, words, self.base)
+        return decide(
+            mix(at_home, _of_bots(self.elsewhere, inputs[:, self.general]), share), sizes, words, situation, self.base
+        )
 
     def weights(self) -> Weights:
         """Return the arrays that serving loads."""

@@ -1,0 +1,55 @@
+import numpy as np
+
+from models.chat import RunningDialog
+from tests.conftest import make_chat
+from train.copies import last_answers, lose, shift, so_far, split
+
+LONG_CHAT = make_chat(*((at % 2, f"this is message number {at}") for at in range(200)))
+
+
+def texts(chat: object) -> list[str]:
+    return [message.text for message in chat.messages]  # type: ignore[attr-defined]
+
+
+def test_splitting_keeps_every_word_and_who_said_it() -> None:
+    copy = split(LONG_CHAT, np.random.default_rng(1))
+    assert 260 < len(copy.messages) < 300
+    for participant in (0, 1):
+        said = [
+            " ".join(m.text for m in chat.messages if m.participant_id == participant) for chat in (LONG_CHAT, copy)
+        ]
+        assert said[0] == said[1]
+
+
+def test_short_messages_are_not_split() -> None:
+    chat = make_chat(*((at % 2, "three words only") for at in range(100)))
+    assert texts(split(chat, np.random.default_rng(1))) == texts(chat)
+
+
+def test_the_beginning_and_the_end_are_lost() -> None:
+    chat = make_chat((0, "a"), (1, "b"), (0, "c"))
+    assert texts(lose(chat, end=True)) == ["a", "b"]
+    assert texts(lose(chat, beginning=True)) == ["b", "c"]
+    assert texts(lose(chat, beginning=True, end=True)) == ["b"]
+    assert texts(lose(make_chat((0, "a")), beginning=True, end=True)) == ["a"]
+
+
+def test_half_of_the_shifted_chats_lose_their_end() -> None:
+    chat = make_chat((0, "a"), (1, "b"), (0, "c"))
+    lengths = [len(shift(chat, np.random.default_rng(seed)).messages) for seed in range(400)]
+    assert set(lengths) == {2, 3}
+    assert 160 < lengths.count(2) < 240
+
+
+def test_a_dialog_so_far_is_a_running_dialog() -> None:
+    dialog = so_far(LONG_CHAT, 3)
+    assert isinstance(dialog, RunningDialog)
+    assert texts(dialog) == texts(LONG_CHAT)[:3]
+
+
+def test_the_last_answers_are_at_each_participants_last_message() -> None:
+    chat = make_chat(("b", "1"), ("a", "2"), ("b", "3"), ("b", "4"), ("a", "5"))
+    assert last_answers(chat) == {"b": 4, "a": 5}
+    assert last_answers(chat, 3) == {"b": 3, "a": 2}
+    assert list(last_answers(chat)) == ["b", "a"]
+    assert last_answers(chat, 1) == {"b": 1}
