@@ -36,7 +36,7 @@ def send_all(url: str, chats: list[Chat]) -> None:
                             text=message.text,
                             dialog_id=str(chat.chat_id),
                             id=f"{chat.chat_id}-{number}",
-                            participant_index=message.participant_id,
+                            participant_index=int(message.participant_id),
                         )
                     )
         await dialogs.close()

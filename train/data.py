@@ -97,7 +97,7 @@ def _read_dialogs(file: Path) -> tuple[bytes, dict[str, Any]]:
     return raw, dialogs
 
 
-def read_labels(file: Path, dialogs: Container[str] | None = None) -> dict[tuple[str, int], int]:
+def read_labels(file: Path, dialogs: Container[str] | None = None) -> dict[tuple[Any, Any], int]:
     """Read a table of labels; returns 0 or 1 by dialog and participant.
 
     Raises `DataError` for a file that cannot be used, or that names a dialog which is not one of `dialogs`.
@@ -113,7 +113,7 @@ def read_labels(file: Path, dialogs: Container[str] | None = None) -> dict[tuple
     missing = [column for column in _COLUMNS if column not in table.columns]
     if missing:
         raise DataError(f"{file}: column {missing[0]} is missing; expected {', '.join(_COLUMNS)}")
-    labels: dict[tuple[str, int], int] = {}
+    labels: dict[tuple[Any, Any], int] = {}
     rows = table[_COLUMNS].itertuples(index=False, name=None)
     for row, (dialog_id, participant, label) in enumerate(rows, start=2):  # line 1 is the header
         if dialogs is not None and dialog_id not in dialogs:
