@@ -23,6 +23,10 @@ from train.fit import fit, tabulate
 CHAT = make_chat((0, "a secret message"), (1, "who are you"), (0, "guess"))
 DIALOG = RunningDialog.model_construct(chat_id="d", messages=CHAT.messages[:2])
 VERSION = "version-1"
+CROWD = {  # its line is larger than a file of one of four workers that share 10 MB
+    "chat_id": 1,
+    "messages": [{"message_id": number, "participant_id": number, "text": "a, b. C?"} for number in range(2000)],
+}
 
 
 def assess(*chats: Chat) -> Assessment:
@@ -145,7 +149,8 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Server, Path, C
     editions = read_editions([SAMPLE])
     write_artifact(folder, fit(tabulate(editions), lambda: None).weights(), editions, [])
     bodies = sample_bodies()
-    with running(folder, MODEL_FOLDER=str(folder), MONITORING=str(folder / "log"), WORKERS="2") as server:
+    environment = {"MODEL_FOLDER": str(folder), "MONITORING": str(folder / "log"), "MONITORING_MAX_MB": "10"}
+    with running(folder, **environment, WORKERS="4") as server:
         for body in bodies[:10]:
             assert send(f"{server.url}/predict", body).status == 200
         assert send(f"{server.url}/predict_batch", {"chats": bodies[10:20]}).status == 200
@@ -153,16 +158,24 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Server, Path, C
         for number in range(3):
             message = {"text": "hi", "dialog_id": "d", "id": str(number), "participant_index": number % 2}
             assert send(f"{server.url}/predict", message).status == 200
+        assert send(f"{server.url}/predict", CROWD).status == 200
+        wait_until(lambda: "turing_test_monitoring_lost_lines_total 1.0" in send(f"{server.url}/metrics").text, 10)
     return server, folder / "log", Classifier.load(folder)
 
 
 def test_workers_log_chats_batches_and_dialogs(monitored: tuple[Server, Path, Classifier]) -> None:
     _, folder, classifier = monitored
     lines = read(folder)
-    chats = [line for line in lines if line["kind"] == "chat"]
+    chats = [line for line in lines if line.get("kind") == "chat"]
     expected = classifier.predict([Chat.model_validate(body) for body in sample_bodies()[:20]])
     assert sorted(side["probability"] for line in chats for side in line["participants"]) == pytest.approx(
         sorted(side.is_bot_probability for answer in expected for side in answer.participants), abs=1e-4
     )
-    assert sorted(line["messages"] for line in lines if line["kind"] == "dialog") == [1, 2, 3]
-    assert {line["model"] for line in lines} == {classifier.version}
+    assert sorted(line["messages"] for line in lines if line.get("kind") == "dialog") == [1, 2, 3]
+    assert {line["model"] for line in lines if "model" in line} == {classifier.version}
+
+
+def test_lost_lines_are_in_the_log_the_metrics_and_the_service_log(monitored: tuple[Server, Path, Classifier]) -> None:
+    server, folder, _ = monitored  # the metrics were looked at while it ran
+    assert [line["lost"] for line in read(folder) if "lost" in line] == [1]
+    assert "MONITORING: 1 lines could not be written" in server.log.read_text()

@@ -136,7 +136,13 @@ def test_a_store_that_cannot_be_read_exits_with_1_and_shows_no_password(
     (line,) = capsys.readouterr().err.splitlines()
     assert error in line
     assert "secret" not in line
-    assert not Path("/no").exists()
+
+
+def test_a_store_is_only_read(tmp_path: Path) -> None:
+    labels = write_labels(tmp_path / "labels.csv", ("d", 0, 1))
+    with pytest.raises(DataError, match="unable to open database file"):
+        read_served(f"sqlite:///{tmp_path / 'dialogs.sqlite'}", labels)
+    assert list(tmp_path.iterdir()) == [labels]
 
 
 def test_evaluate_without_anything_to_measure_is_an_error(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
