@@ -1,7 +1,7 @@
 """The service: a chat comes in, each participant's probability of being a bot comes out.
 
-`TuringTestService.answer` is the way of every request. Over HTTP `serving/predictions.py` calls it, in Python the
-service's methods do.
+Every request ends in one of the methods `answer…`: over HTTP `PredictionRoutes` (`serving/predictions.py`) calls them,
+in Python the API methods below do.
 """
 
 from __future__ import annotations
@@ -9,14 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import Any
 
 import bentoml
-from pydantic import BaseModel
 
 from models.chat import (
     Answer,
-    Chat,
     ChatOrMessage,
     Chats,
     ChatToExplain,
@@ -70,14 +67,14 @@ class TuringTestService:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Stop before any worker starts if model, API or store cannot be used; log who has access."""
+        """Fail at the start if the model, the OpenAPI document or the store cannot be used; log who has access."""
         Scorer.load(SETTINGS.folder_of_model)
         access = Access(SETTINGS.keys, SETTINGS.open_metrics_and_docs)
         swagger_routes(TuringTestService, access.needs_key)
         Monitoring.check(SETTINGS.monitoring)
         asyncio.run(Dialogs(SETTINGS.store_url, SETTINGS.history_days).check())
         SETTINGS.export_paths()
-        logger.info("Try a chat in the browser: open /try at the address below")
+        logger.info("Try a chat in the browser: /try at the address below")
         logger.info("Access: %s", access)
 
     @bentoml.on_startup
@@ -95,35 +92,38 @@ class TuringTestService:
     async def __is_ready__(self) -> bool:
         return not SHUTDOWN.begun and await self.dialogs.is_ready()
 
-    async def answer(self, request: BaseModel) -> Any:
-        """Answer a valid request; raises `RefusedError` if it cannot be answered."""
-        match request:
-            case ChatOrMessage(root=chat_or_message):
-                return await self.answer(chat_or_message)
-            case ChatToExplain():
-                return await self.scorer.explain(request)
-            case Chat():
-                return (await self.scorer.predict([request]))[0]
-            case Chats(chats=chats):
-                return Predictions.model_construct(predictions=await self.scorer.predict(chats))
-            case PlatformMessage():
-                dialog = await self.dialogs.remember(request)
-                return MessageAnswer.to(request, (await self.scorer.predict([dialog]))[0])
-        raise TypeError(type(request).__name__)
+    async def answer(self, request: ChatOrMessage) -> Answer:
+        """Score a chat, or a message together with its dialog so far; raises `RefusedError`."""
+        match request.root:
+            case PlatformMessage() as message:
+                dialog = await self.dialogs.remember(message)
+                (prediction,) = await self.scorer.predict([dialog])
+                return Answer.model_construct(root=MessageAnswer.to(message, prediction))
+            case chat:
+                (prediction,) = await self.scorer.predict([chat])
+                return Answer.model_construct(root=prediction)
+
+    async def answer_batch(self, request: Chats) -> Predictions:
+        """Score many chats, in order; raises `RefusedError`."""
+        return Predictions.model_construct(predictions=await self.scorer.predict(request.chats))
+
+    async def answer_why(self, chat: ChatToExplain) -> Explanation:
+        """Score one chat, and say what moved each participant's score; raises `RefusedError`."""
+        return await self.scorer.explain(chat)
+
+    # The same in Python; over HTTP they only describe the routes.
 
     @bentoml.api
     async def predict(self, request: ChatOrMessage, /) -> Answer:
         """Score one chat, or one message together with its dialog so far."""
-        return Answer.model_construct(root=await self.answer(ChatOrMessage.model_validate(request)))
+        return await self.answer(ChatOrMessage.model_validate(request))
 
     @bentoml.api
     async def predict_batch(self, request: Chats, /) -> Predictions:
         """Score many chats in one request, in order."""
-        predictions: Predictions = await self.answer(Chats.model_validate(request))
-        return predictions
+        return await self.answer_batch(Chats.model_validate(request))
 
     @bentoml.api
     async def explain(self, chat: ChatToExplain, /) -> Explanation:
         """Score one chat, and say what moved each participant's score."""
-        explanation: Explanation = await self.answer(ChatToExplain.model_validate(chat))
-        return explanation
+        return await self.answer_why(ChatToExplain.model_validate(chat))

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -37,9 +38,17 @@ Identifier = Annotated[
     ),
 ]
 SaidText = Annotated[str, Field(max_length=8_000)]
-_NO_NUL = r"^[^\x00]*$"  # a character that PostgreSQL cannot store
-StoredText = Annotated[SaidText, Field(pattern=_NO_NUL)]
-StoredName = Annotated[str, Field(min_length=1, max_length=128, pattern=_NO_NUL)]
+
+
+def _reject_nul(text: str) -> str:
+    """Reject a character that PostgreSQL cannot store."""
+    if "\x00" in text:
+        raise PydanticCustomError("nul", "Must not contain the character NUL")
+    return text
+
+
+StoredText = Annotated[SaidText, AfterValidator(_reject_nul)]
+StoredName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_reject_nul)]
 MAX_MESSAGES = 2_000  # of a chat or dialog
 MAX_CHATS = 256  # of a batch
 MAX_EXPLAINED = 64  # participants of a chat to explain

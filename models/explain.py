@@ -8,7 +8,7 @@ of them add up. The linear models over n-grams are additive: the weights of span
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -28,13 +28,18 @@ METHOD = (
 )
 
 
-def explain(classifier: Classifier, chat: Chat) -> Explanation:
-    """Answer as `Classifier.predict` does, and say what moved each participant's score."""
+def explain(classifier: Classifier, chat: Chat, is_wanted: Callable[[], bool] = lambda: True) -> Explanation:
+    """Answer as `Classifier.predict` does, and say what moved each participant's score.
+
+    Once `is_wanted` returns False, the rest of the participants is left out: nobody waits for the explanation any more.
+    """
     assessment = classifier.assess([chat])
     (sides,) = assessment.sides
     home = float(assessment.home[0])
     participants = []
     for row, (side, words) in enumerate(zip(sides, spans(classifier, chat, at_home=home >= 0.5), strict=True)):
+        if not is_wanted():
+            break
         base, weights, score = weigh(
             classifier, assessment.signals[row], assessment.home[[row]], assessment.situation[[row]]
         )

@@ -28,11 +28,16 @@ from serving.predictions import PredictionRoutes
 from serving.settings import read_settings
 from serving.swagger import swagger_routes
 
-BODIES: dict[str, type[BaseModel]] = {"/predict": ChatOrMessage, "/predict_batch": Chats, "/explain": ChatToExplain}
+# path: type of the body, and the method of the service that answers it
+PREDICTIONS: dict[str, tuple[type[BaseModel], str]] = {
+    "/predict": (ChatOrMessage, "answer"),
+    "/predict_batch": (Chats, "answer_batch"),
+    "/explain": (ChatToExplain, "answer_why"),
+}
 
 
 class PredictionService(bentoml.Service[Any]):
-    """A BentoML service whose predictions take the short way: no route, task or timer of BentoML's for each request."""
+    """A BentoML service that answers predictions before BentoML's own routing."""
 
     def to_asgi(self, is_main: bool = True) -> Starlette:
         """Return the app that a worker serves.
@@ -59,7 +64,7 @@ class PredictionService(bentoml.Service[Any]):
             Middleware(Gate, access=access),
             Middleware(
                 PredictionRoutes,
-                bodies=BODIES,
+                routes=PREDICTIONS,
                 max_body_bytes=settings.max_body_bytes,
                 max_in_flight=bentoml_parts.max_in_flight,
                 timeout=bentoml_parts.timeout,

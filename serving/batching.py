@@ -2,8 +2,8 @@
 
 Every chat is scored here, whether it came alone, in a batch, or as a dialog so far. A chat that comes while no other is
 being scored goes straight to the classifier and never waits for company. Otherwise it joins BentoML's adaptive
-batching: chats that arrive while a batch is scored form the next one. Large chats and explanations take their time in
-threads of their own, so that others are answered meanwhile.
+batching: chats that arrive while a batch is scored form the next one. Large chats are scored in a thread of their own,
+and explanations are made in another, so that others are answered meanwhile.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from threading import local
 from time import time_ns
 from typing import Self, TypeVar
 
@@ -31,7 +30,6 @@ MAX_BATCH_SIZE = 64  # chats; a larger batch gains nothing and delays the others
 MAX_LATENCY_MS = 10_000  # BentoML rejects what it expects to take longer; the request's own timeout is shorter
 LARGE = 50_000  # characters; scoring as many of unknown words takes 0.1 s, in which the worker answers nobody else
 CHARACTERS_PER_MESSAGE = 20  # what a message costs besides its text
-SLOW_THREADS = 2  # so that one long explanation does not hold up every other large request
 
 T = TypeVar("T")
 logger = logging.getLogger("bentoml.batching")
@@ -44,9 +42,13 @@ def size(chat: Chat) -> int:
 
 @dataclass(slots=True)
 class Job:
-    """A chat in the queue, with the times in ns since the epoch at which it came and its batch was scored."""
+    """A chat on its way through the queue; without its chat, nobody waits for it any more, and it is not scored.
 
-    chat: Chat
+    `arrived`, `started` and `ended` are ns since the epoch: when it came, and when it or its batch was scored.
+    """
+
+    chat: Chat | None
+    prediction: Prediction | None = None
     arrived: int = field(default_factory=time_ns)
     started: int = 0
     ended: int = 0
@@ -59,11 +61,10 @@ class Scorer:
         self._classifier = classifier
         self._monitoring = monitoring
         self._tracer = get_tracer()
-        self._waiting = 0  # callers whose chats are not scored yet
-        overloaded = RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "no answer in time; try again")
-        self._enqueue = adaptive_batching(self._score_batch, overloaded, MAX_BATCH_SIZE, MAX_LATENCY_MS)
-        self._slow_lane = ThreadPoolExecutor(SLOW_THREADS, "slow-lane")
-        self._of_thread = local()  # a classifier for each thread, because its cache is not for two
+        self._callers = 0  # who wait for a score, of large chats as well
+        self._enqueue = adaptive_batching(self._score_batch, _no_answer, MAX_BATCH_SIZE, MAX_LATENCY_MS)
+        self._large_chats = SlowLane(classifier, "large-chats")
+        self._explanations = SlowLane(classifier, "explanations")
 
     @classmethod
     def load(cls, folder: Path | None = None, monitoring: Monitoring | None = None) -> Self:
@@ -84,54 +85,57 @@ class Scorer:
         Raises `RefusedError` with 500 if scoring fails, with 503 if it takes too long.
         """
         jobs = [Job(chat) for chat in chats]
-        self._waiting += 1
+        self._callers += 1
         try:
             await asyncio.sleep(0)  # requests that arrived at the same time see each other
-            if self._waiting == 1 and sum(map(size, chats)) <= LARGE:
-                predictions = await self._score_batch(jobs)
+            if self._callers == 1 and sum(map(size, chats)) <= LARGE:
+                await self._score_batch(jobs)
             elif len(jobs) == 1:
-                predictions = [await self._predict_one(jobs[0])]
+                await self._score(jobs[0])
             else:
-                predictions = await asyncio.gather(*map(self._predict_one, jobs))
+                for part, _ in _parts(jobs):  # others get in between the parts of a large batch
+                    await asyncio.gather(*map(self._score, part))
         finally:
-            self._waiting -= 1
+            self._callers -= 1
+            for job in jobs:
+                job.chat = None  # after an error or a timeout, some may still be in the queue
         self._trace(jobs)
-        return predictions
+        return [job.prediction for job in jobs if job.prediction]
 
     async def explain(self, chat: Chat) -> Explanation:
         """Score one chat and say what moved the score; raises as `predict` does."""
         job = Job(chat)
-        explanation = await self._in_slow_lane(lambda classifier: explain(classifier, chat), job)
+        try:
+            explanation = await self._explanations.run(
+                lambda classifier: explain(classifier, chat, lambda: job.chat is not None), job
+            )
+        finally:
+            job.chat = None  # after a timeout, the thread stops at the next participant
         self._trace([job])
         return explanation
 
-    async def _predict_one(self, job: Job) -> Prediction:
-        if size(job.chat) <= LARGE:
-            return await self._enqueue(job)
-        return (await self._in_slow_lane(lambda classifier: self._answer(classifier, [job.chat]), job))[0]
+    async def _score(self, job: Job) -> None:
+        chat = job.chat
+        if chat is None or size(chat) <= LARGE:
+            await self._enqueue(job)
+        else:
+            (job.prediction,) = await self._large_chats.run(lambda classifier: self._answer(classifier, [chat]), job)
 
-    async def _score_batch(self, jobs: Sequence[Job]) -> list[Prediction]:
+    async def _score_batch(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Score a batch on the event loop, `LARGE` characters at a time, with others let in between."""
-        predictions: list[Prediction] = []
-        for part in _parts(jobs):
-            if predictions:
+        for number, (part, chats) in enumerate(_parts(jobs)):
+            if number:
                 await asyncio.sleep(0)
-            predictions += _run(partial(self._answer, self._classifier, [job.chat for job in part]), part)
-        return predictions
+            predictions = _run(partial(self._answer, self._classifier, chats), part)
+            for job, prediction in zip(part, predictions, strict=True):
+                job.prediction = prediction
+        return jobs
 
     def _answer(self, classifier: Classifier, chats: Sequence[Chat]) -> list[Prediction]:
         assessment = classifier.assess(chats)
         if self._monitoring:
             self._monitoring.record(classifier.version, chats, assessment)
         return classifier.answers(chats, assessment)
-
-    async def _in_slow_lane(self, work: Callable[[Classifier], T], job: Job) -> T:
-        def run() -> T:
-            if not hasattr(self._of_thread, "classifier"):
-                self._of_thread.classifier = Classifier(self._classifier.weights, self._classifier.version)
-            return _run(lambda: work(self._of_thread.classifier), [job])
-
-        return await asyncio.get_running_loop().run_in_executor(self._slow_lane, run)
 
     def _trace(self, jobs: Sequence[Job]) -> None:
         """Record, if traces are on, each job's wait in the queue and its scoring as spans of the current request."""
@@ -140,6 +144,28 @@ class Scorer:
         for job in jobs:
             for name, start, end in (("queue", job.arrived, job.started), ("score", job.started, job.ended)):
                 self._tracer.start_span(name, start_time=start).end(end)
+
+
+class SlowLane:
+    """One thread for work that takes long, with a classifier of its own, whose cache is not for two threads."""
+
+    def __init__(self, classifier: Classifier, name: str) -> None:
+        self._thread = ThreadPoolExecutor(1, name)
+        self._classifier = Classifier(classifier.weights, classifier.version)
+
+    async def run(self, work: Callable[[Classifier], T], job: Job) -> T:
+        """Do the work of a job when its turn comes; work that nobody waits for any more is left out."""
+
+        def run_unless_abandoned() -> T:
+            if job.chat is None:
+                raise _no_answer()
+            return _run(lambda: work(self._classifier), [job])
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run_unless_abandoned)
+
+
+def _no_answer() -> RefusedError:
+    return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "no answer in time; try again")
 
 
 def _run(work: Callable[[], T], jobs: Sequence[Job]) -> T:
@@ -156,15 +182,19 @@ def _run(work: Callable[[], T], jobs: Sequence[Job]) -> T:
             job.started, job.ended = started, ended
 
 
-def _parts(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+def _parts(jobs: Sequence[Job]) -> Iterator[tuple[list[Job], list[Chat]]]:
     """Cut a batch into parts of at most `MAX_BATCH_SIZE` chats and, unless it is one chat, `LARGE` characters."""
     part: list[Job] = []
+    chats: list[Chat] = []
     filled = 0
     for job in jobs:
+        if job.chat is None:
+            continue
         if part and (len(part) == MAX_BATCH_SIZE or filled + size(job.chat) > LARGE):
-            yield part
-            part, filled = [], 0
+            yield part, chats
+            part, chats, filled = [], [], 0
         part.append(job)
+        chats.append(job.chat)
         filled += size(job.chat)
     if part:
-        yield part
+        yield part, chats

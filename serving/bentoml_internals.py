@@ -113,7 +113,7 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
 
 
 class _CachedLabels:
-    """A metric whose `labels` remembers what it returned; `Gate` keeps the number of paths finite."""
+    """A metric whose `labels` remembers what it returned; `KnownPaths` keeps the number of paths finite."""
 
     def __init__(self, metric: Any) -> None:
         self.labels = cache(metric.labels)
@@ -146,19 +146,19 @@ class NoWait(Optimizer):
 
 def adaptive_batching(
     score: Callable[[Sequence[T]], Coroutine[None, None, Sequence[R]]],
-    overloaded: Exception,
+    overloaded: Callable[[], Exception],
     max_batch_size: int,
     max_latency_ms: int,
 ) -> Callable[[T], Awaitable[R]]:
     """Return a function that puts one item into BentoML's adaptive batching and returns its result.
 
     `score` gets up to `max_batch_size` items at a time, one batch after the other, and returns as many results; an
-    exception of it reaches each item's caller. `overloaded` is raised for an item that is expected to take longer than
-    `max_latency_ms`, and for one whose caller is cancelled.
+    exception of it reaches each item's caller. `overloaded` makes the exception that is raised for an item that is
+    expected to take longer than `max_latency_ms`, and for one whose caller is cancelled.
     """
 
     def give_up() -> R:
-        raise overloaded
+        raise overloaded()  # a new one each time: an exception keeps the frames that it was raised in
 
     dispatcher: CorkDispatcher[T, R] = CorkDispatcher(
         max_latency_ms, max_batch_size, fallback=give_up, get_batch_size=lambda _: 1

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 from serving.errors import Receive, RefusedError, Scope
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # RFC 8259 8.1 allows a parser to ignore it
-_UNION_MEMBERS = ("int", "str", "chat", "message")  # which pydantic names among the fields
+_IDENTIFIER_MEMBERS = ("constrained-int", "constrained-str")  # members of unions, which pydantic names among the fields
+_UNION_MEMBERS = (*_IDENTIFIER_MEMBERS, "chat", "message")
 
 
 async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
@@ -42,7 +43,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
 
 
 def _unpack(body: bytearray, max_bytes: int) -> bytes:
-    """Unpack gzip, never more than one byte above the limit."""
+    """Unpack gzip of one member (many small ones could take forever), never more than one byte above the limit."""
     unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
         unpacked = unpacker.decompress(body, max_bytes + 1)
@@ -51,7 +52,7 @@ def _unpack(body: bytearray, max_bytes: int) -> bytes:
     if len(unpacked) > max_bytes:
         raise _too_large(max_bytes)
     if not unpacker.eof or unpacker.unused_data:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, "the body is not valid gzip")
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "the body is not valid gzip of one member")
     return unpacked
 
 
@@ -66,7 +67,7 @@ def parse_body(body_type: type[BaseModel], body: bytes) -> BaseModel:
         return body_type.model_validate_json(body)
     except ValidationError as error:
         invalid = error
-    if "surrogate" in invalid.errors()[0]["msg"]:
+    if any(hint in invalid.errors()[0]["msg"] for hint in ("surrogate", "hex escape")):
         # pydantic rejects a lone surrogate as invalid JSON, which it is not; Python's parser leaves it to the field
         try:
             return body_type.model_validate(json.loads(body))
@@ -78,7 +79,7 @@ def parse_body(body_type: type[BaseModel], body: bytes) -> BaseModel:
 
 
 def _fields(error: ValidationError) -> list[dict[str, str]]:
-    """Return the invalid fields (of a list those of the first invalid item), without anything that was sent."""
+    """Return the invalid fields, without anything that was sent."""
     fields: dict[str, str] = {}
     for part in error.errors(include_url=False, include_context=False, include_input=False):
         fields.setdefault(_path(part["loc"]), _message(part))
@@ -91,7 +92,7 @@ def _path(location: tuple[int | str, ...]) -> str:
     for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part.isidentifier() and part not in _UNION_MEMBERS:
+        elif part not in _UNION_MEMBERS:
             path += f".{part}" if path else part
     return path or "body"
 
@@ -99,6 +100,6 @@ def _path(location: tuple[int | str, ...]) -> str:
 def _message(part: Any) -> str:
     if part["type"] == "json_invalid":
         return "not valid JSON"
-    if part["loc"] and part["loc"][-1] in ("int", "str"):
+    if part["loc"] and part["loc"][-1] in _IDENTIFIER_MEMBERS:
         return "Input should be an integer of 64 bits or a string of at most 128 characters"
     return str(part["msg"])

@@ -190,12 +190,11 @@ class HttpProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as offered:
                 self._ignore_upgrades(memoryview(data)[offered.args[0] :])
         except httptools.HttpParserError:
-            self._reject(RefusedError(HTTPStatus.BAD_REQUEST, "the request is not valid HTTP"))
+            self._reject(_head_too_large() if self._head_bytes > MAX_HEAD_BYTES else _not_http())
             return
         self._head_bytes = 0 if self._progress else self._head_bytes + len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
-            error = f"the head is larger than {MAX_HEAD_BYTES} bytes"
-            self._reject(RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, error))
+            self._reject(_head_too_large())
         elif self._is_responding():
             self._head_timeout.stop()
             if not self.flow.write_paused:
@@ -207,6 +206,9 @@ class HttpProtocol(HttpToolsProtocol):
         """Start the response; unless the request is complete by then, its header will say `Connection: close`."""
         if self.parser.should_upgrade():
             return  # `_ignore_upgrades` has this head parsed once more, without the offer
+        if len(self.url) + sum([len(name) + len(value) for name, value in self.headers]) > MAX_HEAD_BYTES:
+            self._head_bytes = MAX_HEAD_BYTES + 1
+            raise httptools.HttpParserError
         super().on_headers_complete()
         self._progress = True
         self._transport.request_incomplete = True
@@ -292,6 +294,15 @@ class HttpProtocol(HttpToolsProtocol):
         head += [name + b": " + value for name, value in headers]
         self._transport.write(b"\r\n".join([*head, b"", bytes(response.body)]))
         self._transport.close()
+
+
+def _head_too_large() -> RefusedError:
+    error = f"the head is larger than {MAX_HEAD_BYTES} bytes"
+    return RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, error)
+
+
+def _not_http() -> RefusedError:
+    return RefusedError(HTTPStatus.BAD_REQUEST, "the request is not valid HTTP")
 
 
 def install_protocol(keep_alive_seconds: float) -> None:

@@ -19,7 +19,7 @@ logger = logging.getLogger("bentoml.gate")
 
 
 class KnownPaths:
-    """ASGI middleware that renames unknown paths to `NOT_FOUND` and redirects those with a slash too many."""
+    """ASGI middleware that renames unknown paths to `NOT_FOUND` and redirects those with a trailing slash."""
 
     def __init__(self, app: App, known: frozenset[str]) -> None:
         self._app = app
@@ -83,7 +83,9 @@ def _in_one_shape(send: Send, scope: Scope, receive: Receive) -> Send:
         nonlocal replaced
         if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
             replaced = True
-            response = RefusedError(HTTPStatus(message["status"])).response()
+            refused = RefusedError(HTTPStatus(message["status"]))
+            refused.log(scope["path"])
+            response = refused.response()
             response.raw_headers += [header for header in message["headers"] if header[0] == b"allow"]
             await response(scope, receive, send)
         elif not replaced:

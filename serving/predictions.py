@@ -24,32 +24,33 @@ logger = logging.getLogger("bentoml.predictions")
 class PredictionRoutes:
     """ASGI middleware that answers predictions and passes every other request on.
 
-    `bodies` maps a path to the type of its body, of at most `max_body_bytes`. At most `max_in_flight` requests are
-    answered at a time, the others rejected with 429; `timeout`, in seconds, is for one request, body included. `None`:
-    no limit. The answers come from the service's method `answer`.
+    `routes` maps a path to the type of its body, of at most `max_body_bytes`, and to the name of the method of the
+    worker's service (`TuringTestService`) that answers it. At most `max_in_flight` requests are answered at a time, the
+    others are rejected with 429; `timeout`, in seconds, is for one request, body included. `None`: no limit.
     """
 
     def __init__(
         self,
         app: App,
-        bodies: Mapping[str, type[BaseModel]],
+        routes: Mapping[str, tuple[type[BaseModel], str]],
         max_body_bytes: int,
         max_in_flight: int | None,
         timeout: float | None,
     ) -> None:
         self._app = app
-        self._bodies = bodies
+        self._routes = routes
         self._max_body_bytes = max_body_bytes
         self._max_in_flight = max_in_flight
         self._timeout = timeout
-        self._in_flight = 0
+        self._in_flight = 0  # being answered; slow uploads neither trigger batching nor count towards the limit
         self._rejected = 0  # since the last line about it in the log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to a prediction route, pass on any other; raises `RefusedError`."""
-        body_type = self._bodies.get(scope["path"]) if scope["type"] == "http" else None
-        if body_type is None or scope["method"] != "POST":
+        route = self._routes.get(scope["path"]) if scope["type"] == "http" else None
+        if route is None or scope["method"] != "POST":
             return await self._app(scope, receive, send)
+        body_type, method = route
         self._check_in_flight()
         body = None
         try:
@@ -57,9 +58,9 @@ class PredictionRoutes:
                 body = await read_body(scope, receive, self._max_body_bytes)
                 self._check_in_flight()  # others may have arrived while the body did
                 request = parse_body(body_type, body)
-                self._in_flight += 1  # only now: slow uploads neither trigger batching nor count towards the limit
+                self._in_flight += 1
                 try:
-                    answer = await bentoml.get_current_service().answer(request)
+                    answer = await getattr(bentoml.get_current_service(), method)(request)
                 finally:
                     self._in_flight -= 1
         except TimeoutError:

@@ -85,21 +85,22 @@ def meaning_of(error: Exception) -> Meaning:
             | sqlite3.OperationalError()
         ):
             return Meaning.STORE
+        case OSError():  # before ValueError, which an error of a certificate is, too
+            return Meaning.TRY_AGAIN if isinstance(error, ConnectionResetError) else Meaning.STORE
+        case asyncpg.DataError() | sqlite3.DataError() | ValueError() | OverflowError():
+            return Meaning.MESSAGE
         case (
-            ConnectionResetError()
-            | asyncpg.PostgresConnectionError()
+            asyncpg.PostgresConnectionError()
             | asyncpg.AdminShutdownError()
-            | asyncpg.InternalClientError()  # what a session that the server has just closed may end in
+            | asyncpg.IdleInTransactionSessionTimeoutError()
+            | asyncpg.InterfaceError()  # with the next, how the driver shows that the server has closed a session
+            | asyncpg.InternalClientError()
             | asyncpg.TransactionRollbackError()
             | asyncpg.IntegrityConstraintViolationError()
             | sqlite3.IntegrityError()
         ):
             return Meaning.TRY_AGAIN
-        case OSError():  # before ValueError, which an error of a certificate is, too
-            return Meaning.STORE
-        case asyncpg.DataError() | sqlite3.DataError() | ValueError() | OverflowError():
-            return Meaning.MESSAGE
-        case asyncpg.PostgresError() | asyncpg.InterfaceError():
+        case asyncpg.PostgresError():
             return Meaning.STORE
     return Meaning.STORE if type(error) is sqlite3.DatabaseError else Meaning.UNKNOWN
 
@@ -298,9 +299,10 @@ class PostgresStore:
         ORDER BY number"""  # noqa: S608
     # Each dialog is locked, so that its messages are stored one after the other. The locks come before the statement
     # that reads, which would otherwise not see what was committed while it waited for them.
-    # The server ends the transaction of a worker that it cannot reach, which would hold on to its locks.
+    # The server ends the transaction of a worker that it cannot reach, which would hold on to its locks; the worker
+    # itself has given up by then.
     _BEGIN = """BEGIN ISOLATION LEVEL READ COMMITTED;
-        SET LOCAL idle_in_transaction_session_timeout = '1s';
+        SET LOCAL idle_in_transaction_session_timeout = '2s';
         SELECT pg_advisory_xact_lock(dialog) FROM unnest(ARRAY[{dialogs}]::bigint[]) AS dialog"""
 
     def __init__(self, address: PostgresAddress) -> None:

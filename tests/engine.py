@@ -47,13 +47,13 @@ class Container:
 
 
 @contextmanager
-def container(*options: str, port: int | None = None, image: str = IMAGE) -> Iterator[Container]:
-    """Run an image with `docker run -d`, wait until it is ready, and remove it at the end."""
+def container(*options: str, port: int | None = None, image: str = IMAGE, seconds: float = 60) -> Iterator[Container]:
+    """Run an image with `docker run -d`, wait for some seconds until it is ready, and remove it at the end."""
     started = Container(f"turing-test-{free_port()}", port or free_port())
     published = [] if port else ["-p", f"{started.port}:8000"]
     docker("run", "-d", "--name", started.name, *published, *options, image)
     try:
-        wait_until(lambda: is_ready(started.url) or not inspect(started.name)["State"]["Running"])
+        wait_until(lambda: is_ready(started.url) or not inspect(started.name)["State"]["Running"], seconds)
         assert is_ready(started.url), docker("logs", started.name)
         yield started
     finally:

@@ -12,6 +12,7 @@ import pytest
 
 from models.chat import Chat, Prediction
 from models.classifier import Assessment, Classifier
+from models.explain import explain
 from serving.batching import LARGE, MAX_BATCH_SIZE, Scorer
 from serving.errors import RefusedError
 from tests.conftest import make_chat, sample_bodies
@@ -87,6 +88,44 @@ def test_large_chats_are_scored_in_a_thread(recorder: Recorder, classifier: Clas
     assert sum(recorder.batches) == 2
 
 
+def test_a_small_chat_gets_in_between_the_parts_of_a_large_batch(recorder: Recorder) -> None:
+    big_batch = [make_chat((0, "word " * 600), (1, "word " * 600)) for _ in range(100)]
+
+    async def beside_it() -> tuple[int, int]:
+        scorer = Scorer(recorder)
+        large = asyncio.ensure_future(scorer.predict(big_batch))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await scorer.predict([SMALL])
+        before = sum(recorder.batches)
+        await large
+        return before, sum(recorder.batches)
+
+    before, scored = asyncio.run(beside_it())
+    assert scored == 101
+    assert before < 40
+
+
+def test_an_explanation_that_nobody_waits_for_stops(classifier: Classifier) -> None:
+    crowd = make_chat(*((n % 64, "some words that say nothing at all") for n in range(640)))
+    begin = time.process_time()
+    explanation = explain(classifier, crowd)
+    whole = time.process_time() - begin
+    assert len(explanation.participants) == 64
+
+    async def given_up() -> float:
+        scorer = Scorer(classifier)
+        begin = time.process_time()
+        asked = asyncio.ensure_future(scorer.explain(crowd))
+        await asyncio.sleep(0.02)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        await scorer.explain(SMALL)  # takes its turn when the thread is free
+        return time.process_time() - begin
+
+    assert asyncio.run(given_up()) < whole / 2
+
+
 def test_a_small_chat_does_not_wait_for_explanations(classifier: Classifier) -> None:
     crowd = make_chat(*((n % 60, "some words that say nothing at all") for n in range(600)))
 
@@ -120,6 +159,23 @@ def test_an_error_reaches_every_caller_and_leaves_one_traceback(
     assert {outcome.status for outcome in outcomes} == {HTTPStatus.INTERNAL_SERVER_ERROR}
     tracebacks = [record for record in caplog.records if record.exc_info]
     assert len(tracebacks) == len(recorder.batches)
+
+
+def test_chats_whose_caller_has_given_up_are_not_scored(recorder: Recorder) -> None:
+    async def give_up() -> None:
+        scorer = Scorer(recorder)
+        crowd = [SMALL] * 200
+        asked = [asyncio.ensure_future(scorer.predict(crowd)) for _ in range(10)]
+        await asyncio.sleep(0.005)
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        scored = sum(recorder.batches)
+        await scorer.predict([SMALL])
+        await asyncio.sleep(0.2)
+        assert sum(recorder.batches) <= scored + MAX_BATCH_SIZE + 1
+
+    asyncio.run(give_up())
 
 
 def test_a_cancelled_caller_harms_no_other(recorder: Recorder) -> None:

@@ -47,7 +47,7 @@ def test_the_dispatcher_batches_and_returns_each_result_to_its_caller() -> None:
         return [2 * number for number in numbers]
 
     async def together() -> list[int]:
-        enqueue = adaptive_batching(double, RuntimeError("overloaded"), max_batch_size=8, max_latency_ms=10_000)
+        enqueue = adaptive_batching(double, OverloadedError, max_batch_size=8, max_latency_ms=10_000)
         for _ in range(20):
             results = await asyncio.gather(*(enqueue(number) for number in range(20)))
         return results
@@ -67,20 +67,24 @@ def test_the_dispatcher_learns_no_wait() -> None:
     assert learned(NoWait(10)) == pytest.approx((0, 0.001)), CHANGED + "Optimizer"
 
 
-def test_the_dispatcher_gives_up_with_the_fallback() -> None:
+def test_the_dispatcher_gives_up_with_an_exception_for_each_caller() -> None:
+    """One that all callers share would keep everything that they were doing from being freed."""
+
     async def stuck(numbers: Sequence[int]) -> Sequence[int]:
         await asyncio.sleep(60)
         return numbers
 
-    async def cancelled() -> int:
-        enqueue = adaptive_batching(stuck, RuntimeError("overloaded"), max_batch_size=8, max_latency_ms=10_000)
-        asked = asyncio.ensure_future(enqueue(1))
+    async def cancelled() -> list[BaseException | int]:
+        enqueue = adaptive_batching(stuck, OverloadedError, max_batch_size=8, max_latency_ms=10_000)
+        asked = [asyncio.ensure_future(enqueue(number)) for number in range(3)]
         await asyncio.sleep(0.05)
-        asked.cancel()
-        return await asked
+        for one in asked:
+            one.cancel()
+        return await asyncio.gather(*asked, return_exceptions=True)
 
-    with pytest.raises(RuntimeError, match="overloaded"):
-        asyncio.run(cancelled())
+    outcomes = asyncio.run(cancelled())
+    assert [type(outcome) for outcome in outcomes] == [OverloadedError] * 3, CHANGED + "CorkDispatcher"
+    assert len({id(outcome) for outcome in outcomes}) == 3
 
 
 def test_middleware_has_these_options() -> None:
@@ -94,6 +98,10 @@ def test_middleware_has_these_options() -> None:
     assert outer == [RequestMetrics], CHANGED + "its middleware"
     assert len(parts.inner) == 1, CHANGED + "its middleware"
     assert parts.timeout == 6
+
+
+class OverloadedError(Exception):
+    """What the dispatcher raises for items that it gives up."""
 
 
 async def _never() -> dict[str, object]:

@@ -337,6 +337,23 @@ def test_a_message_and_a_bar_say_why(page: Page, server: Server) -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize(("share", "is_unlike"), [(0.12, True), (0.8, False)])
+def test_how_much_a_chat_is_like_the_training_chats_is_shown(page: Page, share: float, is_unlike: bool) -> None:
+    def answer(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, json={**response.json(), "like_training_chats": share})
+
+    page.route("**/explain", answer)
+    paste(page, lines(TALK))
+    unlike = page.locator("#notes .note").get_by_text(
+        f"Unlike the chats it was trained on (like them: {share:.2f} of 1)"
+    )
+    assert unlike.count() == is_unlike
+    bar(page, "A").click()
+    expect(page.locator("#why-body")).to_contain_text(f"Like the chats it was trained on: {share:.2f} of 1.")
+
+
+@pytest.mark.browser
 def test_the_command_and_the_program_make_the_same_request(page: Page, server: Server, tmp_path: Path) -> None:
     turns = [('it\'s "A"', AWKWARD), (7, "-d @/etc/passwd")]
     paste(page, json.dumps(body(turns)))
@@ -571,12 +588,12 @@ def test_labels_and_contrast(browser: Browser, server: Server, scheme: Any) -> N
 def test_a_phone(browser: Browser, server: Server) -> None:
     with opened(browser, server, viewport=PHONE, is_mobile=True, has_touch=True) as page:
         paste(page, lines([*TALK, ("A", "оченьдлинноесловобезпробелов" * 10)]))
-        page.locator(".bubble").nth(1).tap()
+        page.locator(".bubble").nth(3).tap()
         settle(page)
         expect(page.locator("#why")).to_be_in_viewport()
-        expect(page.locator(".bubble").nth(1)).to_be_in_viewport()
+        expect(page.locator(".bubble").nth(3)).to_be_in_viewport()
         sheet = page.locator("#why").bounding_box()
-        bubble = page.locator(".bubble").nth(1).bounding_box()
+        bubble = page.locator(".bubble").nth(3).bounding_box()
         assert sheet is not None
         assert bubble is not None
         assert bubble["y"] + bubble["height"] <= sheet["y"], "the message can be seen above what is said about it"
@@ -585,6 +602,7 @@ def test_a_phone(browser: Browser, server: Server) -> None:
         assert long is not None
         assert long["x"] + long["width"] < PHONE["width"], "a word without end is broken"
         page.get_by_role("button", name="Close the explanation").tap()
+        expect(page.locator("#why")).to_be_hidden()
         small = page.locator("button:visible, select:visible").evaluate_all(
             "all => all.filter(one => one.getBoundingClientRect().height < 24).map(one => one.outerHTML)"
         )

@@ -67,7 +67,9 @@ def test_push_gives_one_tag_for_both_platforms_and_arm64_answers_the_same(
             )
             bodies = sample_bodies()
             expected = classifier.predict([Chat.model_validate(body) for body in bodies])
-            with container("--platform", "linux/arm64", image=name) as started:
+            # emulated, a health check takes longer than it may
+            options = ["--platform", "linux/arm64", "--no-healthcheck", "-e", "WORKERS=1"]
+            with container(*options, image=name, seconds=240) as started:
                 assert started.exec("uname", "-m") == "aarch64"
                 answer = send(f"{started.url}/predict_batch", {"chats": bodies}).json["predictions"]
             for got, wanted in zip(answer, expected, strict=True):

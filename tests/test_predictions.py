@@ -45,8 +45,8 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., App]:
     ) -> App:
         service = type("Service", (), {"answer": staticmethod(answer)})
         monkeypatch.setattr("bentoml.get_current_service", lambda: service)
-        bodies = {"/predict": Number}
-        return Gate(PredictionRoutes(not_reached, bodies, max_body_bytes, max_in_flight, timeout), Access())
+        routes = {"/predict": (Number, "answer")}
+        return Gate(PredictionRoutes(not_reached, routes, max_body_bytes, max_in_flight, timeout), Access())
 
     return build
 
@@ -121,6 +121,7 @@ def pack(body: bytes) -> bytes:
         (b"gzip", b'{"number": 7}', 400),
         (b"gzip", pack(b'{"number": 7}')[:-4], 400),
         (b"gzip", pack(b'{"number": 7}') + b"more", 400),
+        (b"gzip", pack(b'{"num') + pack(b'ber": 7}'), 400),
         (b"br", b'{"number": 7}', 415),
         (b"deflate", zlib.compress(b'{"number": 7}'), 415),
         (b"gzip, gzip", pack(pack(b'{"number": 7}')), 415),

@@ -51,7 +51,7 @@ def test_one_version_of_python_is_supported_everywhere() -> None:
     (version,) = re.findall(r"^PYTHON_VERSION := (\S+)$", MAKEFILE, re.MULTILINE)
     major, minor = version.split(".")
     assert PYPROJECT["project"]["requires-python"] == f">={version},<{major}.{int(minor) + 1}"
-    assert f'base_image="python:{version}-slim"' in (ROOT / "service.py").read_text()
+    assert f'"python:{version}-slim"' in (ROOT / "service.py").read_text()
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     assert workflow["jobs"]["check"]["steps"][1]["with"]["python-version"] == version
 

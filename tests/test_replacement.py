@@ -193,18 +193,19 @@ def test_containers_are_replaced_without_a_failed_request(running: Replicas, url
             assert all(sent < killed for sent, _ in failed)
             await asyncio.to_thread(running.start, victim)
 
-            # cut off from the store: it says so, is left alone, and comes back by itself
+            # cut off from the store: it says so, is left alone, and comes back by itself. It may hold the locks of its
+            # last dialogs for 2 s, in which the others answer 503 to messages of these, too.
             cut = max(running.names)
-            await asyncio.to_thread(docker, "network", "disconnect", running.network, running.names[cut])
             begin = time.monotonic()
+            await asyncio.to_thread(docker, "network", "disconnect", running.network, running.names[cut])
             await asyncio.to_thread(wait_until, lambda: not is_ready(running.url(cut)), 5)
             print(f"cut off: /readyz turned after {time.monotonic() - begin:.1f} s")
             assert send(f"{running.url(cut)}/livez").status == HTTPStatus.OK
             await load.reach(load.count + 3_000)
             failed = load.take_failed()
-            print(f"cut off: {len(failed)} failed, {Counter(reply.status for _, reply in failed)}")
-            assert {reply.headers.get("x-slot") for _, reply in failed} <= {str(cut)}
+            print(f"cut off: {len(failed)} failed, {Counter(reply.headers.get('x-slot') for _, reply in failed)}")
             assert {reply.status for _, reply in failed} <= {HTTPStatus.SERVICE_UNAVAILABLE}
+            assert all(sent < begin + 5 for sent, _ in failed), "then nobody asks it, and its locks are gone"
             await asyncio.to_thread(docker, "network", "connect", running.network, running.names[cut])
             await asyncio.to_thread(wait_until, lambda: is_ready(running.url(cut)), 20)
             await load.reach(load.count + 1_000)

@@ -158,6 +158,8 @@ GOOD = {"message_id": 0, "text": TEXT, "participant_id": 0}
         ({"chat_id": 1, "messages": [{**GOOD, "participant_id": 1.5}]}, "messages[0].participant_id"),
         ({"chat_id": 1, "messages": [{"text": TEXT, "participant_id": 1}]}, "messages[0].message_id"),
         ({"chat_id": 1, "messages": [TEXT]}, "messages[0]"),
+        ({"chat_id": 1, "messages": [{**GOOD, "text": "\ud800"}]}, "messages[0].text"),
+        ({"chat_id": 1, "messages": [{**GOOD, "text": "\ud800a"}]}, "messages[0].text"),
         ({"chat_id": 1, "messages": {"text": TEXT}}, "messages"),
         ([TEXT], "body"),
         (TEXT, "body"),
@@ -242,3 +244,18 @@ def test_the_specification_documents_both_types_of_identifiers(server: Server) -
         ("string", None, 128),
     ]
     assert "example" in spec["components"]["schemas"]["Chat"]
+
+
+@pytest.mark.parametrize("identifier", ["x" * 129, 2**63, 1.5, None])
+def test_the_error_of_an_identifier_says_what_it_may_be(server: Server, identifier: object) -> None:
+    answer = send(f"{server.url}/predict", {"chat_id": identifier, "messages": [GOOD]})
+    assert answer.status == 400
+    message = "Input should be an integer of 64 bits or a string of at most 128 characters"
+    assert answer.json["detail"] == [{"field": "chat_id", "message": message}]
+
+
+def test_errors_of_bentoml_leave_one_line_in_the_log_as_well(server: Server) -> None:
+    before = len(server.log.read_text())
+    command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "PUT", f"{server.url}/predict"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "405"
+    wait_until(lambda: "/predict 405" in server.log.read_text()[before:], 5)

@@ -30,7 +30,9 @@ export class Chart {
     const lines = people
       .map((who) => ({
         who,
-        values: points.filter((count) => scores.at(count).has(who)).map((count) => [count, scores.at(count).get(who).is_bot_probability]),
+        values: points
+          .filter((count) => scores.at(count).has(who))
+          .map((count) => [count, scores.at(count).get(who).is_bot_probability]),
       }))
       .filter(({ values }) => values.length);
     const longest = Math.max(...lines.map(({ who }) => shorten(nameOf(who)).length));
@@ -43,40 +45,91 @@ export class Chart {
     const { lines, people, length, selected } = this.#data;
     const width = Math.max(240, this.#container.clientWidth);
     const [bottom, right] = [HEIGHT - EDGE.bottom, width - this.#data.right];
-    const grid = [[1, "bot"], [0.5, "50 %"], [0, "person"]].flatMap(([probability, words]) => [
+    const grid = [
+      [1, "bot"],
+      [0.5, "50 %"],
+      [0, "person"],
+    ].flatMap(([probability, words]) => [
       shape("line", { class: "grid", x1: EDGE.left, x2: right, y1: this.#y(probability), y2: this.#y(probability) }),
       shape("text", { class: "axis", x: EDGE.left - 8, y: this.#y(probability) + 4, "text-anchor": "end" }, words),
     ]);
     const middle = this.#y(0.5);
     const halves = [
-      shape("rect", { class: "half bot", x: EDGE.left, y: EDGE.top, width: right - EDGE.left, height: middle - EDGE.top }),
-      shape("rect", { class: "half human", x: EDGE.left, y: middle, width: right - EDGE.left, height: bottom - middle }),
+      shape("rect", {
+        class: "half bot",
+        x: EDGE.left,
+        y: EDGE.top,
+        width: right - EDGE.left,
+        height: middle - EDGE.top,
+      }),
+      shape("rect", {
+        class: "half human",
+        x: EDGE.left,
+        y: middle,
+        width: right - EDGE.left,
+        height: bottom - middle,
+      }),
     ];
     const ticks = [...new Set([1, length])].map((count) =>
-      shape("text", { class: "axis", x: this.#x(count), y: HEIGHT - 6, "text-anchor": "middle" }, count));
+      shape("text", { class: "axis", x: this.#x(count), y: HEIGHT - 6, "text-anchor": "middle" }, count),
+    );
     this.#cursor = shape("line", { class: "cursor", y1: EDGE.top, y2: bottom });
-    const chosen = selected ? [shape("line", { class: "chosen", x1: this.#x(selected), x2: this.#x(selected), y1: EDGE.top, y2: bottom })] : [];
+    const chosen = selected
+      ? [shape("line", { class: "chosen", x1: this.#x(selected), x2: this.#x(selected), y1: EDGE.top, y2: bottom })]
+      : [];
     const drawn = lines.map(({ who, values }) => {
-      const places = values.map(([count, probability]) => `${this.#x(count).toFixed(1)},${this.#y(probability).toFixed(1)}`);
+      const places = values.map(
+        ([count, probability]) => `${this.#x(count).toFixed(1)},${this.#y(probability).toFixed(1)}`,
+      );
       const dots = values.length <= 40 ? values : [values.at(-1)];
-      return shape("g", { class: `line ${tint(people, who)}` }, shape("polyline", { points: places.join(" ") }),
-        ...dots.map(([count, probability]) => shape("circle", { cx: this.#x(count), cy: this.#y(probability), r: count === length ? 4 : 2.5 })));
+      return shape(
+        "g",
+        { class: `line ${tint(people, who)}` },
+        shape("polyline", { points: places.join(" ") }),
+        ...dots.map(([count, probability]) =>
+          shape("circle", { cx: this.#x(count), cy: this.#y(probability), r: count === length ? 4 : 2.5 }),
+        ),
+      );
     });
-    const description = lines.map(({ who, values }) => {
-      const [first, last] = [values[0], values.at(-1)];
-      return `${nameOf(who)} goes from ${percent(first[1])} after message ${first[0]} to ${percent(last[1])} after message ${last[0]}.`;
-    }).join(" ");
+    const description = lines
+      .map(({ who, values }) => {
+        const [first, last] = [values[0], values.at(-1)];
+        return `${nameOf(who)} goes from ${percent(first[1])} after message ${first[0]} to ${percent(last[1])} after message ${last[0]}.`;
+      })
+      .join(" ");
     this.#container.replaceChildren(
-      shape("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": `Probability of being a bot. ${description}` },
-        ...halves, ...grid, ...ticks, ...chosen, this.#cursor, ...drawn, ...this.#names(lines, people)));
+      shape(
+        "svg",
+        {
+          width,
+          height: HEIGHT,
+          viewBox: `0 0 ${width} ${HEIGHT}`,
+          role: "img",
+          "aria-label": `Probability of being a bot. ${description}`,
+        },
+        ...halves,
+        ...grid,
+        ...ticks,
+        ...chosen,
+        this.#cursor,
+        ...drawn,
+        ...this.#names(lines, people),
+      ),
+    );
   }
 
   /** Return the names at the ends of the lines, moved apart where they would lie on each other. */
   #names(lines, people) {
-    const ends = lines.map(({ who, values }) => ({ who, at: values.at(-1) })).map((end) => ({ ...end, y: this.#y(end.at[1]) + 4 })).sort((one, other) => one.y - other.y);
+    const ends = lines
+      .map(({ who, values }) => ({ who, at: values.at(-1) }))
+      .map((end) => ({ ...end, y: this.#y(end.at[1]) + 4 }))
+      .sort((one, other) => one.y - other.y);
     for (let n = 1; n < ends.length; n++) ends[n].y = Math.max(ends[n].y, ends[n - 1].y + LABEL);
-    for (let n = ends.length - 1, low = HEIGHT - EDGE.bottom + 4; n >= 0; n--, low -= LABEL) ends[n].y = Math.min(ends[n].y, low);
-    return ends.map(({ who, at, y }) => shape("text", { class: `name ${tint(people, who)}`, x: this.#x(at[0]) + 9, y }, shorten(nameOf(who))));
+    for (let n = ends.length - 1, low = HEIGHT - EDGE.bottom + 4; n >= 0; n--, low -= LABEL)
+      ends[n].y = Math.min(ends[n].y, low);
+    return ends.map(({ who, at, y }) =>
+      shape("text", { class: `name ${tint(people, who)}`, x: this.#x(at[0]) + 9, y }, shorten(nameOf(who))),
+    );
   }
 
   #x(count) {
@@ -92,7 +145,10 @@ export class Chart {
   #nearest(event) {
     if (!this.#data) return 0;
     const x = event.clientX - this.#container.getBoundingClientRect().left;
-    return this.#data.points.reduce((best, count) => (Math.abs(this.#x(count) - x) < Math.abs(this.#x(best) - x) ? count : best), this.#data.points[0] ?? 0);
+    return this.#data.points.reduce(
+      (best, count) => (Math.abs(this.#x(count) - x) < Math.abs(this.#x(best) - x) ? count : best),
+      this.#data.points[0] ?? 0,
+    );
   }
 
   #point(count) {

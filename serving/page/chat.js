@@ -26,7 +26,11 @@ export class Talk {
   show(messages, people, selected, marks) {
     const gone = new Set(this.#rows.keys());
     // the tools name the participants
-    if (JSON.stringify(people) !== JSON.stringify(this.#people)) for (const row of this.#rows.values()) { row.tools?.remove(); row.tools = null; }
+    if (JSON.stringify(people) !== JSON.stringify(this.#people))
+      for (const row of this.#rows.values()) {
+        row.tools?.remove();
+        row.tools = null;
+      }
     [this.#messages, this.#people] = [messages, [...people]];
     const rows = messages.map((message, at) => {
       gone.delete(message);
@@ -52,7 +56,11 @@ export class Talk {
   /** Begin to edit a message in its place. */
   edit(message) {
     const row = this.#rows.get(message);
-    const area = element("textarea", { rows: Math.min(8, message.text.split("\n").length + 1), dir: "auto", "aria-label": "Edit the message. Enter saves, Escape cancels." });
+    const area = element("textarea", {
+      rows: Math.min(8, message.text.split("\n").length + 1),
+      dir: "auto",
+      "aria-label": "Edit the message. Enter saves, Escape cancels.",
+    });
     area.value = message.text;
     const leave = (save) => {
       if (this.#editing !== message) return;
@@ -69,8 +77,17 @@ export class Talk {
       else return;
       event.preventDefault();
     });
-    row.editor = element("div", { class: "editor" }, area,
-      element("div", { class: "actions" }, button("Cancel", () => leave(false)), button("Save", () => leave(true), { class: "primary" })));
+    row.editor = element(
+      "div",
+      { class: "editor" },
+      area,
+      element(
+        "div",
+        { class: "actions" },
+        button("Cancel", () => leave(false)),
+        button("Save", () => leave(true), { class: "primary" }),
+      ),
+    );
     row.item.classList.add("editing");
     row.item.append(row.editor);
     this.#editing = message;
@@ -102,12 +119,15 @@ export class Talk {
     const follows = at > 0 && this.#messages[at - 1].who === message.who;
     const right = this.#people.indexOf(message.who) % 2 === 1;
     const kind = `message ${right ? "right" : "left"} ${tint(this.#people, message.who)}${follows ? " follows" : ""}${isSelected ? " selected" : ""}`;
-    if (row.kind !== kind) item.className = `${row.kind = kind}${this.#editing === message ? " editing" : ""}`;
+    if (row.kind !== kind) item.className = `${(row.kind = kind)}${this.#editing === message ? " editing" : ""}`;
     if (who.textContent !== nameOf(message.who)) who.textContent = nameOf(message.who);
     const shown = JSON.stringify([message.text, segments]);
     if (row.shown !== shown) {
       row.shown = shown;
-      bubble.replaceChildren(element("span", { class: "unseen" }, `${nameOf(message.who)}: `), ...marked(message.text, segments));
+      bubble.replaceChildren(
+        element("span", { class: "unseen" }, `${nameOf(message.who)}: `),
+        ...marked(message.text, segments),
+      );
     }
     bubble.setAttribute("aria-pressed", isSelected);
     if (isSelected !== Boolean(row.tools)) {
@@ -119,9 +139,19 @@ export class Talk {
   }
 
   #tools(message) {
-    const says = element("select", { "aria-label": "Who says it" }, ...this.#people.map((who, at) => element("option", { value: at }, nameOf(who))));
+    const says = element(
+      "select",
+      { "aria-label": "Who says it" },
+      ...this.#people.map((who, at) => element("option", { value: at }, nameOf(who))),
+    );
     says.addEventListener("change", () => this.#on.give(message, this.#people[says.value]));
-    return element("div", { class: "tools" }, says, button("Edit", () => this.edit(message)), button("Delete", () => this.#remove(message)));
+    return element(
+      "div",
+      { class: "tools" },
+      says,
+      button("Edit", () => this.edit(message)),
+      button("Delete", () => this.#remove(message)),
+    );
   }
 
   #remove(message) {

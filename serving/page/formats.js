@@ -23,7 +23,9 @@ function readLines(text) {
     if (who !== undefined) messages.push({ who, text: said });
     else if (messages.length) messages.at(-1).text += `\n${line}`;
     else if (line.trim()) {
-      throw new UnreadableError(`Line ${number + 1} does not say who wrote it. Start each message with a name and a colon, such as “A: hello”.`);
+      throw new UnreadableError(
+        `Line ${number + 1} does not say who wrote it. Start each message with a name and a colon, such as “A: hello”.`,
+      );
     }
   });
   for (const message of messages) message.text = message.text.trim();
@@ -35,12 +37,15 @@ function readJson(text) {
   try {
     // an identifier of more than 53 bits would be rounded: it is kept as it is written, as a string
     value = JSON.parse(text, (_, item, context) =>
-      typeof item === "number" && !Number.isSafeInteger(item) ? (context?.source ?? String(item)) : item);
+      typeof item === "number" && !Number.isSafeInteger(item) ? (context?.source ?? String(item)) : item,
+    );
   } catch (error) {
     throw new UnreadableError(`This looks like JSON, but it is malformed: ${error.message}.`);
   }
-  if (isRecord(value) && Array.isArray(value.messages)) return { format: "a request", chats: [readRequest(value, "messages")] };
-  if (isRecord(value) && Array.isArray(value.chats)) return { format: "a batch request", chats: readRequests(value.chats, "chats") };
+  if (isRecord(value) && Array.isArray(value.messages))
+    return { format: "a request", chats: [readRequest(value, "messages")] };
+  if (isRecord(value) && Array.isArray(value.chats))
+    return { format: "a batch request", chats: readRequests(value.chats, "chats") };
   if (isRecord(value)) return { format: "You are Bot dialogs", chats: readDialogs(Object.entries(value)) };
   if (Array.isArray(value) && value.some((item) => Array.isArray(item?.messages))) {
     return { format: "a list of chats", chats: readRequests(value, "") };
@@ -52,12 +57,16 @@ function readJson(text) {
 function readRequests(chats, path) {
   if (!chats.length) throw new UnreadableError("There is no chat in this JSON.");
   return chats.map((chat, at) => {
-    if (!isRecord(chat) || !Array.isArray(chat.messages)) throw new UnreadableError(`${path}[${at}] has no list of messages.`);
+    if (!isRecord(chat) || !Array.isArray(chat.messages))
+      throw new UnreadableError(`${path}[${at}] has no list of messages.`);
     return readRequest(chat, `${path}[${at}].messages`);
   });
 }
 
-const readRequest = (chat, path) => ({ name: String(chat.chat_id ?? "chat"), messages: readMessages(chat.messages, path) });
+const readRequest = (chat, path) => ({
+  name: String(chat.chat_id ?? "chat"),
+  messages: readMessages(chat.messages, path),
+});
 
 function readDialogs(entries) {
   if (!entries.length) throw new UnreadableError("There is no dialog in this JSON.");

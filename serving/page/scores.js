@@ -14,12 +14,19 @@ export class Scores {
   /** Go on with these messages; what is known of beginnings that have not changed is kept. */
   keep(messages) {
     let same = 0;
-    while (same < messages.length && messages[same].text === this.#messages[same]?.text && messages[same].who === this.#messages[same].who) same++;
+    while (
+      same < messages.length &&
+      messages[same].text === this.#messages[same]?.text &&
+      messages[same].who === this.#messages[same].who
+    )
+      same++;
     this.#known.length = Math.min(this.#known.length, same + 1);
     this.#written.length = Math.min(this.#written.length, same);
     for (let at = same; at < messages.length; at++) {
       // a lone surrogate, half of a character, is no text that JSON can carry
-      this.#written.push(`{"message_id": ${at}, "text": ${JSON.stringify(messages[at].text.toWellFormed())}, "participant_id": ${JSON.stringify(messages[at].who)}}`);
+      this.#written.push(
+        `{"message_id": ${at}, "text": ${JSON.stringify(messages[at].text.toWellFormed())}, "participant_id": ${JSON.stringify(messages[at].who)}}`,
+      );
     }
     this.#messages = messages.map(({ who, text }) => ({ who, text }));
   }
@@ -40,7 +47,9 @@ export class Scores {
 
   /** Return the lengths of the beginnings that are known, in order. */
   get points() {
-    return Object.keys(this.#known).map(Number).filter((count) => count <= this.length);
+    return Object.keys(this.#known)
+      .map(Number)
+      .filter((count) => count <= this.length);
   }
 
   /** Tell whether every message has its point. */

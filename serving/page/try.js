@@ -13,6 +13,7 @@ import { marksOf, reasons } from "./why.js";
 const TYPING = 250; // ms without a key press until the chat is scored
 const SETTLED = 400; // ms after that until it is explained
 const RETRIES = 5; // by itself, when the service is busy or gone
+const UNLIKE = 0.5; // of 1; below, the expert for other games than the training game says more
 const FEW_WORDS = 8; // in a whole chat; most chats that the classifier learned from have more
 
 const state = {
@@ -34,12 +35,19 @@ let undo = null;
 
 const talk = new Talk(find("messages"), {
   select: (message) => choose(message.who, state.selected === message ? null : message),
-  edit: (message, text) => change(() => { message.text = text; }),
-  give: (message, who) => change(() => { message.who = who; }),
-  remove: (message) => change(() => {
-    state.messages = state.messages.filter((other) => other !== message);
-    if (state.selected === message) state.selected = null;
-  }, "Message deleted."),
+  edit: (message, text) =>
+    change(() => {
+      message.text = text;
+    }),
+  give: (message, who) =>
+    change(() => {
+      message.who = who;
+    }),
+  remove: (message) =>
+    change(() => {
+      state.messages = state.messages.filter((other) => other !== message);
+      if (state.selected === message) state.selected = null;
+    }, "Message deleted."),
 });
 const chart = new Chart(find("chart"), {
   point: (count) => readOut(count),
@@ -74,7 +82,7 @@ function replace(messages, said) {
     state.messages = messages.map((message) => ({ ...message }));
     const people = speakersOf(messages);
     for (const spare of ["A", "B"]) if (people.length < 2 && !people.includes(spare)) people.push(spare);
-    Object.assign(state, { people, speaker: people[0], selected: null, chosen: null });
+    Object.assign(state, { people, speaker: people[0], selected: null, chosen: null, explanation: null });
     if (messages.length) state.speaker = next(messages.at(-1).who);
   }, said);
   find("scroll").scrollTop = 0;
@@ -168,7 +176,10 @@ async function askReasons(signal) {
 function pause(wait, signal) {
   return new Promise((resolve, reject) => {
     const waiting = setTimeout(resolve, wait);
-    signal.addEventListener("abort", () => { clearTimeout(waiting); reject(signal.reason); });
+    signal.addEventListener("abort", () => {
+      clearTimeout(waiting);
+      reject(signal.reason);
+    });
   });
 }
 
@@ -194,7 +205,8 @@ function draw() {
   const { messages, people, selected, chosen } = state;
   const latest = scores.at(scores.length);
   if (latest) state.answers = latest;
-  const explained = chosen === null ? null : state.explanation?.participants.find(({ participant_id: who }) => who === chosen);
+  const explained =
+    chosen === null ? null : state.explanation?.participants.find(({ participant_id: who }) => who === chosen);
   find("empty").hidden = messages.length > 0;
   find("clear").hidden = messages.length === 0;
   talk.show(messages, people, selected, explained ? marksOf(explained, marked()) : new Map());
@@ -213,7 +225,9 @@ function draw() {
 /** Return the messages that the explanation is about, as far as they are the same now. */
 function marked() {
   const { messages } = state.explanation;
-  return written().map((message, at) => (messages[at]?.text === message.text && messages[at].who === message.who ? message : null));
+  return written().map((message, at) =>
+    messages[at]?.text === message.text && messages[at].who === message.who ? message : null,
+  );
 }
 
 function drawSpeakers() {
@@ -223,10 +237,17 @@ function drawSpeakers() {
     fieldset.dataset.people = key;
     const radios = state.people.map((who, at) => {
       const radio = element("input", { type: "radio", name: "speaker", value: at });
-      radio.addEventListener("change", () => { state.speaker = who; if (draft.value.trim()) askSoon(0); });
+      radio.addEventListener("change", () => {
+        state.speaker = who;
+        if (draft.value.trim()) askSoon(0);
+      });
       return element("label", { class: tint(state.people, who) }, radio, element("span", {}, nameOf(who)));
     });
-    const more = button("+", addParticipant, { class: "more", "aria-label": "Add a participant", title: "Add a participant" });
+    const more = button("+", addParticipant, {
+      class: "more",
+      "aria-label": "Add a participant",
+      title: "Add a participant",
+    });
     fieldset.replaceChildren(fieldset.querySelector("legend"), ...radios, more);
   }
   fieldset.querySelectorAll("input")[state.people.indexOf(state.speaker)].checked = true;
@@ -258,12 +279,25 @@ function drawBars() {
     row.words.textContent = answer ? `${words} · ${answer.confidence} confidence` : words;
     row.press.disabled = !answer;
     row.press.setAttribute("aria-pressed", who === chosen);
-    row.press.setAttribute("aria-label", answer ? `${nameOf(who)}: ${percent(probability)} bot, ${words}, ${answer.confidence} confidence. Show why.` : `${nameOf(who)} ${words}`);
+    row.press.setAttribute(
+      "aria-label",
+      answer
+        ? `${nameOf(who)}: ${percent(probability)} bot, ${words}, ${answer.confidence} confidence. Show why.`
+        : `${nameOf(who)} ${words}`,
+    );
     return row.item;
   });
   const list = find("bars");
-  if (bars.length !== list.children.length || bars.some((item, at) => item !== list.children[at])) list.replaceChildren(...bars);
-  const summary = stale ? "" : people.filter((who) => answers.has(who)).map((who) => `${nameOf(who)}: ${verdict(answers.get(who))}, ${percent(answers.get(who).is_bot_probability)} bot.`).join(" ");
+  if (bars.length !== list.children.length || bars.some((item, at) => item !== list.children[at]))
+    list.replaceChildren(...bars);
+  const summary = stale
+    ? ""
+    : people
+        .filter((who) => answers.has(who))
+        .map(
+          (who) => `${nameOf(who)}: ${verdict(answers.get(who))}, ${percent(answers.get(who).is_bot_probability)} bot.`,
+        )
+        .join(" ");
   if (summary) announce(summary);
 }
 
@@ -275,7 +309,10 @@ function makeRow(who) {
   };
   row.press = button("", () => choose(state.chosen === who && !state.selected ? null : who, null));
   row.press.append(
-    element("span", { class: "avatar" }, nameOf(who)), row.number, row.words, element("span", { class: "track" }, row.fill),
+    element("span", { class: "avatar" }, nameOf(who)),
+    row.number,
+    row.words,
+    element("span", { class: "track" }, row.fill),
   );
   row.item = element("li", {}, row.press);
   rows.set(who, row);
@@ -285,7 +322,9 @@ function makeRow(who) {
 let announcing = 0;
 function announce(summary) {
   clearTimeout(announcing);
-  announcing = setTimeout(() => { if (find("summary").textContent !== summary) find("summary").textContent = summary; }, 1000);
+  announcing = setTimeout(() => {
+    if (find("summary").textContent !== summary) find("summary").textContent = summary;
+  }, 1000);
 }
 
 /** Say what is not known. */
@@ -296,16 +335,24 @@ function drawNotes() {
   const notes = [];
   if (!all.length) notes.push("As you write, the bars move, and a chart shows what each message changed.");
   else if (state.answers.size) {
-    if (words < FEW_WORDS) notes.push(`Only ${words === 1 ? "one word" : `${words} words`} so far: too few to rely on the answer.`);
+    if (words < FEW_WORDS)
+      notes.push(`Only ${words === 1 ? "one word" : `${words} words`} so far: too few to rely on the answer.`);
+    const like = state.explanation?.like_training_chats;
+    if (like < UNLIKE) notes.push(`Unlike the chats it was trained on (like them: ${like.toFixed(2)} of 1).`);
     if (speakers === 1) notes.push("Only one participant has written so far. The other side's words count, too.");
-    if (speakers > 2) notes.push("The classifier was trained on chats of two, with at most one bot. With more participants, rely on it less.");
+    if (speakers > 2)
+      notes.push(
+        "The classifier was trained on chats of two, with at most one bot. With more participants, rely on it less.",
+      );
     if (state.chosen === null) notes.push("Choose a bar or a message to see why.");
   }
   const key = notes.join("\n");
   const box = find("notes");
   if (box.dataset.shown === key) return;
   box.dataset.shown = key;
-  box.replaceChildren(...notes.map((note) => element("p", { class: /^(Choose|As you)/.test(note) ? "fine" : "note" }, note)));
+  box.replaceChildren(
+    ...notes.map((note) => element("p", { class: /^(Choose|As you)/.test(note) ? "fine" : "note" }, note)),
+  );
 }
 
 function drawProblem() {
@@ -316,7 +363,13 @@ function drawProblem() {
   if (!problem) return box.replaceChildren();
   if (box.shown === problem) return undefined;
   box.shown = problem;
-  const again = problem.status === 400 || problem.status === 413 ? null : button("Try again", () => { state.retries = 0; ask(); });
+  const again =
+    problem.status === 400 || problem.status === 413
+      ? null
+      : button("Try again", () => {
+          state.retries = 0;
+          ask();
+        });
   const key = problem.status === 401 ? button("Enter a key", openKey, { class: "primary" }) : null;
   const wait = problem.wait ? ` Trying again in ${problem.wait} s.` : "";
   return box.replaceChildren(
@@ -339,13 +392,15 @@ function drawReasons(explained) {
   if (box.hidden) return;
   find("why-title").textContent = `Why ${nameOf(chosen)}?`;
   if (!explained) {
-    find("why-body").replaceChildren(element("p", { class: "fine" }, state.problem ? "There is no answer to explain yet." : "Looking at the words…"));
+    find("why-body").replaceChildren(
+      element("p", { class: "fine" }, state.problem ? "There is no answer to explain yet." : "Looking at the words…"),
+    );
     return;
   }
   const number = messages.indexOf(selected) + 1;
   const open = find("why-body").querySelector("details")?.open ?? false;
   const move = number ? { number, message: selected, before: scores.at(number - 1), after: scores.at(number) } : null;
-  find("why-body").replaceChildren(...reasons(explained, state.explanation.messages, move, state.explanation.method).filter(Boolean));
+  find("why-body").replaceChildren(...reasons(explained, state.explanation, move).filter(Boolean));
   find("why-body").querySelector("details").open = open;
 }
 
@@ -373,13 +428,25 @@ draft.addEventListener("paste", (event) => {
   event.preventDefault();
   openPaste(pasted);
 });
-find("add").addEventListener("click", () => { addDraft(); draft.focus(); });
-find("clear").addEventListener("click", () => { replace([], "Chat cleared."); draft.focus(); });
+find("add").addEventListener("click", () => {
+  addDraft();
+  draft.focus();
+});
+find("clear").addEventListener("click", () => {
+  replace([], "Chat cleared.");
+  draft.focus();
+});
 find("undo-button").addEventListener("click", () => {
   const before = undo;
   change(() => {
     setDraft(before.draft);
-    Object.assign(state, { messages: before.messages, people: before.people, speaker: before.speaker, selected: null, chosen: null });
+    Object.assign(state, {
+      messages: before.messages,
+      people: before.people,
+      speaker: before.speaker,
+      selected: null,
+      chosen: null,
+    });
   });
   draft.focus();
 });
@@ -387,7 +454,9 @@ find("close-why").addEventListener("click", closeReasons);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !document.querySelector("dialog[open]") && state.chosen !== null) closeReasons();
 });
-window.addEventListener("online", () => { if (state.problem) ask(); });
+window.addEventListener("online", () => {
+  if (state.problem) ask();
+});
 
 function closeReasons() {
   const { selected, chosen } = state;
@@ -433,7 +502,11 @@ function readPasted() {
     says = error.message;
   }
   const choice = find("paste-choice");
-  choice.replaceChildren(...(found?.chats ?? []).map(({ name, messages }, at) => element("option", { value: at }, `${name} (${messages.length})`)));
+  choice.replaceChildren(
+    ...(found?.chats ?? []).map(({ name, messages }, at) =>
+      element("option", { value: at }, `${name} (${messages.length})`),
+    ),
+  );
   find("paste-which").hidden = (found?.chats.length ?? 0) < 2;
   find("paste-found").classList.toggle("bad", !found && find("paste-text").value.trim() !== "");
   find("paste-use").disabled = !found;
@@ -446,7 +519,8 @@ function describePasted() {
   const { messages } = found.chats[find("paste-choice").value];
   const names = speakersOf(messages).map(nameOf);
   const who = names.length > 6 ? `${names.slice(0, 6).join(", ")} and ${names.length - 6} more` : names.join(", ");
-  find("paste-found").textContent = `${find("paste-found").textContent.split(". ")[0].replace(/\.$/, "")}. ${messages.length === 1 ? "1 message" : `${messages.length} messages`} by ${who}.`;
+  find("paste-found").textContent =
+    `${find("paste-found").textContent.split(". ")[0].replace(/\.$/, "")}. ${messages.length === 1 ? "1 message" : `${messages.length} messages`} by ${who}.`;
 }
 
 find("open-paste").addEventListener("click", () => openPaste());
@@ -511,14 +585,18 @@ function drawCode() {
   find("code-copy").textContent = "Copy";
 }
 
-find("open-code").addEventListener("click", () => { drawCode(); find("code").showModal(); });
+find("open-code").addEventListener("click", () => {
+  drawCode();
+  find("code").showModal();
+});
 find("code").addEventListener("change", drawCode);
 find("code-close").addEventListener("click", () => find("code").close());
 find("code-copy").addEventListener("click", async () => {
   try {
     await navigator.clipboard.writeText(find("code-text").textContent);
     find("code-copy").textContent = "Copied";
-  } catch { // the clipboard is there for pages of this machine and of TLS only
+  } catch {
+    // the clipboard is there for pages of this machine and of TLS only
     getSelection().selectAllChildren(find("code-text"));
     find("code-copy").textContent = "Selected: press Ctrl+C";
   }

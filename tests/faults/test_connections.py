@@ -375,6 +375,13 @@ def test_a_head_that_is_too_large_is_answered(served: Uvicorn) -> None:
         assert json.loads(response.body) == {"error": "the head is larger than 65536 bytes", "detail": []}
 
 
+@pytest.mark.parametrize(("size", "status"), [(65_000, 200), (66_000, 431), (100_000, 431)])
+def test_a_head_that_comes_at_once_has_the_same_limit(served: Uvicorn, size: int, status: int) -> None:
+    with served.connect() as (client, stream):
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * size + b"\r\n\r\n")
+        assert read_response(stream).status == status
+
+
 # What is not HTTP
 
 
