@@ -2,9 +2,9 @@
 
 The measure is the population stability index (Siddiqi 2006, Credit Risk Scorecards): over the bins of a value, the sum
 of (share in the traffic - share in the reference) * log of their ratio. Above 0.1 it is usually taken for a change,
-above 0.25 for a large one. Its interval comes from resampling whole chats, because the participants of a chat describe
-each other. It is the basic bootstrap interval (Davison and Hinkley 1997, 5.2), which also corrects the index's bias: in
-few chats it is large by chance.
+above 0.25 for a large one. Its interval comes from resampling the traffic by whole chats, because the participants of a
+chat describe each other, and the reference as if each of its chats had one participant. It is the basic bootstrap
+interval (Davison and Hinkley 1997, 5.2), which also corrects the index's bias: in few chats it is large by chance.
 """
 
 import json
@@ -137,12 +137,15 @@ def compare(kind: str, sample: Sample, normal: Distribution) -> Comparison:
     np.add.at(said, number, np.column_stack([sample.confidences(), sample.unlike(), np.ones(len(number))]))
     taken = draw.multinomial(len(chats), np.full(len(chats), 1 / len(chats)), RESAMPLES)
     once = np.ones((1, len(chats)))
-    measured, resampled = (index_of(times @ counts, normal.shares) for times in (once, taken))
+    shares = normal.shares.astype(np.float64)
+    shares /= shares.sum(axis=1, keepdims=True) * (1 + 1e-12)  # so that no rounding takes the sum above 1
+    drawn = draw.multinomial(int(normal.chats), shares, (RESAMPLES, len(VALUES))) / int(normal.chats)
+    measured, resampled = index_of(once @ counts, shares), index_of(taken @ counts, drawn)
     sums, resampled_sums = once @ said, taken @ said
-    shares = np.concatenate([sums[:, :-1] / sums[:, -1:], resampled_sums[:, :-1] / resampled_sums[:, -1:]])
+    parts = np.concatenate([sums[:, :-1] / sums[:, -1:], resampled_sums[:, :-1] / resampled_sums[:, -1:]])
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     lower, upper = np.quantile(resampled, tails, axis=0)
-    of_shares = np.concatenate([shares[:1], np.quantile(shares[1:], tails, axis=0)]).T
+    of_shares = np.concatenate([parts[:1], np.quantile(parts[1:], tails, axis=0)]).T
     return Comparison(
         kind,
         len(chats),
@@ -158,12 +161,12 @@ def compare(kind: str, sample: Sample, normal: Distribution) -> Comparison:
 def index_of(counts: Floats, shares: Floats) -> Floats:
     """Return the population stability index of each value, (samples, len(VALUES)).
 
-    `counts` (samples, len(VALUES) * bins) is the traffic. Half a participant is added to each of its bins, and as much
-    to the reference, so that an empty bin has a logarithm.
+    `counts` (samples, len(VALUES) * bins) is the traffic, `shares` (len(VALUES), bins) the reference, or one for each
+    sample. Half a participant is added to each bin of both, so that an empty one has a logarithm.
     """
-    traffic = counts.reshape(len(counts), *shares.shape)
+    bins = shares.shape[-1]
+    traffic = counts.reshape(len(counts), -1, bins)
     total = traffic.sum(axis=2, keepdims=True)
-    bins = shares.shape[1]
     part = (traffic + 0.5) / (total + 0.5 * bins)
     normal = (shares * total + 0.5) / (total + 0.5 * bins)
     return np.asarray(((part - normal) * np.log(part / normal)).sum(axis=2))
