@@ -73,7 +73,7 @@ GATE = ("share of Cyrillic letters", "share of Latin letters", "messages", "writ
 # Chosen by cross-validation, see the model card.
 HOME_SHARE = (0.6, 0.95)  # the least and the largest share of the home expert in a score
 BOLDER = 1.5  # factor of the elsewhere expert's log odds
-TEMPER = 1.05  # factor of the score
+TEMPER = 0.95  # factor of the score
 LIFT = 0.3  # log odds; makes up for "at most one bot", which lowers the probabilities of two suspects too much
 FEW_WORDS = (1, 2, 2)  # a chat of so many words keeps half of what its score says beyond the base rate, by situation
 CLIPPED = 0.01  # randomised trees' probabilities stay this far from 0 and 1
@@ -94,14 +94,15 @@ class ModelError(Exception):
 
 @dataclass(frozen=True)
 class Trees:
-    """Decision trees as arrays of shape (trees, nodes); a leaf is its own child. `depth`: the longest path."""
+    """Decision trees as arrays of shape (trees, nodes); a node's left child is the next node.
 
-    feature: NDArray[np.int32]
-    threshold: Floats
-    left: NDArray[np.int32]
-    right: NDArray[np.int32]
-    value: Floats
-    depth: NDArray[np.int32]
+    `feature`: the number of the signal to compare. `number`: the threshold, or the value of a leaf. `right`: the
+    distance to the right child, 0 for a leaf. A row goes right if its signal, as a 32-bit float, exceeds the threshold.
+    """
+
+    feature: NDArray[np.uint8]
+    number: NDArray[np.float32]
+    right: NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -201,41 +202,79 @@ class Assessment:
 
 
 class Forest:
-    """Walks all trees for all rows at once."""
+    """Walks all trees for all rows at once, level by level.
 
-    def __init__(self, trees: Trees) -> None:
-        first = np.arange(trees.feature.shape[0], dtype=np.intp)[:, None] * trees.feature.shape[1]
-        self._roots = first[:, 0]
-        self._feature = trees.feature.astype(np.intp).ravel()
-        self._threshold = trees.threshold.ravel()
-        self._children = np.stack([trees.left + first, trees.right + first], axis=-1).ravel()
-        self._value = trees.value.ravel()
-        self._depth = int(trees.depth)
+    The trees are laid out as complete ones: the nodes of level n are numbered from left to right, through all trees, so
+    that node k has the children 2k and 2k + 1 of the next level. A leaf above the last level sends every row left.
+    """
+
+    def __init__(self, *forests: Trees) -> None:
+        levels = max(_depth(trees) for trees in forests)
+        parts = [_lay_out(trees, levels) for trees in forests]
+        self._levels = [
+            (np.concatenate([features[n] for features, _, _ in parts]), np.concatenate([at[n] for _, at, _ in parts]))
+            for n in range(levels)
+        ]
+        self._value = np.concatenate([values for _, _, values in parts])
+        self._roots = np.arange(sum(len(trees.feature) for trees in forests))
 
     def leaves(self, signals: NDArray[np.float32]) -> Floats:
         """Return each tree's value for each row, (rows, trees)."""
         values = signals.ravel()
         row = np.arange(0, len(values), signals.shape[1]).repeat(len(self._roots))
         node = np.tile(self._roots, len(signals))
-        for _ in range(self._depth):
-            goes_right = values.take(self._feature.take(node) + row) > self._threshold.take(node)
+        for feature, threshold in self._levels:
+            compared = feature.take(node)
+            compared += row
+            goes_right = values.take(compared) > threshold.take(node)
             node *= 2
             node += goes_right
-            node = self._children.take(node)
         return self._value.take(node).reshape(len(signals), -1)
 
 
-class _Home:
-    """Scores rows of signals with the home expert's trees for one situation."""
+def _depth(trees: Trees) -> int:
+    """Return the length of the longest path from a root to a leaf."""
+    depth, nodes = 0, np.zeros((len(trees.feature), 1), np.intp)
+    while True:
+        right: NDArray[np.intp] = np.take_along_axis(trees.right, nodes, axis=1).astype(np.intp)
+        inner = right > 0
+        if not inner.any():
+            return depth
+        depth += 1
+        width = int(inner.sum(axis=1).max())
+        order = np.argsort(~inner, axis=1, kind="stable")[:, :width]  # inner nodes first
+        nodes, right = np.take_along_axis(nodes, order, axis=1), np.take_along_axis(right, order, axis=1)
+        nodes = np.concatenate([nodes + (right > 0), nodes + right], axis=1)
 
-    def __init__(self, expert: Expert) -> None:
-        self._boosted, self._randomised = Forest(expert.boosted), Forest(expert.randomised)
-        self._start = float(expert.start)
 
-    def score(self, signals: NDArray[np.float32]) -> Floats:
-        """Return log odds, (rows,)."""
+def _lay_out(trees: Trees, levels: int) -> tuple[list[NDArray[np.intp]], list[NDArray[np.float32]], Floats]:
+    """Return the features and the thresholds of each level, and the values below the last one, as `Forest` has them."""
+    features, thresholds = [], []
+    nodes = np.zeros((len(trees.feature), 1), np.intp)
+    for _ in range(levels):
+        feature, number, right = (
+            np.take_along_axis(array, nodes, axis=1) for array in (trees.feature, trees.number, trees.right)
+        )
+        features.append(feature.astype(np.intp).ravel())
+        thresholds.append(np.where(right == 0, np.float32(np.inf), number).ravel())
+        children = [nodes + (right > 0), nodes + right.astype(np.intp)]
+        nodes = np.stack(children, axis=2).reshape(len(nodes), -1)
+    return features, thresholds, np.take_along_axis(trees.number, nodes, axis=1).astype(np.float64).ravel()
+
+
+class _Experts:
+    """Scores rows of signals with both experts, in one situation."""
+
+    def __init__(self, home: Expert, elsewhere: Trees) -> None:
+        self._boosted, self._start = Forest(home.boosted), float(home.start)
+        self._randomised, self._at_home = Forest(home.randomised, elsewhere), len(home.randomised.feature)
+
+    def score(self, signals: NDArray[np.float32], home: Floats) -> Floats:
+        """Return log odds, (rows,); `home` is the share of the home expert."""
         boosted = self._boosted.leaves(signals).sum(axis=1) + self._start
-        return score_home(boosted, self._randomised.leaves(signals).mean(axis=1))
+        randomised = self._randomised.leaves(signals)
+        at_home, elsewhere = randomised[:, : self._at_home].mean(axis=1), randomised[:, self._at_home :].mean(axis=1)
+        return mix(boosted, at_home, elsewhere, home)
 
 
 class Classifier:
@@ -244,11 +283,11 @@ class Classifier:
     def __init__(self, weights: Weights, version: str) -> None:
         self.version = version
         self.weights = weights
-        self._home = [_Home(expert) for expert in (weights.running, weights.strict, weights.free)]
-        self._elsewhere = Forest(weights.elsewhere)
+        self._experts = [_Experts(home, weights.elsewhere) for home in (weights.running, weights.strict, weights.free)]
         # the columns of `OF_NGRAMS`
         grams = np.concatenate([weights.linear.astype(np.float64), weights.idf.astype(np.float64) ** 2]).T
-        self.grams = np.concatenate([grams, np.zeros((1, grams.shape[1]))])  # the last row stands for no n-gram
+        # rows lie together in memory; the last one stands for no n-gram
+        self.grams = np.ascontiguousarray(np.concatenate([grams, np.zeros((1, grams.shape[1]))]))
         self._rows: dict[str, int] = {}
         self._values = np.zeros((_CACHED_WORDS, len(SUMS)))
         self._hashes = np.zeros(_CACHED_WORDS, np.uint64)
@@ -292,11 +331,12 @@ class Classifier:
     def score(self, signals: Floats, home: Floats, situation: Ints) -> Floats:
         """Return each row's score, (rows,), in log odds; the arguments are columns of `Assessment`."""
         values = signals.astype(np.float32)  # as in training
-        at_home = np.empty(len(values))
-        for number in np.unique(situation):
-            chosen = situation == number
-            at_home[chosen] = self._home[number].score(values[chosen])
-        return mix(at_home, self._elsewhere.leaves(values).mean(axis=1), home)
+        score = np.empty(len(values))
+        for number, experts in enumerate(self._experts):
+            chosen = np.flatnonzero(situation == number)
+            if len(chosen):
+                score[chosen] = experts.score(values[chosen], home[chosen])
+        return score
 
     def _sums(self, sides: Sequence[Side]) -> Floats:
         """Return the columns of `SUMS` for each side, from its words and pairs of words."""
@@ -311,10 +351,11 @@ class Classifier:
                 self._forget()
             rows = [self._rows[word] if word in self._rows else self._look_up(word) for word in part]
             hashes[start : start + _CHUNK] = self._hashes.take(rows)
-            cuts = np.unique(np.clip(first - start, 0, len(part)))[: len(part)]
-            cuts = cuts[cuts < len(part)]
-            owners = np.searchsorted(first, start + cuts, side="right") - 1
-            sums[owners] += np.add.reduceat(self._values.take(rows, axis=0), cuts)
+            # the sides that have words in this chunk, and where they begin in it
+            begun, begins = np.searchsorted(first, [start, start + len(part)], side="left")
+            begun -= first[min(begun, len(first) - 1)] != start
+            cuts = np.maximum(first[begun:begins] - start, 0)
+            sums[begun:begins] += np.add.reduceat(self._values.take(rows, axis=0), cuts)
         pairs = pair_ngrams(hashes)
         sums[:, : len(OF_NGRAMS)] += np.add.reduceat(self.grams.take(pairs, axis=0), first)
         return sums
@@ -369,18 +410,14 @@ def log_odds(probability: Any) -> Any:
     return np.log(probability) - np.log1p(-probability)
 
 
-def score_home(boosted: Floats, randomised: Floats) -> Floats:
-    """Return the home expert's score, from its boosted trees' log odds and its randomised trees' probability."""
-    return np.asarray((boosted + log_odds(np.clip(randomised, CLIPPED, 1 - CLIPPED))) / 2)
+def mix(boosted: Floats, randomised: Floats, elsewhere: Floats, home: Floats) -> Floats:
+    """Return the average of both experts' scores, in log odds; `home` is the share of the home expert.
 
-
-def mix(at_home: Floats, elsewhere: Floats, home: Floats) -> Floats:
-    """Return the average of the home expert's score and of the elsewhere expert's, which gives a probability.
-
-    `home` is the share of the first. An average of trees is more cautious than it needs to be, which `BOLDER` undoes.
+    The home expert averages its boosted trees' log odds and those of its randomised trees' probability. The elsewhere
+    expert gives a probability as well; an average of trees is more cautious than it needs to be, which `BOLDER` undoes.
     """
-    said_elsewhere = log_odds(np.clip(elsewhere, CLIPPED, 1 - CLIPPED))
-    return np.asarray(home * at_home + (1 - home) * BOLDER * said_elsewhere)
+    of_trees, said_elsewhere = log_odds(np.clip([randomised, elsewhere], CLIPPED, 1 - CLIPPED))
+    return np.asarray(home * (boosted + of_trees) / 2 + (1 - home) * BOLDER * said_elsewhere)
 
 
 def answer(side: Side, probability: float) -> Participant:

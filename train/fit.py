@@ -42,7 +42,6 @@ from models.classifier import (
     describe,
     log_odds,
     mix,
-    score_home,
     situations,
 )
 from models.features import (
@@ -71,11 +70,11 @@ PREFIXES = 12  # dialogs are cut off after each of the first messages, up to so 
 
 
 # The least number of rows in a leaf of boosted and of randomised trees.
-LEAVES = {"running dialog": (40, 8), "strict turn-taking": (35, 6), "free turn-taking": (60, 8)}
+LEAVES = {"running dialog": (20, 4), "strict turn-taking": (25, 4), "free turn-taking": (25, 4)}
 # What a row weighs, in the order of the kinds, if its chat is of the expert's situation; and what a complete chat of
 # another situation weighs. Where nobody writes twice in a row, copies are told from complete chats by nothing: their
 # weights say how far to trust that the end of a chat is its end.
-WEIGHTS = {"strict turn-taking": (1.0, 0.0, 0.2, 0.25, 0.1), "free turn-taking": (1.0, 1.0, 1.0, 0.3, 0.3)}
+WEIGHTS = {"strict turn-taking": (1.0, 0.0, 0.25, 0.25, 0.1), "free turn-taking": (1.0, 1.0, 1.0, 0.3, 0.3)}
 OTHER_SITUATION = {"strict turn-taking": 0.0, "free turn-taking": 0.1}
 WEIGHTS_ELSEWHERE = (1.0, 0.15, 0.15, 0.15, 0.15)
 
@@ -222,11 +221,11 @@ class FittedHome:
     boosted: GradientBoostingClassifier
     randomised: ExtraTreesClassifier
 
-    def score(self, inputs: Floats) -> Floats:
-        """Return log odds, (sides,)."""
+    def say(self, inputs: Floats) -> Floats:
+        """Return the boosted trees' log odds and the randomised trees' probabilities, (2, sides)."""
         chosen = inputs[:, AT_HOME]
         boosted = _sign(self.boosted) * self.boosted.decision_function(chosen)
-        return score_home(boosted, _of_bots(self.randomised, chosen))
+        return np.array([boosted, _of_bots(self.randomised, chosen)])
 
     def arrays(self) -> Expert:
         """Return the arrays that serving loads."""
@@ -258,13 +257,12 @@ class Fitted:
         inputs = combine(sums, table.talk, sizes)
         gate, words = describe(sums, table.talk, sizes)
         running = table.kind[np.cumsum(sizes) - 1] == RUNNING
-        scores = np.array([expert.score(inputs) for expert in self.home])
         situation = situations(gate, running)
-        at_home = scores[situation.repeat(sizes), np.arange(len(inputs))]
-        share = self.gate.share(gate).repeat(sizes)
-        return decide(
-            mix(at_home, _of_bots(self.elsewhere, inputs[:, self.general]), share), sizes, words, situation, self.base
-        )
+        said = np.array([expert.say(inputs) for expert in self.home])
+        boosted, randomised = said[situation.repeat(sizes), :, np.arange(len(inputs))].T
+        elsewhere = _of_bots(self.elsewhere, inputs[:, self.general])
+        score = mix(boosted, randomised, elsewhere, self.gate.share(gate).repeat(sizes))
+        return decide(score, sizes, words, situation, self.base)
 
     def weights(self) -> Weights:
         """Return the arrays that serving loads."""
@@ -297,19 +295,22 @@ def _randomised_trees(forest: ExtraTreesClassifier, signals: Sequence[int]) -> T
 
 
 def _trees(grown: Sequence[tuple[Any, Floats]], signals: Sequence[int]) -> Trees:
-    """Lay out scikit-learn's trees with their nodes' values side by side; a leaf becomes its own child."""
+    """Lay out scikit-learn's trees, whose inputs were these `signals`, with their nodes' values side by side.
+
+    scikit-learn grows them depth first, so that a left child is the next node. Thresholds are rounded down to 32-bit
+    floats, which does not change the comparison with a 32-bit float.
+    """
     shape = (len(grown), max(tree.node_count for tree, _ in grown))
-    feature, left, right = (np.zeros(shape, np.int32) for _ in range(3))
-    threshold, value = np.zeros(shape), np.zeros(shape)
+    feature, number, right = np.zeros(shape, np.uint8), np.zeros(shape, np.float32), np.zeros(shape, np.uint16)
     for row, (tree, of_nodes) in enumerate(grown):
         nodes = np.arange(tree.node_count)
-        leaf = tree.children_left < 0
-        feature[row, nodes] = np.where(leaf, 0, np.array(signals)[np.where(leaf, 0, tree.feature)])
-        threshold[row, nodes] = tree.threshold
-        left[row, nodes] = np.where(leaf, nodes, tree.children_left)
-        right[row, nodes] = np.where(leaf, nodes, tree.children_right)
-        value[row, nodes] = of_nodes
-    return Trees(feature, threshold, left, right, value, np.array(max(tree.max_depth for tree, _ in grown), np.int32))
+        inner = tree.children_left > 0
+        rounded = tree.threshold.astype(np.float32)
+        rounded = np.where(rounded > tree.threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+        feature[row, nodes] = np.where(inner, np.array(signals)[tree.feature], 0)
+        number[row, nodes] = np.where(inner, rounded, of_nodes)
+        right[row, nodes] = np.where(inner, tree.children_right - nodes, 0)
+    return Trees(feature, number, right)
 
 
 def fit(table: Table, step: Callable[[], object] = lambda: None) -> Fitted:
@@ -334,7 +335,7 @@ def fit(table: Table, step: Callable[[], object] = lambda: None) -> Fitted:
         step()
     weights = _elsewhere_weights(table)
     rows, general = np.flatnonzero(weights), _general(inputs[complete], of_complete)
-    elsewhere = _randomised(depth=8, leaf=10).fit(inputs[rows][:, general], table.labels[rows], weights[rows])
+    elsewhere = _randomised(60, depth=8, leaf=10).fit(inputs[rows][:, general], table.labels[rows], weights[rows])
     step()
     of_home = inputs[complete][of_complete.home]
     base = float(of_complete.labels[of_complete.home].mean())
@@ -349,7 +350,7 @@ def _home_weights(table: Table, turns: Ints, situation: str) -> Floats:
     if situation == SITUATIONS[RUNNING_DIALOG]:
         chosen = table.home & table.asked & (table.kind == RUNNING)
         asked = np.bincount(table.chat[chosen], minlength=table.chat.max() + 1)  # how often, in this chat
-        return np.asarray(np.where(chosen, 1 / np.sqrt(np.maximum(asked, 1))[table.chat], 0))
+        return np.asarray(np.where(chosen, 1 / np.maximum(asked, 1)[table.chat], 0))
     of_kind = np.array([*WEIGHTS[situation], 0.0])[table.kind]
     others = np.where(table.kind == COMPLETE, OTHER_SITUATION[situation], 0)
     return np.asarray(np.where(table.home, np.where(turns == SITUATIONS.index(situation), of_kind, others), 0))
@@ -366,21 +367,21 @@ def _fit_home(inputs: Floats, labels: Ints, weights: Floats, boosted_leaf: int, 
     rows = np.flatnonzero(weights)
     inputs, labels, weights = inputs[rows], labels[rows], weights[rows]
     boosted = GradientBoostingClassifier(
-        n_estimators=200,
-        learning_rate=0.06,
-        max_depth=4,
+        n_estimators=300,
+        learning_rate=0.05,
+        max_depth=5,
         subsample=0.5,
         max_features=0.1,
         min_samples_leaf=boosted_leaf,
         random_state=SEED,
     )
-    randomised = _randomised(depth=10, leaf=randomised_leaf)
+    randomised = _randomised(60, depth=10, leaf=randomised_leaf)
     return FittedHome(boosted.fit(inputs, labels, weights), randomised.fit(inputs, labels, weights))
 
 
-def _randomised(depth: int, leaf: int) -> ExtraTreesClassifier:
+def _randomised(trees: int, depth: int, leaf: int) -> ExtraTreesClassifier:
     return ExtraTreesClassifier(
-        n_estimators=60, max_depth=depth, max_features=0.5, min_samples_leaf=leaf, random_state=SEED
+        n_estimators=trees, max_depth=depth, max_features=0.5, min_samples_leaf=leaf, random_state=SEED
     )
 
 
