@@ -71,11 +71,12 @@ RUNNING_DIALOG, STRICT, FREE = range(len(SITUATIONS))
 GATE = ("share of Cyrillic letters", "share of Latin letters", "messages", "writes twice in a row")
 
 # Chosen by cross-validation, see the model card.
-HOME_SHARE = (0.6, 0.95)  # the least and the largest share of the home expert in a score
+HOME_SHARE = (0.5, 0.95)  # the least and the largest share of the home expert in a score
 BOLDER = 1.5  # factor of the elsewhere expert's log odds
-TEMPER = 0.95  # factor of the score
+TEMPER = 1.05  # factor of the score
 LIFT = 0.3  # log odds; makes up for "at most one bot", which lowers the probabilities of two suspects too much
 FEW_WORDS = (1, 2, 2)  # a chat of so many words keeps half of what its score says beyond the base rate, by situation
+BOOSTED = (0.55, 0.35, 0.35)  # share of the boosted trees in the home expert's score, by situation
 CLIPPED = 0.01  # randomised trees' probabilities stay this far from 0 and 1
 
 # What `confidence` means: the least probability of the likelier side. The model card shows how often each is right.
@@ -234,38 +235,32 @@ class Forest:
 
 def _depth(trees: Trees) -> int:
     """Return the length of the longest path from a root to a leaf."""
-    depth, nodes = 0, np.zeros((len(trees.feature), 1), np.intp)
-    while True:
-        right: NDArray[np.intp] = np.take_along_axis(trees.right, nodes, axis=1).astype(np.intp)
-        inner = right > 0
-        if not inner.any():
-            return depth
-        depth += 1
-        width = int(inner.sum(axis=1).max())
-        order = np.argsort(~inner, axis=1, kind="stable")[:, :width]  # inner nodes first
-        nodes, right = np.take_along_axis(nodes, order, axis=1), np.take_along_axis(right, order, axis=1)
-        nodes = np.concatenate([nodes + (right > 0), nodes + right], axis=1)
+    level = np.zeros(trees.feature.shape, np.int64)
+    for node in range(level.shape[1] - 1):  # parents come before their children
+        inner = trees.right[:, node] > 0
+        children = level[inner, node] + 1
+        level[inner, node + 1] = children
+        level[inner, node + trees.right[inner, node].astype(np.int64)] = children
+    return int(level.max())
 
 
 def _lay_out(trees: Trees, levels: int) -> tuple[list[NDArray[np.intp]], list[NDArray[np.float32]], Floats]:
     """Return the features and the thresholds of each level, and the values below the last one, as `Forest` has them."""
     features, thresholds = [], []
-    nodes = np.zeros((len(trees.feature), 1), np.intp)
+    nodes, tree = np.zeros((len(trees.feature), 1), np.int64), np.arange(len(trees.feature))[:, None]
     for _ in range(levels):
-        feature, number, right = (
-            np.take_along_axis(array, nodes, axis=1) for array in (trees.feature, trees.number, trees.right)
-        )
-        features.append(feature.astype(np.intp).ravel())
-        thresholds.append(np.where(right == 0, np.float32(np.inf), number).ravel())
-        children = [nodes + (right > 0), nodes + right.astype(np.intp)]
-        nodes = np.stack(children, axis=2).reshape(len(nodes), -1)
-    return features, thresholds, np.take_along_axis(trees.number, nodes, axis=1).astype(np.float64).ravel()
+        right = trees.right[tree, nodes].astype(np.int64)
+        features.append(trees.feature[tree, nodes].astype(np.intp).ravel())
+        thresholds.append(np.where(right == 0, np.float32(np.inf), trees.number[tree, nodes]).ravel())
+        nodes = np.stack([nodes + (right > 0), nodes + right], axis=2).reshape(len(tree), -1)
+    return features, thresholds, trees.number[tree, nodes].astype(np.float64).ravel()
 
 
 class _Experts:
     """Scores rows of signals with both experts, in one situation."""
 
-    def __init__(self, home: Expert, elsewhere: Trees) -> None:
+    def __init__(self, home: Expert, elsewhere: Trees, share: float) -> None:
+        self._share = share
         self._boosted, self._start = Forest(home.boosted), float(home.start)
         self._randomised, self._at_home = Forest(home.randomised, elsewhere), len(home.randomised.feature)
 
@@ -274,7 +269,7 @@ class _Experts:
         boosted = self._boosted.leaves(signals).sum(axis=1) + self._start
         randomised = self._randomised.leaves(signals)
         at_home, elsewhere = randomised[:, : self._at_home].mean(axis=1), randomised[:, self._at_home :].mean(axis=1)
-        return mix(boosted, at_home, elsewhere, home)
+        return mix(boosted, at_home, elsewhere, home, self._share)
 
 
 class Classifier:
@@ -283,7 +278,8 @@ class Classifier:
     def __init__(self, weights: Weights, version: str) -> None:
         self.version = version
         self.weights = weights
-        self._experts = [_Experts(home, weights.elsewhere) for home in (weights.running, weights.strict, weights.free)]
+        of_situations = (weights.running, weights.strict, weights.free)
+        self._experts = [_Experts(home, weights.elsewhere, BOOSTED[at]) for at, home in enumerate(of_situations)]
         # the columns of `OF_NGRAMS`
         grams = np.concatenate([weights.linear.astype(np.float64), weights.idf.astype(np.float64) ** 2]).T
         # rows lie together in memory; the last one stands for no n-gram
@@ -331,11 +327,13 @@ class Classifier:
     def score(self, signals: Floats, home: Floats, situation: Ints) -> Floats:
         """Return each row's score, (rows,), in log odds; the arguments are columns of `Assessment`."""
         values = signals.astype(np.float32)  # as in training
-        score = np.empty(len(values))
-        for number, experts in enumerate(self._experts):
-            chosen = np.flatnonzero(situation == number)
-            if len(chosen):
-                score[chosen] = experts.score(values[chosen], home[chosen])
+        present: list[int] = np.unique(situation).tolist()
+        if len(present) == 1:
+            return self._experts[present[0]].score(values, home)
+        score: Floats = np.empty(len(values))
+        for number in present:
+            chosen = situation == number
+            score[chosen] = self._experts[number].score(values[chosen], home[chosen])
         return score
 
     def _sums(self, sides: Sequence[Side]) -> Floats:
@@ -410,14 +408,16 @@ def log_odds(probability: Any) -> Any:
     return np.log(probability) - np.log1p(-probability)
 
 
-def mix(boosted: Floats, randomised: Floats, elsewhere: Floats, home: Floats) -> Floats:
+def mix(boosted: Floats, randomised: Floats, elsewhere: Floats, home: Floats, share: float | Floats) -> Floats:
     """Return the average of both experts' scores, in log odds; `home` is the share of the home expert.
 
-    The home expert averages its boosted trees' log odds and those of its randomised trees' probability. The elsewhere
-    expert gives a probability as well; an average of trees is more cautious than it needs to be, which `BOLDER` undoes.
+    The home expert averages its boosted trees' log odds, which have this `share`, and those of its randomised trees'
+    probability. The elsewhere expert gives a probability as well; an average of trees is more cautious than it needs to
+    be, which `BOLDER` undoes.
     """
-    of_trees, said_elsewhere = log_odds(np.clip([randomised, elsewhere], CLIPPED, 1 - CLIPPED))
-    return np.asarray(home * (boosted + of_trees) / 2 + (1 - home) * BOLDER * said_elsewhere)
+    of_trees, said_elsewhere = log_odds(np.minimum(np.maximum([randomised, elsewhere], CLIPPED), 1 - CLIPPED))
+    at_home = share * boosted + (1 - share) * of_trees
+    return np.asarray(home * at_home + (1 - home) * BOLDER * said_elsewhere)
 
 
 def answer(side: Side, probability: float) -> Participant:
@@ -435,10 +435,19 @@ def confidence_of(probability: float) -> Confidence:
     return next(name for name, least in CONFIDENCE.items() if likelier >= least)
 
 
-_WORDS, _COUNTS = SUMS.index("words"), slice(SUMS.index(COUNTS[0]), None)
-_LINEAR, _SQUARED_LENGTHS = slice(0, len(LINEAR)), slice(len(LINEAR), len(OF_NGRAMS))
-_LETTERS, _CYRILLIC, _LATIN = (COUNTS.index(name) for name in ("letters", "Cyrillic letters", "Latin letters"))
+def _columns(names: Sequence[str], first: str, last: str) -> slice:
+    """Return the columns from the first name to the last one."""
+    return slice(names.index(first), names.index(last) + 1)
+
+
+_SAID, _LENGTHS = _columns(SUMS, LINEAR[0], LINEAR[-1]), _columns(SUMS, "squared length at home", "squared length")
+_COUNTED, _ALPHABETS = _columns(SUMS, COUNTS[0], COUNTS[-1]), _columns(SUMS, "Cyrillic letters", "Latin letters")
+_LETTERS, _WORDS = _columns(SUMS, "letters", "letters"), SUMS.index("words")
 _MESSAGES, _TWICE = TALK.index("messages"), TALK.index("writes twice in a row")
+# Columns of what `combine` puts together of one side: linear scores and talk, which are averaged, and counts.
+_OF_SIDE = (*LINEAR, *TALK, *COUNTS)
+_OF_LINEAR, _OF_TALK = _columns(_OF_SIDE, LINEAR[0], LINEAR[-1]), _columns(_OF_SIDE, TALK[0], TALK[-1])
+_AVERAGED, _OF_COUNTS = _columns(_OF_SIDE, LINEAR[0], TALK[-1]), _columns(_OF_SIDE, COUNTS[0], COUNTS[-1])
 
 
 def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
@@ -448,14 +457,13 @@ def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
     number of sides in each. With more than two participants, the others' words are counted together, and their talk and
     linear scores are averaged. A participant who is alone has zeros there.
     """
-    linear = sums[:, _LINEAR] / np.sqrt(sums[:, _SQUARED_LENGTHS].repeat(2, axis=1) + 1)
-    averaged = np.concatenate([linear, talk], axis=1)
-    counts = sums[:, _COUNTS]
-    others = (by_chat(averaged, sizes) - averaged) / np.maximum(sizes - 1, 1).repeat(sizes)[:, None]
-    others_counts = by_chat(counts, sizes) - counts
-    both, both_counts = np.concatenate([averaged, others]), np.concatenate([counts, others_counts])
-    features = np.concatenate([both[:, : len(LINEAR)], style(both_counts, both[:, len(LINEAR) :])], axis=1)
-    return np.concatenate(np.split(features, 2), axis=1)
+    linear = sums[:, _SAID] / np.sqrt(sums[:, _LENGTHS] + 1).repeat(2, axis=1)
+    own = np.concatenate([linear, talk, sums[:, _COUNTED]], axis=1)
+    others = by_chat(own, sizes) - own
+    others[:, _AVERAGED] /= np.maximum(sizes - 1, 1).repeat(sizes)[:, None]
+    both = np.concatenate([own, others])
+    features = np.concatenate([both[:, _OF_LINEAR], style(both[:, _OF_COUNTS], both[:, _OF_TALK])], axis=1)
+    return np.concatenate([features[: len(own)], features[len(own) :]], axis=1)
 
 
 def describe(sums: Floats, talk: Floats, sizes: Ints) -> tuple[Floats, Floats]:
@@ -465,16 +473,20 @@ def describe(sums: Floats, talk: Floats, sizes: Ints) -> tuple[Floats, Floats]:
     data holds none.
     """
     start = np.cumsum(sizes) - sizes
-    counts = np.add.reduceat(sums[:, _COUNTS], start)
-    share = counts[:, [_CYRILLIC, _LATIN]] / np.maximum(counts[:, [_LETTERS]], 1)
+    totals = np.add.reduceat(sums, start)
+    share = totals[:, _ALPHABETS] / np.maximum(totals[:, _LETTERS], 1)
     messages = np.log1p(np.add.reduceat(np.expm1(talk[:, _MESSAGES]), start))
     twice = np.maximum.reduceat(talk[:, _TWICE], start)
-    return np.column_stack([share, messages, twice]), np.add.reduceat(sums[:, _WORDS], start) * share.sum(axis=1)
+    gate = np.concatenate([share, messages[:, None], twice[:, None]], axis=1)
+    return gate, totals[:, _WORDS] * share.sum(axis=1)
 
 
 def situations(gate: Floats, running: NDArray[np.bool_]) -> Ints:
     """Return each chat's number in `SITUATIONS`, (chats,); `gate` is as `describe` returns it."""
     return np.where(running, RUNNING_DIALOG, np.where(gate[:, GATE.index("writes twice in a row")] == 0, STRICT, FREE))
+
+
+_FEW_SQUARED = np.array(FEW_WORDS, np.float64) ** 2
 
 
 def decide(score: Floats, sizes: Ints, words: Floats, situation: Ints, base: float) -> Floats:
@@ -484,11 +496,12 @@ def decide(score: Floats, sizes: Ints, words: Floats, situation: Ints, base: flo
     the two. In a chat of more, each participant is compared with the average of the others. The log odds then move
     towards those of the base rate, the fewer words of a chat can be read.
     """
-    odds = np.exp(np.minimum(TEMPER * score + LIFT, 30))
+    lifted = np.minimum(TEMPER * score + LIFT, 30)
+    odds = np.exp(lifted)
     others = np.maximum(by_chat(odds, sizes) - odds, 0) / np.maximum(sizes - 1, 1).repeat(sizes)
-    kept = (words**2 / (words**2 + np.take(FEW_WORDS, situation) ** 2)).repeat(sizes)
+    kept = (words**2 / (words**2 + _FEW_SQUARED[situation])).repeat(sizes)
     start = log_odds(base)
-    return np.asarray(1 / (1 + np.exp(-(start + kept * (np.log(odds) - np.log1p(others) - start)))))
+    return np.asarray(1 / (1 + np.exp(-(start + kept * (lifted - np.log1p(others) - start)))))
 
 
 def by_chat(values: Floats, sizes: Ints) -> Floats:

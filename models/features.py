@@ -269,7 +269,7 @@ def style(counts: NDArray[np.float64], talk: NDArray[np.float64]) -> NDArray[np.
     `counts` (sides, len(COUNTS)) are sums over the words, `talk` is (sides, len(TALK)); returns (sides, len(STYLE)):
     counts per letter (per word for the columns that count words), then the talk.
     """
-    letters = counts[:, [_LETTERS]] + 1
-    words = np.expm1(talk[:, [_WORDS]]) + 1
+    letters = counts[:, _LETTERS, None] + 1
+    words = np.expm1(talk[:, _WORDS, None]) + 1
     by_letter, by_word = counts[:, _LETTERS + 1 : _COUNTED_WORDS], counts[:, _COUNTED_WORDS:]
     return np.concatenate([by_letter / letters, by_word / words, talk], axis=1)

@@ -1,4 +1,11 @@
-"""Copies of labelled chats, to train on and to measure with: other turn-taking, and dialogs that are not over yet."""
+"""Copies of labelled chats to train on and to measure with.
+
+Other turn-taking shows the classifier which signals depend on how chats were recorded. Bots that use an assistant's
+stock phrases show it what those mean: in the game, it is mostly people who use them, to tease. Dialogs that are still
+going on are what the platform asks about.
+"""
+
+from collections.abc import Collection
 
 import numpy as np
 
@@ -7,6 +14,46 @@ from models.chat import Chat, Message, RunningDialog
 SPLIT = 0.4  # of the messages with `LONG` or more words are sent in two parts
 LONG = 4
 LOST = 0.5  # of the shifted chats lose their last message
+
+# What assistants say, in Russian and in English.
+STOCK_PHRASES = (
+    (
+        "Чем я могу вам помочь?",
+        "Чем могу помочь сегодня?",
+        "Здравствуйте! Чем могу быть полезен?",
+        "Привет! Как я могу тебе помочь?",
+        "Как языковая модель, я не могу этого сделать.",
+        "Я — искусственный интеллект и не имею личного мнения.",
+        "Я виртуальный помощник, поэтому у меня нет чувств.",
+        "К сожалению, я не могу помочь с этим запросом.",
+        "Извините, но я не могу обсуждать эту тему.",
+        "Если у вас есть ещё вопросы, я с радостью на них отвечу.",
+        "Я готов помочь вам с любыми вопросами!",
+        "Обращайтесь, если понадобится помощь!",
+        "Конечно! Вот несколько вариантов, которые могут вам подойти.",
+        "Это отличный вопрос! Давайте разберёмся вместе.",
+        "Рад был помочь! Хорошего дня!",
+        "Моя задача — помогать пользователям и отвечать на их вопросы.",
+    ),
+    (
+        "How can I help you?",
+        "How may I assist you today?",
+        "Hi there! What can I help you with today?",
+        "Hello! How can I be of assistance?",
+        "As a language model, I cannot do that.",
+        "I am an artificial intelligence and have no personal opinions.",
+        "I'm a virtual assistant, so I don't have feelings.",
+        "I'm sorry, but I can't assist with that request.",
+        "Unfortunately, I am not able to discuss this topic.",
+        "If you have any other questions, feel free to ask!",
+        "I'm here to help you with any questions you may have.",
+        "Let me know if there is anything else I can do for you.",
+        "Certainly! Here are a few options that might suit you.",
+        "Great question! Let's break it down together.",
+        "I'm glad I could help! Have a wonderful day!",
+        "My purpose is to assist users and to answer their questions.",
+    ),
+)
 
 
 def shift(chat: Chat, draw: np.random.Generator) -> Chat:
@@ -36,6 +83,21 @@ def split(chat: Chat, draw: np.random.Generator) -> Chat:
         for number, (participant, text) in enumerate(texts)
     ]
     return Chat.model_construct(chat_id=chat.chat_id, messages=parts)
+
+
+def assist(chat: Chat, bots: Collection[int | str], draw: np.random.Generator) -> tuple[Chat, int]:
+    """Return the chat with a stock phrase in a message of one of the bots, and the index of the message.
+
+    The phrase is in the language of the chat. It replaces the message or is added to its beginning or its end.
+    """
+    at = int(draw.choice([at for at, message in enumerate(chat.messages) if message.participant_id in bots]))
+    letters = [letter for message in chat.messages for letter in message.text if letter.isalpha()]
+    phrases = STOCK_PHRASES[0 if sum(map(str.isascii, letters)) < len(letters) / 2 else 1]
+    phrase, said = str(draw.choice(phrases)), chat.messages[at].text
+    text = (phrase, f"{phrase} {said}", f"{said} {phrase}")[int(draw.integers(3))]
+    changed = chat.messages[at].model_copy(update={"text": text})
+    messages = [*chat.messages[:at], changed, *chat.messages[at + 1 :]]
+    return Chat.model_construct(chat_id=chat.chat_id, messages=messages), at
 
 
 def so_far(chat: Chat, messages: int) -> RunningDialog:

@@ -8,7 +8,7 @@ Data sets are games: those of the home game (You are Bot) and others. The home e
 the elsewhere expert on all games, each with the same weight.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -25,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 from models.chat import Chat
 from models.classifier import (
+    BOOSTED,
     GATE,
     LINEAR,
     RUNNING_DIALOG,
@@ -56,16 +57,16 @@ from models.features import (
     word_hash,
     word_ngrams,
 )
-from train.copies import last_answers, lose, so_far, split
+from train.copies import assist, last_answers, lose, so_far, split
 from train.data import Edition
 
 SEED = 2026
 FOLDS = 5
 FITS = FOLDS + 1 + len(SITUATIONS) + 1  # steps of one `fit`: the linear models, then the experts
 
-# Kinds of rows: complete chats; copies with messages sent in two parts, of which the later ones also lost their last
-# message, their first one, or both; running dialogs.
-COMPLETE, SPLIT, NO_END, NO_BEGINNING, NEITHER, RUNNING = range(6)
+# Kinds of rows: complete chats; copies in which a bot says an assistant's stock phrase; copies with messages sent in
+# two parts, of which the later ones also lost their last message, their first one, or both; running dialogs.
+COMPLETE, ASSISTANT, SPLIT, NO_END, NO_BEGINNING, NEITHER, RUNNING = range(7)
 PREFIXES = 12  # dialogs are cut off after each of the first messages, up to so many, and at each one's last message
 
 
@@ -74,9 +75,10 @@ LEAVES = {"running dialog": (20, 4), "strict turn-taking": (25, 4), "free turn-t
 # What a row weighs, in the order of the kinds, if its chat is of the expert's situation; and what a complete chat of
 # another situation weighs. Where nobody writes twice in a row, copies are told from complete chats by nothing: their
 # weights say how far to trust that the end of a chat is its end.
-WEIGHTS = {"strict turn-taking": (1.0, 0.0, 0.25, 0.25, 0.1), "free turn-taking": (1.0, 1.0, 1.0, 0.3, 0.3)}
+WEIGHTS = {"strict turn-taking": (1.0, 0.3, 0.0, 0.2, 0.2, 0.1), "free turn-taking": (1.0, 0.3, 1.0, 1.0, 0.3, 0.3)}
 OTHER_SITUATION = {"strict turn-taking": 0.0, "free turn-taking": 0.1}
-WEIGHTS_ELSEWHERE = (1.0, 0.15, 0.15, 0.15, 0.15)
+WEIGHTS_ELSEWHERE = (1.0, 0.3, 0.15, 0.15, 0.15, 0.15)
+WEIGHT_ASSISTANT = 0.3  # of these copies in the linear models
 
 # Signals that the elsewhere expert does not see: who speaks when and how much, and the alphabet.
 _HOME_ONLY = {
@@ -142,7 +144,7 @@ def tabulate(home: Sequence[Edition], elsewhere: Sequence[Edition] = ()) -> Tabl
     for game, edition in enumerate([*home, *elsewhere]):
         for chat, of_chat in zip(edition.chats, edition.labels, strict=True):
             who = dict(zip(last_answers(chat), of_chat, strict=True))
-            for kind, copy in copies(chat, number, running=game < len(home)):
+            for kind, copy in copies(chat, number, who, running=game < len(home)):
                 speakers = last_answers(copy)
                 labels += [who[speaker] for speaker in speakers]
                 facts += [(len(chats), number, game, kind)] * len(speakers)
@@ -172,14 +174,23 @@ def tabulate(home: Sequence[Edition], elsewhere: Sequence[Edition] = ()) -> Tabl
     )
 
 
-def copies(chat: Chat, number: int, *, running: bool) -> list[tuple[int, Chat]]:
-    """Return a chat and its copies to train on, each with its kind; `number` seeds what is drawn."""
+def copies(chat: Chat, number: int, who: Mapping[int | str, int], *, running: bool) -> list[tuple[int, Chat]]:
+    """Return a chat and its copies to train on, each with its kind.
+
+    `who` holds the participants' labels, and `number` seeds what is drawn.
+    """
     made = [(COMPLETE, chat)]
     for kind in (SPLIT, NO_END, NO_BEGINNING, NEITHER):
         draw = np.random.default_rng([SEED, kind, number])
         lost = lose(chat, beginning=kind in (NO_BEGINNING, NEITHER), end=kind in (NO_END, NEITHER))
         made.append((kind, split(lost, draw)))
+    assisted = None
+    if bots := [participant for participant, is_bot in who.items() if is_bot]:
+        assisted, at = assist(chat, bots, np.random.default_rng([SEED, ASSISTANT, number]))
+        made.append((ASSISTANT, assisted))
     if running:
+        if assisted:
+            made.append((RUNNING, so_far(assisted, at + 1)))
         cuts = {*range(1, min(len(chat.messages), PREFIXES) + 1), *last_answers(chat).values()}
         made += [(RUNNING, so_far(chat, messages)) for messages in sorted(cuts)]
     return made
@@ -189,13 +200,14 @@ class LinearStage:
     """Two logistic regressions over both sides' n-grams: one for the home game, one for all games."""
 
     def fit(self, table: Table) -> "LinearStage":
-        """Fit on a table."""
+        """Fit on a table of complete chats and of copies with stock phrases."""
         weights, idfs = [], []
         for part in (table.take(table.home), table):
             idf = TfidfTransformer(norm=None).fit(part.own).idf_
             regression = LogisticRegression(C=3.0, solver="liblinear", tol=0.01, random_state=SEED)
             design = sparse.hstack([_scaled(part.own, idf), _scaled(part.others, idf)])
-            regression.fit(sparse.csr_matrix(design), part.labels)
+            weight = np.where(part.kind == ASSISTANT, WEIGHT_ASSISTANT, 1.0)
+            regression.fit(sparse.csr_matrix(design), part.labels, weight)
             bot = regression.coef_[0] * _sign(regression)
             weights += [bot[:N_BUCKETS] * idf, bot[N_BUCKETS:] * idf]
             idfs.append(idf)
@@ -261,7 +273,8 @@ class Fitted:
         said = np.array([expert.say(inputs) for expert in self.home])
         boosted, randomised = said[situation.repeat(sizes), :, np.arange(len(inputs))].T
         elsewhere = _of_bots(self.elsewhere, inputs[:, self.general])
-        score = mix(boosted, randomised, elsewhere, self.gate.share(gate).repeat(sizes))
+        share = np.array(BOOSTED)[situation].repeat(sizes)
+        score = mix(boosted, randomised, elsewhere, self.gate.share(gate).repeat(sizes), share)
         return decide(score, sizes, words, situation, self.base)
 
     def weights(self) -> Weights:
@@ -316,13 +329,14 @@ def _trees(grown: Sequence[tuple[Any, Floats]], signals: Sequence[int]) -> Trees
 def fit(table: Table, step: Callable[[], object] = lambda: None) -> Fitted:
     """Fit all parts on a table; `step` is called after each of the `FITS` steps."""
     complete = np.flatnonzero(table.kind == COMPLETE)
-    of_complete = table.take(complete)
+    of_complete, read = table.take(complete), table.take(table.kind <= ASSISTANT)
     sums = np.zeros((len(table.labels), len(SUMS)))
-    for rest, held_out in folds(of_complete, SEED + 1):
-        copied = np.isin(table.chat, of_complete.chat[held_out])
-        sums[copied] = LinearStage().fit(of_complete.take(rest)).sums(table.take(copied))
+    for _, held_out in folds(of_complete, SEED + 1):
+        unread = of_complete.chat[held_out]
+        rows = np.isin(table.chat, unread)
+        sums[rows] = LinearStage().fit(read.take(~np.isin(read.chat, unread))).sums(table.take(rows))
         step()
-    linear = LinearStage().fit(of_complete)
+    linear = LinearStage().fit(read)
     step()
     sizes = table.sizes()
     inputs = combine(sums, table.talk, sizes)
@@ -334,8 +348,9 @@ def fit(table: Table, step: Callable[[], object] = lambda: None) -> Fitted:
         home.append(_fit_home(inputs[:, AT_HOME], table.labels, weights, *LEAVES[situation]))
         step()
     weights = _elsewhere_weights(table)
-    rows, general = np.flatnonzero(weights), _general(inputs[complete], of_complete)
-    elsewhere = _randomised(60, depth=8, leaf=10).fit(inputs[rows][:, general], table.labels[rows], weights[rows])
+    weighing, general = np.flatnonzero(weights), _general(inputs[complete], of_complete)
+    elsewhere = _randomised(60, depth=8, leaf=10)
+    elsewhere.fit(inputs[weighing][:, general], table.labels[weighing], weights[weighing])
     step()
     of_home = inputs[complete][of_complete.home]
     base = float(of_complete.labels[of_complete.home].mean())
