@@ -28,6 +28,7 @@ from serving.batching import Scorer
 from serving.bentoml_internals import configure_process, name_worker_in_log
 from serving.connections import install_protocol
 from serving.dialogs import Dialogs
+from serving.monitoring import Monitoring
 from serving.settings import read_settings
 from serving.shutdown import Shutdown
 from serving.swagger import swagger_routes
@@ -59,16 +60,18 @@ class TuringTestService:
     """Tells people and bots apart by their chat."""
 
     def __init__(self) -> None:
-        self.scorer = Scorer.load(SETTINGS.model_folder)
+        self.monitoring = Monitoring.open(SETTINGS.monitoring, SETTINGS.monitoring_max_mb, SETTINGS.workers)
+        self.scorer = Scorer.load(SETTINGS.folder_of_model, self.monitoring)
         self.dialogs = Dialogs(SETTINGS.store_url, SETTINGS.history_days)  # connects when the first message arrives
 
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
         """Fail at the start if the model, the OpenAPI document or the store cannot be used; log who has access."""
-        Scorer.load(SETTINGS.model_folder)
+        Scorer.load(SETTINGS.folder_of_model)
         access = Access(SETTINGS.keys, SETTINGS.open_metrics_and_docs)
         swagger_routes(TuringTestService, access.needs_key)
+        Monitoring.check(SETTINGS.monitoring)
         asyncio.run(Dialogs(SETTINGS.store_url, SETTINGS.history_days).check())
         SETTINGS.export_paths()
         logger.info("Try a chat in the browser: /try at the address below")
@@ -79,6 +82,12 @@ class TuringTestService:
         """Let `/readyz` turn before the worker stops."""
         name_worker_in_log()
         SHUTDOWN.watch()
+
+    @bentoml.on_shutdown
+    async def close_monitoring(self) -> None:
+        """Write the last lines of the monitoring log."""
+        if self.monitoring:
+            self.monitoring.close()
 
     async def __is_ready__(self) -> bool:
         return not SHUTDOWN.begun and await self.dialogs.is_ready()

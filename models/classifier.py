@@ -297,9 +297,10 @@ class Classifier:
 
         Returns one prediction for each, in order, with the participants in the order of their first message.
         """
-        if not chats:
-            return []
-        assessment = self.assess(chats)
+        return self.answers(chats, self.assess(chats)) if chats else []
+
+    def answers(self, chats: Sequence[Chat], assessment: Assessment) -> list[Prediction]:
+        """Return the predictions for chats that were assessed."""
         probabilities = iter(assessment.probabilities.tolist())
         return [
             Prediction.model_construct(
@@ -424,12 +425,17 @@ def mix(boosted: Floats, randomised: Floats, elsewhere: Floats, home: Floats, sh
 
 def answer(side: Side, probability: float) -> Participant:
     """Return the answer for one participant."""
-    likelier = max(probability, 1 - probability)
     return Participant.model_construct(
         participant_id=side.participant_id,
         is_bot_probability=probability,
-        confidence=next(name for name, least in CONFIDENCE.items() if likelier >= least),
+        confidence=confidence_of(probability),
     )
+
+
+def confidence_of(probability: float) -> Confidence:
+    """Return how sure a probability is."""
+    likelier = max(probability, 1 - probability)
+    return next(name for name, least in CONFIDENCE.items() if likelier >= least)
 
 
 def _columns(names: Sequence[str], first: str, last: str) -> slice:

@@ -25,6 +25,7 @@ from models.explain import explain
 from serving.bentoml_internals import adaptive_batching, get_tracer
 from serving.errors import RefusedError
 from serving.metrics import ModelMetrics
+from serving.monitoring import Monitoring
 
 MAX_BATCH_SIZE = 64  # chats; a larger batch gains nothing and delays the others
 MAX_LATENCY_MS = 10_000  # BentoML rejects what it expects to take longer; the request's own timeout is shorter
@@ -62,8 +63,9 @@ class Job:
 class Scorer:
     """Scores chats with a classifier, in batches."""
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, monitoring: Monitoring | None = None) -> None:
         self._classifier = classifier
+        self._monitoring = monitoring
         self._tracer = get_tracer()
         self._metrics = ModelMetrics(classifier.version)
         self._callers = 0  # who wait for a score, of large chats as well
@@ -72,7 +74,7 @@ class Scorer:
         self._explanations = SlowLane(classifier, "explanations")
 
     @classmethod
-    def load(cls, folder: Path | None = None) -> Self:
+    def load(cls, folder: Path | None = None, monitoring: Monitoring | None = None) -> Self:
         """Load the model of a folder, or the shipped one, and score once with it.
 
         Raises BentoMLException with one line if that is not possible.
@@ -82,7 +84,7 @@ class Scorer:
         except ModelError as error:
             raise BentoMLException(f"cannot serve the model: {error}") from None
         classifier.predict([Chat.model_validate(EXAMPLE_CHAT)])
-        return cls(classifier)
+        return cls(classifier, monitoring)
 
     async def predict(self, chats: Sequence[Chat]) -> list[Prediction]:
         """Score chats; returns one prediction for each, in order.
@@ -131,17 +133,23 @@ class Scorer:
         if chat is None or size(chat) <= LARGE:
             await self._enqueue(job)
         else:
-            (job.prediction,) = await self._large_chats.run(lambda classifier: classifier.predict([chat]), job)
+            (job.prediction,) = await self._large_chats.run(lambda classifier: self._answer(classifier, [chat]), job)
 
     async def _score_batch(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Score a batch on the event loop, `LARGE` characters at a time, with others let in between."""
         for number, (part, chats) in enumerate(_parts(jobs)):
             if number:
                 await asyncio.sleep(0)
-            predictions = _run(partial(self._classifier.predict, chats), part)
+            predictions = _run(partial(self._answer, self._classifier, chats), part)
             for job, prediction in zip(part, predictions, strict=True):
                 job.prediction = prediction
         return jobs
+
+    def _answer(self, classifier: Classifier, chats: Sequence[Chat]) -> list[Prediction]:
+        assessment = classifier.assess(chats)
+        if self._monitoring:
+            self._monitoring.record(classifier.version, chats, assessment)
+        return classifier.answers(chats, assessment)
 
     def _trace(self, jobs: Sequence[Job]) -> None:
         """Record, if traces are on, each job's wait in the queue and its scoring as spans of the current request."""

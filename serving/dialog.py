@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
-from models.chat import MAX_MESSAGES, Chat, Message, RunningDialog
+from models.chat import MAX_MESSAGES, Message, RunningDialog
 from serving.errors import RefusedError
 
 MAX_BYTES = 1_000_000  # of all texts of a dialog, in UTF-8
 
-Outcome = Chat | RefusedError
+Outcome = RunningDialog | RefusedError
 
 
 class StoredMessage(NamedTuple):

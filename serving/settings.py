@@ -10,9 +10,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
-from bentoml.exceptions import BentoMLConfigException
+import bentoml
+from bentoml.exceptions import BentoMLConfigException, BentoMLException
 from platformdirs import user_data_path
-from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from serving.history_url import SqliteFile, parse_history_url
@@ -55,6 +65,16 @@ def _check_exporter(endpoint: str) -> str:
     return endpoint
 
 
+def _find_model(tag: str) -> str:
+    """Return the full tag of a model in BentoML's store, so that all workers serve the same version."""
+    try:
+        return str(bentoml.models.get(tag).tag)
+    except (BentoMLException, ValueError):
+        raise ValueError(
+            f"There is no model {tag} in BentoML's model store; `bentoml models list` names them"
+        ) from None
+
+
 def _check_history_url(url: SecretStr) -> SecretStr:
     """Reject a URL that cannot work; a file of SQLite gets its absolute path."""
     where = parse_history_url(url.get_secret_value())
@@ -72,6 +92,7 @@ Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 KeysInFile = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_read_keys)]
 Endpoint = Annotated[str, AfterValidator(_check_exporter)]
 HistoryUrl = Annotated[SecretStr, AfterValidator(_check_history_url)]
+Model = Annotated[str, AfterValidator(_find_model)]
 Folder = Annotated[Path, AfterValidator(Path.resolve)]
 
 
@@ -100,6 +121,10 @@ class Settings(BaseSettings):
         default=None,
         description="Folder with another model (`classifier.npz` and `metrics.json`) in place of the shipped one.",
     )
+    model: Model | None = Field(
+        default=None,
+        description="Tag of another model in BentoML's model store, as in `bot_or_human:latest`.",
+    )
     history_url: HistoryUrl | None = Field(
         default=None,
         description="Where dialogs are stored: `postgresql://user:password@host/database` or `sqlite:///file`.",
@@ -123,10 +148,30 @@ class Settings(BaseSettings):
         default=(), description="Comma-separated origins whose pages may call the service from a browser."
     )
 
+    monitoring: Folder | None = Field(
+        default=None,
+        description="Folder of the monitoring log: what the classifier saw and answered, as numbers, without texts.",
+    )
+    monitoring_max_mb: int = Field(
+        default=100, ge=10, le=1_000_000, description="Size of the monitoring log, over all workers; then old lines go."
+    )
+
     otel_exporter_otlp_endpoint: Endpoint | None = Field(
         default=None, description="Where traces are sent as OTLP over HTTP, such as `http://localhost:4318`."
     )
     otel_traces_sampler_arg: float = Field(default=1.0, ge=0, le=1, description="Share of requests that are traced.")
+
+    @field_validator("model")
+    @classmethod
+    def _is_the_only_one(cls, model: str | None, info: ValidationInfo) -> str | None:
+        if model and info.data.get("model_folder"):
+            raise ValueError("Set either MODEL or MODEL_FOLDER")
+        return model
+
+    @property
+    def folder_of_model(self) -> Path | None:
+        """The folder of the model to serve; None for the shipped one."""
+        return Path(bentoml.models.get(self.model).path) if self.model else self.model_folder
 
     @property
     def tracing(self) -> dict[str, Any]:
@@ -148,10 +193,14 @@ class Settings(BaseSettings):
         return f"sqlite:///{self.history_folder / 'dialogs.sqlite'}"
 
     def export_paths(self) -> None:
-        """Put absolute paths into the environment, where workers find them whatever their working directory is."""
+        """Put absolute paths and the model's full tag into the environment, where all workers find the same."""
         os.environ["HISTORY_FOLDER"] = str(self.history_folder)
         if self.history_url:
             os.environ["HISTORY_URL"] = self.history_url.get_secret_value()
+        if self.monitoring:
+            os.environ["MONITORING"] = str(self.monitoring)
+        if self.model:
+            os.environ["MODEL"] = self.model
         if self.model_folder:
             os.environ["MODEL_FOLDER"] = str(self.model_folder)
 

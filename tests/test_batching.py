@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from models.chat import Chat, Prediction
-from models.classifier import Classifier
+from models.classifier import Assessment, Classifier
 from models.explain import explain
 from serving.batching import LARGE, MAX_BATCH_SIZE, Scorer
 from serving.errors import RefusedError
@@ -28,12 +28,12 @@ class Recorder(Classifier):
     threads: list[str]
     broken = False
 
-    def predict(self, chats: Sequence[Chat]) -> list[Prediction]:
+    def assess(self, chats: Sequence[Chat]) -> Assessment:
         self.batches.append(len(chats))
         self.threads.append(threading.current_thread().name)
         if self.broken:
             raise ArithmeticError("broken")
-        return super().predict(chats)
+        return super().assess(chats)
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """`python -m train`: fit and measure the classifier, measure a stored one, or predict with it.
 
-Exit codes: 0 success, 1 unusable data or model (one line says where), 2 invalid arguments.
+Exit codes: 0 success, 1 unusable data or model (one line says where), 2 invalid arguments, 3 the traffic has drifted.
 """
 
 import argparse
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,14 +14,19 @@ from tqdm import tqdm
 from models.classifier import SHIPPED, Classifier, ModelError
 from train.artifact import write_artifact
 from train.card import write_card
-from train.data import DataError, read_chats, read_editions
-from train.evaluate import Measured, evaluate, measure_on, steps_of
+from train.data import DataError, read_chats, read_editions, write_edition
+from train.dialogs import read_served
+from train.drift import LEAST_CHATS, compare_log, read_log, summary, write_drift_report
+from train.evaluate import AFTER, Measured, evaluate, measure, measure_on, steps_of, streamed
 from train.fit import FITS, fit, tabulate
+from train.reference import KINDS, REFERENCE, REFERENCE_FITS, Reference, cross_assess
+from train.registry import register
 from train.replay import replay
 from train.report import REPORT, write_report
 
 SAMPLE = Path(__file__).parent / "sample"
 UNSHIPPED = Path("trained")
+DRIFTED = 3  # exit code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,30 +36,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser, run = COMMANDS[named]
     options = parser().parse_args(arguments[1:] if named else arguments)
     try:
-        run(options)
+        return run(options) or 0
     except (DataError, ModelError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _fit(options: argparse.Namespace) -> None:
     home, elsewhere = read_editions(options.data or [SAMPLE]), read_editions(options.elsewhere)
     out: Path = options.out or (SHIPPED if options.data else UNSHIPPED)
-    steps = FITS + steps_of(len(home), len(elsewhere))
+    steps = FITS + REFERENCE_FITS + steps_of(len(home), len(elsewhere))
     with tqdm(total=steps, unit="fit", desc="train", disable=options.quiet) as bar:
         table = tabulate(home, elsewhere)
         measured = evaluate(home, elsewhere, table, lambda: bar.update(1))
         fitted = fit(table, lambda: bar.update(1))
+        samples = cross_assess(home, table, lambda: bar.update(1))
     metrics = write_artifact(out, fitted.weights(), [*home, *elsewhere], measured)
+    Reference.of(metrics["version"], samples).write(out)
     write_card(out, metrics)
     write_report(out / REPORT, metrics, measured, fitted)
     print(f"{out}: model {metrics['version']}")
+    if options.store:
+        print(f"BentoML's model store: {register(out)}")
     _print(measured)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    _print(measure_on(Classifier.load(options.model), read_editions(options.data)))
+    if not (options.data or options.dialogs) or (options.write and not options.dialogs):
+        raise DataError("evaluate needs folders of data or --dialogs, and --write needs --dialogs")
+    classifier = Classifier.load(options.model)
+    _print(measure_on(classifier, read_editions(options.data)))
+    if options.dialogs:
+        url, labels = options.dialogs
+        served = read_served(url, Path(labels))
+        measured = measure(classifier, "dialogs that were served", served.chats, served.labels)
+        _print([part for part in measured if part.how in map(streamed, AFTER) and len({*part.labels.tolist()}) > 1])
+        for count, why in ((served.missing, "not in the store"), (served.unlabelled, "without a label for everybody")):
+            if count:
+                print(f"left out: {count} dialogs {why}")
+        if options.write:
+            write_edition(options.write, served.chats, served.labels)
+            print(f"{options.write}: {len(served.chats)} dialogs")
+
+
+def _make_reference(options: argparse.Namespace) -> None:
+    version = Classifier.load(options.model).version
+    home, elsewhere = read_editions(options.data), read_editions(options.elsewhere)
+    with tqdm(total=REFERENCE_FITS, unit="fit", desc="reference", disable=options.quiet) as bar:
+        samples = cross_assess(home, tabulate(home, elsewhere), lambda: bar.update(1))
+    Reference.of(version, samples).write(options.model)
+    print(f"{options.model / REFERENCE}: {', '.join(f'{len(samples[kind].chats())} {kind}' for kind in KINDS)}")
+
+
+def _drift(options: argparse.Namespace) -> int:
+    version = Classifier.load(options.model).version
+    reference = Reference.load(options.model, version)
+    log = read_log(options.logs, version)
+    comparisons = compare_log(log, reference)
+    write_drift_report(options.out, log, reference, comparisons)
+    print("\n".join([*summary(log, comparisons), f"report: {options.out}"]))
+    return DRIFTED if any(comparison.drifted() for comparison in comparisons) else 0
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -85,7 +126,7 @@ def _fit_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train",
         description="Fit the bot-or-human classifier, cross-validate it, and write artifact, metrics, card and report.",
-        epilog="More: `python -m train evaluate --help`, likewise predict and replay.",
+        epilog="More: `python -m train evaluate --help`, likewise drift, predict, reference and replay.",
     )
     parser.add_argument(
         "data",
@@ -105,16 +146,30 @@ def _fit_parser() -> argparse.ArgumentParser:
         " model that has not seen it",
     )
     parser.add_argument("--out", type=Path, help="folder for artifact, metrics, card and report (default: models/)")
+    parser.add_argument(
+        "--store", action="store_true", help="also register the model in BentoML's model store, for MODEL=name:version"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
 
 def _evaluate_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m train evaluate", description="Measure a stored classifier on labelled chats."
+        prog="python -m train evaluate",
+        description="Measure a stored classifier on labelled chats, or on dialogs that a service has stored.",
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="folder with classifier.npz and metrics.json")
-    parser.add_argument("data", metavar="DATA", nargs="+", type=Path, help="folders with train.json and ytrain.csv")
+    parser.add_argument("data", metavar="DATA", nargs="*", type=Path, help="folders with train.json and ytrain.csv")
+    parser.add_argument(
+        "--dialogs",
+        metavar=("URL", "LABELS"),
+        nargs=2,
+        help="the service's store (as in HISTORY_URL) and a CSV file with dialog_id, participant_index and is_bot:"
+        " measures each answer that was given while the dialog went on",
+    )
+    parser.add_argument(
+        "--write", metavar="FOLDER", type=Path, help="writes the dialogs and labels as a folder to train on"
+    )
     return parser
 
 
@@ -129,6 +184,33 @@ def _replay_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _reference_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train reference",
+        description="Write what is normal for a stored classifier, with which `drift` compares, beside it; `python -m"
+        " train` does so by itself. Give the data that the classifier was trained on.",
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="folder with classifier.npz and metrics.json")
+    parser.add_argument("data", metavar="DATA", nargs="+", type=Path, help="folders with train.json and ytrain.csv")
+    parser.add_argument("--elsewhere", metavar="DATA", nargs="+", type=Path, default=[], help="as for training")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def _drift_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train drift",
+        description="Compare the traffic of a monitoring log (MONITORING) with the training data, and write a report.",
+        epilog=f"Exit code {DRIFTED}: a value has drifted. 0: none has, or there are fewer than {LEAST_CHATS} chats.",
+    )
+    parser.add_argument("logs", metavar="LOG", nargs="+", type=Path, help="files of the log, or its folder")
+    parser.add_argument(
+        "--model", type=Path, default=SHIPPED, help="folder of the model that answered (default: models/)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("drift.html"), help="the report (default: drift.html)")
+    return parser
+
+
 def _predict_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train predict", description="Predict for the competition: a CSV file with ID,is_bot."
@@ -139,10 +221,12 @@ def _predict_parser() -> argparse.ArgumentParser:
     return parser
 
 
-COMMANDS = {
+COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argparse.Namespace], int | None]]] = {
     "": (_fit_parser, _fit),
     "evaluate": (_evaluate_parser, _evaluate),
     "predict": (_predict_parser, _predict),
+    "drift": (_drift_parser, _drift),
+    "reference": (_reference_parser, _make_reference),
     "replay": (_replay_parser, _replay),
 }
 

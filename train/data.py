@@ -7,7 +7,7 @@ string, the other as an integer; here it is always an integer.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,7 @@ def read_editions(folders: Sequence[Path]) -> list[Edition]:
 def _read_edition(folder: Path) -> Edition:
     chats_file, labels_file = folder / CHATS, folder / LABELS
     raw, dialogs = _read_dialogs(chats_file)
-    try:
-        table = pd.read_csv(labels_file, dtype={"dialog_id": str})
-    except FileNotFoundError:
-        raise DataError(f"{labels_file}: no such file; a data folder holds {CHATS} and {LABELS}") from None
-    except ValueError as error:
-        raise DataError(f"{labels_file}: cannot be read: {error}") from None
-    labels = _read_labels(labels_file, table, dialogs)
+    labels = read_labels(labels_file, dialogs)
     chats = [_read_chat(chats_file, dialog_id, messages) for dialog_id, messages in dialogs.items()]
     by_side = []
     for chat in chats:
@@ -60,6 +54,27 @@ def _read_edition(folder: Path) -> Edition:
         by_side.append([labels[chat.chat_id, index] for index in participants])
     digest = hashlib.sha256(raw + labels_file.read_bytes()).hexdigest()
     return Edition(folder.resolve().name, digest, chats, by_side)
+
+
+def write_edition(folder: Path, chats: Sequence[Chat], labels: Sequence[Sequence[int]]) -> None:
+    """Write labelled chats as a folder that `read_editions` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dialogs = {
+        str(chat.chat_id): [
+            {"message": number, "text": message.text, "participant_index": message.participant_id}
+            for number, message in enumerate(chat.messages)
+        ]
+        for chat in chats
+    }
+    (folder / CHATS).write_text(json.dumps(dialogs, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    rows = [
+        (chat.chat_id, participant, label)
+        for chat, of_chat in zip(chats, labels, strict=True)
+        for participant, label in zip(
+            dict.fromkeys(message.participant_id for message in chat.messages), of_chat, strict=True
+        )
+    ]
+    pd.DataFrame(rows, columns=_COLUMNS).to_csv(folder / LABELS, index=False)
 
 
 def read_chats(file: Path) -> list[Chat]:
@@ -82,14 +97,26 @@ def _read_dialogs(file: Path) -> tuple[bytes, dict[str, Any]]:
     return raw, dialogs
 
 
-def _read_labels(file: Path, table: pd.DataFrame, dialogs: dict[str, Any]) -> dict[tuple[Any, Any], int]:
+def read_labels(file: Path, dialogs: Container[str] | None = None) -> dict[tuple[Any, Any], int]:
+    """Read a table of labels; returns 0 or 1 by dialog and participant.
+
+    Raises `DataError` for a file that cannot be used, or that names a dialog which is not one of `dialogs`.
+    """
+    try:
+        table = pd.read_csv(file, dtype={"dialog_id": str})
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file; it holds the labels") from None
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{file}: cannot be read: {error}") from None
     missing = [column for column in _COLUMNS if column not in table.columns]
     if missing:
         raise DataError(f"{file}: column {missing[0]} is missing; expected {', '.join(_COLUMNS)}")
     labels: dict[tuple[Any, Any], int] = {}
     rows = table[_COLUMNS].itertuples(index=False, name=None)
     for row, (dialog_id, participant, label) in enumerate(rows, start=2):  # line 1 is the header
-        if dialog_id not in dialogs:
+        if dialogs is not None and dialog_id not in dialogs:
             raise DataError(f"{file}, line {row}: dialog {dialog_id} is not in {CHATS}")
         if label not in (0, 1):
             raise DataError(f"{file}, line {row}: is_bot has to be 0 or 1")

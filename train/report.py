@@ -33,7 +33,7 @@ _PAGE = """\
 <!doctype html>
 <html lang="en">
 <meta charset="utf-8">
-<title>Bot or human: training report</title>
+<title>{title}</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
 table {{ border-collapse: collapse; margin: 1rem 0 }}
@@ -42,7 +42,12 @@ th:first-child, td:first-child {{ text-align: left }}
 figure {{ display: inline-block; margin: 0 0 1rem }}
 svg {{ max-width: 100%; height: auto }}
 </style>
-<h1>Bot or human: training report</h1>
+<h1>{title}</h1>
+{body}
+</html>
+"""
+
+_BODY = """\
 <p>Model <code>{version}</code> of {date}, written by <code>python -m train</code>. Whole chats are kept together; log
 loss is in nats, with probabilities clipped to [0.001, 0.999].</p>
 <h2>Figures</h2>
@@ -51,9 +56,7 @@ loss is in nats, with probabilities clipped to [0.001, 0.999].</p>
 <p>On the 2025 edition; the published ones need not have been measured on the same chats.</p>
 {published}
 <h2>Pictures</h2>
-{pictures}
-</html>
-"""
+{pictures}"""
 
 
 def write_report(file: Path, metrics: dict[str, Any], measured: Sequence[Measured], fitted: Fitted) -> None:
@@ -62,17 +65,17 @@ def write_report(file: Path, metrics: dict[str, Any], measured: Sequence[Measure
     rows = metrics["measured"]
     complete = [part for part in measured if part.how == COMPLETE_CHATS]
     pictures = [
-        _picture("ROC", lambda axes: _roc(axes, complete)),
-        _picture("Precision and recall", lambda axes: _precision_recall(axes, complete)),
-        _picture("Reliability", lambda axes: _reliability(axes, complete)),
-        _picture("Log loss by messages in the chat", lambda axes: _by_length(axes, complete)),
-        _picture("Log loss by way of asking", lambda axes: _by_way(axes, rows)),
-        _picture("Importance of the signals", lambda axes: _importance(axes, fitted)),
+        picture("ROC", lambda axes: _roc(axes, complete)),
+        picture("Precision and recall", lambda axes: _precision_recall(axes, complete)),
+        picture("Reliability", lambda axes: _reliability(axes, complete)),
+        picture("Log loss by messages in the chat", lambda axes: _by_length(axes, complete)),
+        picture("Log loss by way of asking", lambda axes: _by_way(axes, rows)),
+        picture("Importance of the signals", lambda axes: _importance(axes, fitted)),
     ]
-    page = _PAGE.format(
+    body = _BODY.format(
         version=escape(metrics["version"]),
         date=escape(metrics["date"]),
-        figures=_table(
+        figures=table(
             ("on", "asked", "ROC AUC", "log loss", "of the base rate", "calibration error", "answers"),
             [
                 (
@@ -87,7 +90,7 @@ def write_report(file: Path, metrics: dict[str, Any], measured: Sequence[Measure
                 for row in rows
             ],
         ),
-        published=_table(
+        published=table(
             ("method", "ROC AUC", "log loss"),
             [
                 *((name, f"{auc:.2f}", f"{loss:.2f}") for name, auc, loss in PUBLISHED),
@@ -101,17 +104,25 @@ def write_report(file: Path, metrics: dict[str, Any], measured: Sequence[Measure
         ),
         pictures="\n".join(pictures),
     )
-    file.write_text(page, encoding="utf-8")
+    file.write_text(page("Bot or human: training report", body), encoding="utf-8")
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def page(title: str, body: str) -> str:
+    """Return a page with a title and a body in HTML."""
+    return _PAGE.format(title=escape(title), body=body)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in HTML."""
+
     def line(tag: str, cells: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
     return "<table>\n" + "\n".join([line("th", head), *(line("td", row) for row in rows)]) + "\n</table>"
 
 
-def _picture(title: str, draw: Callable[[Axes], None]) -> str:
+def picture(title: str, draw: Callable[[Axes], None]) -> str:
+    """Return a picture as SVG within HTML."""
     figure = Figure(figsize=(6, 4.6), layout="constrained")
     axes = figure.subplots()
     draw(axes)

@@ -1,0 +1,251 @@
+"""The monitoring log: what the classifier saw and answered, as numbers, for `python -m train drift`.
+
+A line is one chat, in JSON. It holds no text and nothing that leads to a person: no identifier of a chat, dialog,
+message, participant, request or trace, and its time is cut to the minute, so that it cannot be matched with the store
+of dialogs or an access log.
+
+Scoring hands over arrays that were computed anyway. A thread turns them into lines and writes them in groups; files are
+rotated by the standard library. Lines that the thread cannot keep up with or cannot write are dropped and counted.
+
+`bentoml.monitor` is not used: it writes while the request waits for its answer (0.3 ms for a chat), adds the
+identifiers of the request and its trace to every line, never deletes a file, and does not notice lost lines.
+"""
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any, Self
+
+import numpy as np
+from bentoml.exceptions import BentoMLConfigException
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from pydantic_core import to_json
+
+from models.chat import Chat, RunningDialog
+from models.classifier import FORMAT, SIGNALS, Assessment, confidence_of
+
+WRITE_EVERY = 0.5  # seconds
+MAX_WAITING = 20_000  # participants whose lines are not written yet, 5 MB
+FILES = 5  # of each worker, the one that is written to included
+WARN_EVERY = 60  # seconds between two warnings about lost lines
+CLOSE_SECONDS = 2  # for the last lines when the worker stops
+OWN = len(SIGNALS) // 2  # a participant's own signals come first; those of "the other one" stand in the other's row
+_CYRILLIC, _LATIN = SIGNALS.index("Cyrillic letters"), SIGNALS.index("Latin letters")
+
+logger = logging.getLogger("bentoml.monitoring")
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """Chats that were scored together; `chats` holds (is a running dialog, messages, participants) of each."""
+
+    version: str  # of the model
+    minute: str
+    chats: list[tuple[bool, int, int]]
+    signals: NDArray[np.float32]
+    probabilities: list[float]
+    home: list[float]
+    words: list[float]
+
+    def lines(self) -> bytes:
+        """Return one line of JSON for each chat."""
+        rows = logged(self.signals).tolist()
+        lines = []
+        row = 0
+        for running, messages, participants in self.chats:
+            line = {
+                "time": self.minute,
+                "model": self.version,
+                "format": FORMAT,
+                "kind": "dialog" if running else "chat",
+                "messages": messages,
+                "words": round(self.words[row], 1),
+                "home": round(self.home[row], 4),
+                "participants": [
+                    {
+                        "probability": round(self.probabilities[at], 4),
+                        "confidence": confidence_of(self.probabilities[at]),
+                        "cyrillic": rows[at][_CYRILLIC],
+                        "latin": rows[at][_LATIN],
+                        "signals": rows[at],
+                    }
+                    for at in range(row, row + participants)
+                ],
+            }
+            lines.append(to_json(line))
+            row += participants
+        return b"\n".join(lines)
+
+
+def own_signals(assessment: Assessment) -> NDArray[np.float32]:
+    """Return the signals that are logged, (rows, OWN), not rounded yet."""
+    return assessment.signals[:, :OWN].astype(np.float32)
+
+
+def logged(signals: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return signals as the log holds them."""
+    return signals.astype(np.float64).round(4)
+
+
+class Monitoring:
+    """Writes the log of one worker to a folder that workers, also of several services, may share.
+
+    All files of the service's `workers` take `max_bytes` at most.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int, workers: int) -> None:
+        self._file_bytes = max_bytes // workers // FILES
+        self._file, self._claim = _claim_file(folder, self._file_bytes)
+        self._waiting: list[_Scored] = []
+        self._waiting_rows = 0
+        self._lost = 0  # not counted yet
+        self._unreported = 0  # in the service's log
+        self._unnoted = 0  # in the file
+        self._lock = Lock()
+        self._closing = Event()
+        self._thread = Thread(target=self._run, name="monitoring", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def open(cls, folder: Path | None, max_mb: int, workers: int) -> Self | None:
+        """Open the log of one worker; returns None without a folder."""
+        return cls(folder, max_mb * 1_000_000, workers) if folder else None
+
+    @staticmethod
+    def check(folder: Path | None) -> None:
+        """Raise BentoMLConfigException with one line if files cannot be written to a folder, which is made."""
+        if folder is None:
+            return
+        probe = folder / "probe"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise BentoMLConfigException(f"MONITORING: cannot write to {folder}: {error.strerror}") from None
+
+    def record(self, version: str, chats: Sequence[Chat], assessment: Assessment) -> None:
+        """Hand over the assessment that a version of the model made of some chats; returns at once."""
+        rows = len(assessment.probabilities)
+        with self._lock:
+            if self._waiting_rows + rows > MAX_WAITING:
+                self._lost += len(chats)
+                return
+            self._waiting_rows += rows
+            self._waiting.append(
+                _Scored(
+                    version=version,
+                    minute=_minute(),
+                    chats=[
+                        (isinstance(chat, RunningDialog), len(chat.messages), len(sides))
+                        for chat, sides in zip(chats, assessment.sides, strict=True)
+                    ],
+                    signals=own_signals(assessment),
+                    probabilities=assessment.probabilities.tolist(),
+                    home=assessment.home.tolist(),
+                    words=assessment.words.tolist(),
+                )
+            )
+
+    def close(self) -> None:
+        """Write what is left, and stop; further records are not written."""
+        self._closing.set()
+        self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        warned = -WARN_EVERY / WRITE_EVERY
+        turn = 0
+        while not self._closing.wait(WRITE_EVERY):
+            turn += 1
+            self._write()
+            if self._unreported and (turn - warned) * WRITE_EVERY >= WARN_EVERY:
+                logger.warning("MONITORING: %d lines could not be written", self._unreported)
+                self._unreported, warned = 0, turn
+        self._write()
+        self._file.close()
+        self._claim.release()
+
+    def _write(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for scored in waiting:
+            self._write_group(scored.lines(), len(scored.chats))
+            with self._lock:
+                self._waiting_rows -= len(scored.probabilities)
+        with self._lock:
+            lost, self._lost = self._lost, 0
+        if lost:
+            _lost_lines().inc(lost)
+            self._unreported += lost
+            self._unnoted += lost
+        if self._unnoted:
+            note = to_json({"time": _minute(), "lost": self._unnoted})
+            if self._file.write(note):
+                self._unnoted = 0
+
+    def _write_group(self, lines: bytes, count: int) -> None:
+        if len(lines) + 1 >= self._file_bytes or not self._file.write(lines):
+            with self._lock:
+                self._lost += count
+
+
+class _RotatedFile(RotatingFileHandler):
+    """The standard library's rotated file, which says whether a group of lines was written."""
+
+    failed = False
+
+    def write(self, lines: bytes) -> bool:
+        """Append lines; returns whether they were written."""
+        self.failed = False
+        self.emit(logging.makeLogRecord({"msg": lines.decode()}))
+        return not self.failed
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
+        """Take note of an error, and drop the stream with what is left in its buffer; the next write opens it again."""
+        self.failed = True
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
+
+
+def _claim_file(folder: Path, max_bytes: int) -> tuple[_RotatedFile, Any]:
+    """Open the first `predictions.N.jsonl` of a folder that no other process writes to; returns it and its lock.
+
+    The numbers stay below the number of workers that run at a time, so a worker that starts again adds no files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 0
+    while True:
+        claim = FileLock(folder / f"predictions.{number}.lock", thread_local=False)  # another thread releases it
+        try:
+            claim.acquire(blocking=False)
+        except Timeout:
+            number += 1
+            continue
+        file = _RotatedFile(
+            folder / f"predictions.{number}.jsonl",
+            maxBytes=max_bytes,
+            backupCount=FILES - 1,
+            encoding="utf-8",
+            delay=True,
+        )
+        return file, claim
+
+
+def _minute() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%MZ}"
+
+
+@cache  # the registry takes a metric once
+def _lost_lines() -> Any:
+    from prometheus_client import Counter  # a worker has said by then where the metrics of all workers are
+
+    return Counter("turing_test_monitoring_lost_lines", "Lines of the monitoring log that could not be written")

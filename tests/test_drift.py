@@ -1,0 +1,199 @@
+"""Drift: what is compared, when it is flagged, and the commands around it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+
+from models.chat import Chat, RunningDialog
+from models.classifier import METRICS, SHIPPED, Classifier
+from serving.monitoring import Monitoring
+from tests.conftest import SAMPLE, make_chat
+from train.__main__ import main
+from train.artifact import write_artifact
+from train.data import DataError, read_editions, write_edition
+from train.drift import LEAST_CHATS, compare, compare_log, index_of, read_log, summary
+from train.fit import fit, tabulate
+from train.reference import AFTER, CHATS, DIALOGS, KINDS, REFERENCE, VALUES, Distribution, Reference, Sample, join
+
+CHATS_OF = 150  # in the training data
+PROBABILITY = VALUES.index("probability")
+
+
+def draw(chats: int, seed: int, moved: float = 0.0) -> Sample:
+    """Return chats of two: normal values between 0 and 1, shared in part by both sides; one may have moved."""
+    random = np.random.default_rng(seed)
+    values = random.normal(0.5, 0.1, (2 * chats, len(VALUES))) + random.normal(0, 0.1, (chats, 1)).repeat(2, axis=0)
+    values[:, 3] += moved
+    return Sample(np.arange(chats).repeat(2), np.clip(values, 0, 1))
+
+
+def test_the_index_is_that_of_its_definition() -> None:
+    counts, shares = np.array([[2000.0, 3000, 5000]]), np.array([[0.5, 0.3, 0.2]])
+    expected = sum((p - q) * np.log(p / q) for p, q in ((0.2, 0.5), (0.3, 0.3), (0.5, 0.2)))
+    assert index_of(counts, shares)[0] == pytest.approx([expected], rel=1e-3)
+
+
+def test_chats_of_the_same_distribution_are_left_in_peace() -> None:
+    normal = Distribution.of(draw(1000, 1))
+    outcomes = [compare(CHATS, draw(200, seed), normal) for seed in range(2, 12)]
+    assert [outcome.drifted() for outcome in outcomes] == [[]] * 10
+    assert np.mean([outcome.index.mean() for outcome in outcomes]) < 0.02, "corrected for its bias in few chats"
+
+
+def test_a_value_that_has_moved_is_named() -> None:
+    outcome = compare(CHATS, draw(200, 2, moved=0.15), Distribution.of(draw(1000, 1)))
+    assert outcome.drifted() == [VALUES[3]]
+    assert outcome.low[3] < outcome.index[3] < outcome.high[3]
+
+
+def test_the_interval_is_wider_where_the_participants_of_a_chat_say_the_same() -> None:
+    normal = Distribution.of(draw(1000, 1))
+    traffic = draw(300, 2)
+    alone = Sample(np.arange(300), traffic.values[::2])
+    twice = Sample(np.arange(300).repeat(2), traffic.values[::2].repeat(2, axis=0))
+    a, b = compare(CHATS, alone, normal), compare(CHATS, twice, normal)
+    assert np.median(b.high - b.low) == pytest.approx(np.median(a.high - a.low), rel=0.2)
+
+
+def test_shares_of_confidence_and_of_unlike_chats() -> None:
+    sample = draw(200, 1)
+    sample.values[:, PROBABILITY] = np.repeat([0.95, 0.2, 0.5, 0.6], 100)
+    sample.values[:, VALUES.index("home expert's share")] = np.repeat([0.9, 0.1], 200)
+    outcome = compare(CHATS, sample, Distribution.of(sample))
+    assert outcome.confidences[:, 0] == pytest.approx([0.25, 0.25, 0.5])
+    assert outcome.unlike[0] == pytest.approx(0.5)
+    assert outcome.unlike[1] < 0.5 < outcome.unlike[2]
+
+
+def test_joined_samples_keep_their_chats_apart() -> None:
+    assert len(join([draw(3, 1), draw(4, 2)]).chats()) == 7
+
+
+def invent(chats: int, seed: int, change: Callable[[str], str] = str) -> list[Chat]:
+    """Return chats of messages that were said in the sample."""
+    random = Random(seed)  # noqa: S311  # nothing secret
+    said = [message.text for chat in read_editions([SAMPLE])[0].chats for message in chat.messages]
+    return [
+        make_chat(*((side, change(random.choice(said))) for side in (0, 1) * random.randint(1, 5)))
+        for _ in range(chats)
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a model of invented chats, and its reference."""
+    folder, data = tmp_path_factory.mktemp("model"), tmp_path_factory.mktemp("data")
+    chats = [
+        Chat.model_construct(chat_id=str(at), messages=chat.messages) for at, chat in enumerate(invent(CHATS_OF, 1))
+    ]
+    write_edition(data, chats, [[at % 2, (at + 1) % 2] for at in range(len(chats))])
+    editions = read_editions([data])
+    write_artifact(folder, fit(tabulate(editions), lambda: None).weights(), editions, [])
+    assert main(["reference", str(folder), str(data), "--quiet"]) == 0
+    return folder
+
+
+def write_log(folder: Path, classifier: Classifier, chats: list[Chat]) -> None:
+    log = Monitoring(folder, 10**8, workers=1)
+    log.record(classifier.version, chats, classifier.assess(chats))
+    log.close()
+
+
+def test_the_reference_holds_every_chat_and_dialog_and_no_text(trained: Path) -> None:
+    reference = Reference.load(trained, Classifier.load(trained).version)
+    assert int(reference.of_kind[CHATS].chats) == CHATS_OF
+    long = [chat for chat in invent(CHATS_OF, 1) if len(chat.messages) >= AFTER]
+    assert int(reference.of_kind[DIALOGS].chats) == len(long)
+    for kind in KINDS:
+        assert reference.of_kind[kind].shares.sum(axis=1) == pytest.approx(1)
+    with np.load(trained / REFERENCE, allow_pickle=False) as arrays:
+        assert {name for name in arrays.files if arrays[name].dtype.kind not in "fi"} == {"version"}
+    assert (trained / REFERENCE).stat().st_size < 50_000
+
+
+def test_a_reference_of_another_model_is_rejected(trained: Path) -> None:
+    with pytest.raises(DataError, match=r"belongs to model .*, not to other; `python -m train reference` makes it"):
+        Reference.load(trained, "other")
+    with pytest.raises(DataError, match=r"No such file or directory; `python -m train reference`"):
+        Reference.load(trained / "none", "other")
+
+
+def test_traffic_of_the_game_exits_with_0(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(tmp_path / "log", Classifier.load(trained), invent(120, 2))
+    out = tmp_path / "report.html"
+    code = main(["drift", str(tmp_path / "log"), "--model", str(trained), "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert "complete chats: 120, no drift" in printed, printed
+    assert "dialogs after 4 messages: 0, too few to compare (at least 100)" in printed
+    assert code == 0
+    page = out.read_text()
+    assert page.count("<svg") == 1
+    assert "Complete chats: 120" in page
+    assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    )
+
+
+def test_traffic_that_has_changed_exits_with_3_and_names_what(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(tmp_path / "log", Classifier.load(trained), invent(120, 2, lambda text: f"{text.upper()} 12345"))
+    arguments = ["drift", str(tmp_path / "log"), "--model", str(trained), "--out", str(tmp_path / "report.html")]
+    assert main(arguments) == 3
+    assert "DRIFTED" in capsys.readouterr().out
+    log = read_log([tmp_path / "log"], Classifier.load(trained).version)
+    (outcome,) = compare_log(log, Reference.load(trained, Classifier.load(trained).version))
+    assert {"capitals", "digits"} <= set(outcome.drifted())
+
+
+def test_dialogs_are_compared_at_one_moment(trained: Path, tmp_path: Path) -> None:
+    classifier = Classifier.load(trained)
+    chat = next(chat for chat in invent(10, 2) if len(chat.messages) > AFTER)
+    moments = [
+        RunningDialog.model_construct(chat_id="d", messages=chat.messages[:number])
+        for number in range(1, len(chat.messages) + 1)
+    ]
+    write_log(tmp_path, classifier, [*moments])
+    log = read_log([tmp_path], classifier.version)
+    assert len(log.samples[DIALOGS].chats()) == 1
+    assert log.skipped == {"of a dialog with more or less than 4 messages": len(chat.messages) - 1}
+
+
+def test_lines_of_other_models_broken_lines_and_losses_are_counted(trained: Path, tmp_path: Path) -> None:
+    classifier = Classifier.load(trained)
+    write_log(tmp_path, classifier, invent(5, 2))
+    (file,) = tmp_path.glob("*.jsonl")
+    first = json.loads(file.read_text().splitlines()[0])
+    with file.open("a") as lines:
+        lines.write(f"{json.dumps(first | {'model': 'other'})}\n")
+        lines.write(f"{json.dumps(first)[:50]}\n[]\n")
+        lines.write(f"{json.dumps(first | {'participants': [{'probability': 0.5, 'signals': [1]}]})}\n")
+        lines.write('{"time": "2026-01-01T00:00Z", "lost": 17}\n')
+    log = read_log([file], classifier.version)
+    assert log.skipped == {"of another model": 1, "that cannot be read": 3}
+    assert log.lost == 17
+    assert any("17 lines were lost" in line for line in summary(log, []))
+    assert len(log.samples[CHATS].chats()) == 5 < LEAST_CHATS
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [(None, "No such file"), ("", "no line to compare"), ('{"model": "x"}\n', "no line to compare for model")],
+)
+def test_an_unusable_log_exits_with_1_in_one_line(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, error: str
+) -> None:
+    if content is not None:
+        (tmp_path / "log").write_text(content)
+    assert main(["drift", str(tmp_path / "log"), "--model", str(trained)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert error in line
+
+
+def test_the_shipped_reference_belongs_to_the_shipped_model() -> None:
+    version = json.loads((SHIPPED / METRICS).read_text())["version"]
+    assert int(Reference.load(SHIPPED, version).of_kind[CHATS].chats) > 1_000

@@ -1,0 +1,181 @@
+"""The monitoring log: what a line holds and what it does not, rotation, and lost lines."""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bentoml.exceptions import BentoMLConfigException
+
+from models.chat import Chat, RunningDialog
+from models.classifier import SIGNALS, Assessment, Classifier
+from models.features import read_sides
+from serving import monitoring
+from serving.monitoring import FILES, OWN, Monitoring
+from tests.conftest import SAMPLE, Server, make_chat, running, sample_bodies, send, wait_until
+from train.artifact import write_artifact
+from train.data import read_editions
+from train.fit import fit, tabulate
+
+CHAT = make_chat((0, "a secret message"), (1, "who are you"), (0, "guess"))
+DIALOG = RunningDialog.model_construct(chat_id="d", messages=CHAT.messages[:2])
+VERSION = "version-1"
+CROWD = {  # its line is larger than a file of one of four workers that share 10 MB
+    "chat_id": 1,
+    "messages": [{"message_id": number, "participant_id": number, "text": "a, b. C?"} for number in range(2000)],
+}
+
+
+def assess(*chats: Chat) -> Assessment:
+    """Return an assessment with made-up numbers: that of row r and signal s is r + s / 1000."""
+    sides = [read_sides(chat) for chat in chats]
+    rows = sum(map(len, sides))
+    numbers = np.arange(rows, dtype=float)
+    signals = numbers[:, None] + np.arange(len(SIGNALS)) / 1000
+    probabilities = np.linspace(0.05, 0.95, rows)
+    return Assessment(sides, signals, np.full(rows, 0.75), np.zeros(rows, int), numbers, numbers + 3, probabilities)
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    files = sorted(folder.glob("predictions.*.jsonl*"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def test_a_line_holds_what_was_seen_and_answered(tmp_path: Path) -> None:
+    log = Monitoring(tmp_path, 10**7, workers=1)
+    log.record(VERSION, [CHAT, DIALOG], assess(CHAT, DIALOG))
+    log.close()
+    chat, dialog = read(tmp_path)
+    assert (chat["kind"], chat["messages"], chat["words"], chat["home"]) == ("chat", 3, 3.0, 0.75)
+    assert (dialog["kind"], dialog["messages"], dialog["words"]) == ("dialog", 2, 5.0)
+    assert chat["model"] == VERSION
+    assert [side["probability"] for side in (*chat["participants"], *dialog["participants"])] == [
+        0.05,
+        0.35,
+        0.65,
+        0.95,
+    ]
+    assert [side["confidence"] for side in dialog["participants"]] == ["low", "high"]
+    assert dialog["participants"][1]["signals"] == pytest.approx(3 + np.arange(OWN) / 1000)
+    assert chat["participants"][0]["cyrillic"] == SIGNALS.index("Cyrillic letters") / 1000
+
+
+def test_a_line_holds_no_text_no_identifier_and_no_exact_time(tmp_path: Path) -> None:
+    body = {
+        "chat_id": "chat-secret",
+        "messages": [{"message_id": "id-secret", "participant_id": "participant-secret", "text": "text-secret"}],
+    }
+    chat = Chat.model_validate(body)
+    log = Monitoring(tmp_path, 10**7, workers=1)
+    log.record(VERSION, [chat], assess(chat))
+    log.close()
+    (line,) = read(tmp_path)
+    assert "secret" not in json.dumps(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", line["time"])
+    assert line.keys() == {"time", "model", "format", "kind", "messages", "words", "home", "participants"}
+    (side,) = line["participants"]
+    assert side.keys() == {"probability", "confidence", "cyrillic", "latin", "signals"}
+
+
+def test_files_are_rotated_and_stay_within_their_size(tmp_path: Path) -> None:
+    most = 200_000
+    logs = [Monitoring(tmp_path, most, workers=2) for _ in range(2)]
+    for log in logs:
+        for _ in range(60):
+            log.record(VERSION, [CHAT] * 5, assess(*[CHAT] * 5))
+        log.close()
+    files = sorted(tmp_path.glob("predictions.*.jsonl*"))
+    assert len(files) == 2 * FILES
+    assert most / 2 < sum(file.stat().st_size for file in files) <= most
+    assert read(tmp_path)
+
+
+def test_each_worker_has_a_file_and_one_that_starts_again_takes_it_over(tmp_path: Path) -> None:
+    first, second = (Monitoring(tmp_path, 10**7, workers=2) for _ in range(2))
+    for log in (first, second):
+        log.record(VERSION, [CHAT], assess(CHAT))
+    first.close()
+    third = Monitoring(tmp_path, 10**7, workers=2)
+    third.record(VERSION, [CHAT], assess(CHAT))
+    third.close()
+    second.close()
+    lines = {file.name: len(file.read_text().splitlines()) for file in tmp_path.glob("*.jsonl")}
+    assert lines == {"predictions.0.jsonl": 2, "predictions.1.jsonl": 1}
+
+
+def test_lines_that_wait_too_long_are_dropped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitoring, "MAX_WAITING", 10)
+    log = Monitoring(tmp_path, 10**7, workers=1)
+    start = time.perf_counter()
+    for _ in range(8):
+        log.record(VERSION, [CHAT], assess(CHAT))
+    assert time.perf_counter() - start < monitoring.WRITE_EVERY / 2, "nobody waited"
+    log.close()
+    *lines, note = read(tmp_path)
+    assert len(lines) == 5
+    assert note["lost"] == 3
+
+
+def test_lines_that_cannot_be_written_are_counted_until_they_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(monitoring, "WRITE_EVERY", 0.01)
+    folder = tmp_path / "log"
+    log = Monitoring(folder, 10**7, workers=1)
+    moved = folder.rename(tmp_path / "moved")
+    log.record(VERSION, [CHAT] * 2, assess(CHAT, CHAT))
+    wait_until(lambda: "2 lines could not be written" in caplog.text, 5)
+    moved.rename(folder)
+    log.record(VERSION, [CHAT], assess(CHAT))
+    log.close()
+    line, note = read(folder)
+    assert line["kind"] == "chat"
+    assert note["lost"] == 2
+
+
+def test_a_folder_that_cannot_be_written_is_rejected_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BentoMLConfigException, match=r"^MONITORING: cannot write to .*file/log: Not a directory$"):
+        Monitoring.check(tmp_path / "file" / "log")
+
+
+@pytest.fixture(scope="module")
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Server, Path, Classifier]:
+    """Serve a model of the sample with a monitoring log, ask for all kinds of answers, and stop the server."""
+    folder = tmp_path_factory.mktemp("monitored")
+    editions = read_editions([SAMPLE])
+    write_artifact(folder, fit(tabulate(editions), lambda: None).weights(), editions, [])
+    bodies = sample_bodies()
+    environment = {"MODEL_FOLDER": str(folder), "MONITORING": str(folder / "log"), "MONITORING_MAX_MB": "10"}
+    with running(folder, **environment, WORKERS="4") as server:
+        for body in bodies[:10]:
+            assert send(f"{server.url}/predict", body).status == 200
+        assert send(f"{server.url}/predict_batch", {"chats": bodies[10:20]}).status == 200
+        assert send(f"{server.url}/explain", bodies[20]).status == 200
+        for number in range(3):
+            message = {"text": "hi", "dialog_id": "d", "id": str(number), "participant_index": number % 2}
+            assert send(f"{server.url}/predict", message).status == 200
+        assert send(f"{server.url}/predict", CROWD).status == 200
+        wait_until(lambda: "turing_test_monitoring_lost_lines_total 1.0" in send(f"{server.url}/metrics").text, 10)
+    return server, folder / "log", Classifier.load(folder)
+
+
+def test_workers_log_chats_batches_and_dialogs(monitored: tuple[Server, Path, Classifier]) -> None:
+    _, folder, classifier = monitored
+    lines = read(folder)
+    chats = [line for line in lines if line.get("kind") == "chat"]
+    expected = classifier.predict([Chat.model_validate(body) for body in sample_bodies()[:20]])
+    assert sorted(side["probability"] for line in chats for side in line["participants"]) == pytest.approx(
+        sorted(side.is_bot_probability for answer in expected for side in answer.participants), abs=1e-4
+    )
+    assert sorted(line["messages"] for line in lines if line.get("kind") == "dialog") == [1, 2, 3]
+    assert {line["model"] for line in lines if "model" in line} == {classifier.version}
+
+
+def test_lost_lines_are_in_the_log_the_metrics_and_the_service_log(monitored: tuple[Server, Path, Classifier]) -> None:
+    server, folder, _ = monitored  # the metrics were looked at while it ran
+    assert [line["lost"] for line in read(folder) if "lost" in line] == [1]
+    assert "MONITORING: 1 lines could not be written" in server.log.read_text()

@@ -1,0 +1,256 @@
+"""Drift: compare the traffic of a monitoring log with what is normal (`train/reference.py`).
+
+The measure is the population stability index (Siddiqi 2006, Credit Risk Scorecards): over the bins of a value, the sum
+of (share in the traffic - share in the reference) * log of their ratio. Above 0.1 it is usually taken for a change,
+above 0.25 for a large one. Its interval comes from resampling the traffic by whole chats, because the participants of a
+chat describe each other, and the reference as if each of its chats had one participant. It is the basic bootstrap
+interval (Davison and Hinkley 1997, 5.2), which also corrects the index's bias: in few chats it is large by chance.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+
+from models.classifier import CONFIDENCE, FORMAT, Floats
+from serving.monitoring import OWN
+from train.data import DataError
+from train.reference import AFTER, CHATS, DIALOGS, VALUES, Distribution, Reference, Sample, bin_counts
+from train.report import page, picture, table
+
+# A value has drifted if its whole interval is above this. Chosen on two editions of the game: with 0.1, dialogs that
+# had changed went unnoticed, and false alarms were about as rare.
+CHANGED = 0.05
+USUAL = (0.1, 0.25)  # what is usually taken for a change, and for a large one
+LEVEL = 0.99  # of the intervals
+RESAMPLES = 400
+LEAST_CHATS = 100  # fewer say nothing
+MOST_CHATS = 20_000  # of a kind; more do not make the intervals noticeably narrower
+SEED = 2026
+_SHOWN = 25  # values in the picture
+
+
+@dataclass(frozen=True)
+class Log:
+    """What was read: samples by kind, the first and the last minute, lines left out by reason, and lost."""
+
+    samples: dict[str, Sample]
+    first: str
+    last: str
+    skipped: dict[str, int]
+    lost: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One kind of chats in the traffic, beside the reference.
+
+    `index`, `low` and `high` (len(VALUES),): population stability index, corrected for its bias, and its interval.
+    `confidences` (len(CONFIDENCE), 3) and `unlike` (3,): share in the traffic, and its interval.
+    """
+
+    kind: str
+    chats: int
+    index: Floats
+    low: Floats
+    high: Floats
+    confidences: Floats
+    unlike: Floats
+    normal: Distribution
+
+    def drifted(self) -> list[str]:
+        """Return the values that have changed, the most changed first."""
+        order = np.argsort(-self.low, kind="stable")
+        return [VALUES[at] for at in order if self.low[at] > CHANGED]
+
+
+def read_log(paths: Sequence[Path], version: str) -> Log:
+    """Read files of a monitoring log, or all of a folder; raises `DataError` if there is no line of this version."""
+    files = []
+    for path in paths:
+        found = sorted(path.glob("predictions.*.jsonl*")) if path.is_dir() else [path]
+        if not found:
+            raise DataError(f"{path}: no monitoring log in this folder")
+        files += found
+    rows: dict[str, list[tuple[int, list[float]]]] = {CHATS: [], DIALOGS: []}
+    chats: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    lost = 0
+    times = []
+    for file in files:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                    if "lost" in entry:
+                        lost += int(entry["lost"])
+                        continue
+                    kind = CHATS if entry["kind"] == "chat" else DIALOGS
+                    if (entry["model"], entry["format"]) != (version, FORMAT):
+                        skipped["of another model"] += 1
+                        continue
+                    if kind == DIALOGS and entry["messages"] != AFTER:
+                        skipped[f"of a dialog with more or less than {AFTER} messages"] += 1
+                        continue
+                    values = [_values(side, entry) for side in entry["participants"]]
+                    times.append(str(entry["time"]))
+                except (ValueError, KeyError, TypeError):
+                    skipped["that cannot be read"] += 1
+                    continue
+                rows[kind] += [(chats[kind], of_side) for of_side in values]
+                chats[kind] += 1
+    if not times:
+        why = ", ".join(f"{count} {what}" for what, count in skipped.items()) or "none at all"
+        raise DataError(f"{paths[0]}: no line to compare for model {version} (lines: {why})")
+    return Log({kind: _sample(of_kind) for kind, of_kind in rows.items()}, min(times), max(times), skipped, lost)
+
+
+def _values(side: dict[str, Any], entry: dict[str, Any]) -> list[float]:
+    signals = [float(value) for value in side["signals"]]
+    if len(signals) != OWN:
+        raise ValueError(len(signals))
+    return [*signals, float(side["probability"]), float(entry["home"]), float(entry["words"])]
+
+
+def _sample(rows: Sequence[tuple[int, list[float]]]) -> Sample:
+    chat = np.array([number for number, _ in rows], int)
+    sample = Sample(chat, np.array([values for _, values in rows], float).reshape(-1, len(VALUES)))
+    chats = sample.chats()
+    if len(chats) <= MOST_CHATS:
+        return sample
+    return sample.take(np.random.default_rng(SEED).choice(chats, MOST_CHATS, replace=False))
+
+
+def compare(kind: str, sample: Sample, normal: Distribution) -> Comparison:
+    """Compare chats of one kind with what is normal."""
+    draw = np.random.default_rng(SEED)
+    chats, number = np.unique(sample.chat, return_inverse=True)
+    counts = bin_counts(sample, normal.edges)
+    said = np.zeros((len(chats), len(CONFIDENCE) + 2))  # confidences, unlike, participants
+    np.add.at(said, number, np.column_stack([sample.confidences(), sample.unlike(), np.ones(len(number))]))
+    taken = draw.multinomial(len(chats), np.full(len(chats), 1 / len(chats)), RESAMPLES)
+    once = np.ones((1, len(chats)))
+    shares = normal.shares.astype(np.float64)
+    shares /= shares.sum(axis=1, keepdims=True) * (1 + 1e-12)  # so that no rounding takes the sum above 1
+    drawn = draw.multinomial(int(normal.chats), shares, (RESAMPLES, len(VALUES))) / int(normal.chats)
+    measured, resampled = index_of(once @ counts, shares), index_of(taken @ counts, drawn)
+    sums, resampled_sums = once @ said, taken @ said
+    parts = np.concatenate([sums[:, :-1] / sums[:, -1:], resampled_sums[:, :-1] / resampled_sums[:, -1:]])
+    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    lower, upper = np.quantile(resampled, tails, axis=0)
+    of_shares = np.concatenate([parts[:1], np.quantile(parts[1:], tails, axis=0)]).T
+    return Comparison(
+        kind,
+        len(chats),
+        index=np.maximum(2 * measured[0] - resampled.mean(axis=0), 0),
+        low=np.maximum(2 * measured[0] - upper, 0),
+        high=np.maximum(2 * measured[0] - lower, 0),
+        confidences=of_shares[:-1],
+        unlike=of_shares[-1],
+        normal=normal,
+    )
+
+
+def index_of(counts: Floats, shares: Floats) -> Floats:
+    """Return the population stability index of each value, (samples, len(VALUES)).
+
+    `counts` (samples, len(VALUES) * bins) is the traffic, `shares` (len(VALUES), bins) the reference, or one for each
+    sample. Half a participant is added to each bin of both, so that an empty one has a logarithm.
+    """
+    bins = shares.shape[-1]
+    traffic = counts.reshape(len(counts), -1, bins)
+    total = traffic.sum(axis=2, keepdims=True)
+    part = (traffic + 0.5) / (total + 0.5 * bins)
+    normal = (shares * total + 0.5) / (total + 0.5 * bins)
+    return np.asarray(((part - normal) * np.log(part / normal)).sum(axis=2))
+
+
+def compare_log(log: Log, reference: Reference) -> list[Comparison]:
+    """Compare each kind of which there are enough chats."""
+    samples = {kind: sample for kind, sample in log.samples.items() if len(sample.chats()) >= LEAST_CHATS}
+    return [compare(kind, sample, reference.of_kind[kind]) for kind, sample in samples.items()]
+
+
+def summary(log: Log, comparisons: Sequence[Comparison]) -> list[str]:
+    """Return the outcome in lines for a terminal or a mail."""
+    lines = []
+    compared = {comparison.kind: comparison for comparison in comparisons}
+    for kind, sample in log.samples.items():
+        chats = len(sample.chats())
+        if kind not in compared:
+            lines.append(f"{kind}: {chats}, too few to compare (at least {LEAST_CHATS})")
+            continue
+        drifted = compared[kind].drifted()
+        at = {name: number for number, name in enumerate(VALUES)}
+        worst = ", ".join(f"{name} {compared[kind].index[at[name]]:.2f}" for name in drifted[:5])
+        verdict = f"DRIFTED: {len(drifted)} of {len(VALUES)} values ({worst})" if drifted else "no drift"
+        lines.append(f"{kind}: {chats}, {verdict}; unlike the training chats {compared[kind].unlike[0]:.0%}")
+    lines += [f"left out: {count} lines {what}" for what, count in log.skipped.items()]
+    if log.lost:
+        lines.append(f"the log says that {log.lost} lines were lost")
+    return lines
+
+
+def write_drift_report(file: Path, log: Log, reference: Reference, comparisons: Sequence[Comparison]) -> None:
+    """Write one HTML file with the outcome, tables and pictures."""
+    mpl.rcParams["svg.hashsalt"] = "drift"  # the same picture for the same figures
+    parts = [
+        f"<p>Model <code>{escape(reference.version)}</code>, traffic from {escape(log.first)} to {escape(log.last)},"
+        " written by <code>python -m train drift</code>. The reference is the training game's chats, each assessed by a"
+        " model that was not fitted on it.</p>",
+        "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in summary(log, comparisons)) + "</ul>",
+        "<p>The population stability index compares the distribution of a value with the reference; above"
+        f" {USUAL[0]} it is usually taken for a change, above {USUAL[1]} for a large one. A value has drifted if its"
+        f" whole {LEVEL:.0%} interval is above {CHANGED}. In brackets: the interval.</p>",
+    ]
+    for comparison in comparisons:
+        parts += [f"<h2>{escape(comparison.kind.capitalize())}: {comparison.chats}</h2>", _answers(comparison)]
+        parts.append(picture("Population stability index", lambda axes, c=comparison: _indices(axes, c)))  # type: ignore[misc]
+        parts += [_values_table(comparison)]
+    file.write_text(page("Bot or human: drift report", "\n".join(parts)), encoding="utf-8")
+
+
+def _answers(comparison: Comparison) -> str:
+    def row(name: str, share: Floats, normal: float) -> tuple[str, str, str]:
+        return name, f"{share[0]:.1%} [{share[1]:.1%}, {share[2]:.1%}]", f"{normal:.1%}"
+
+    rows = [
+        row(f"{name} confidence", share, normal)
+        for name, share, normal in zip(
+            CONFIDENCE, comparison.confidences, comparison.normal.confidences.tolist(), strict=True
+        )
+    ]
+    rows.append(row("unlike the training chats", comparison.unlike, float(comparison.normal.unlike)))
+    return table(("answers", "this traffic", "reference"), rows)
+
+
+def _values_table(comparison: Comparison) -> str:
+    drifted = set(comparison.drifted())
+    order = np.argsort(-comparison.index, kind="stable")
+    rows = [
+        (
+            VALUES[at],
+            f"{comparison.index[at]:.3f} [{comparison.low[at]:.3f}, {comparison.high[at]:.3f}]",
+            "drifted" if VALUES[at] in drifted else "",
+        )
+        for at in order
+    ]
+    return table(("value", "population stability index", ""), rows)
+
+
+def _indices(axes: Axes, comparison: Comparison) -> None:
+    order = np.argsort(comparison.index, kind="stable")[-_SHOWN:]
+    index = comparison.index[order]
+    spread = np.maximum([index - comparison.low[order], comparison.high[order] - index], 0)
+    axes.errorbar(index, range(len(order)), xerr=spread, fmt="o", markersize=4)
+    axes.set_yticks(range(len(order)), [VALUES[at] for at in order], fontsize="x-small")
+    for limit in (CHANGED, *USUAL):
+        axes.axvline(limit, color="grey", linestyle=":")
+    axes.set(xlabel="population stability index", xlim=(0, None))

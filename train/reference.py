@@ -1,0 +1,182 @@
+"""What is normal: how signals and answers are distributed over chats of the game that the model was not fitted on.
+
+`python -m train drift` compares a monitoring log with it. It is a small file beside the artifact: shares by bins, no
+texts. All of it comes from cross-validation, because a model is surer of the chats that it was fitted on.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from zipfile import BadZipFile
+
+import numpy as np
+
+from models.chat import Chat
+from models.classifier import CONFIDENCE, SIGNALS, Assessment, Classifier, Floats, Ints, confidence_of
+from serving.monitoring import OWN, logged, own_signals
+from train.copies import so_far
+from train.data import DataError, Edition
+from train.fit import COMPLETE, FITS, FOLDS, SEED, Table, fit, folds
+
+REFERENCE = "reference.npz"
+REFERENCE_FITS = FITS * FOLDS  # steps of `cross_assess`
+AFTER = 4  # a dialog is looked at when it has so many messages, which happens once
+CHATS, DIALOGS = "complete chats", f"dialogs after {AFTER} messages"
+KINDS = (CHATS, DIALOGS)
+VALUES = (*SIGNALS[:OWN], "probability", "home expert's share", "words in the chat")
+BINS = 10  # of a value, as far as it has so many different ones
+EDGES = 2 * BINS  # of its bins at most: a frequent value takes two
+STEP = 0.00005  # half of the last digit in the log
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Participants of some chats: `chat` (rows,), the number of the chat; `values` (rows, len(VALUES))."""
+
+    chat: Ints
+    values: Floats
+
+    @classmethod
+    def of(cls, assessment: Assessment) -> Self:
+        """Return what the monitoring log would hold of an assessment."""
+        chat = np.repeat(np.arange(len(assessment.sides)), [len(sides) for sides in assessment.sides])
+        rest = np.column_stack([assessment.probabilities, assessment.home, assessment.words]).round(4)
+        return cls(chat, np.concatenate([logged(own_signals(assessment)), rest], axis=1))
+
+    def take(self, chats: Ints) -> "Sample":
+        """Return the participants of these chats (numbers, each once)."""
+        rows = np.isin(self.chat, chats)
+        return Sample(self.chat[rows], self.values[rows])
+
+    def chats(self) -> Ints:
+        """Return the numbers of the chats."""
+        return np.unique(self.chat)
+
+    def confidences(self) -> Floats:
+        """Return which confidence each answer has, as 0 and 1, (rows, len(CONFIDENCE))."""
+        said = [confidence_of(probability) for probability in self.values[:, VALUES.index("probability")].tolist()]
+        return np.array([[name == one for name in CONFIDENCE] for one in said], float).reshape(-1, len(CONFIDENCE))
+
+    def unlike(self) -> Floats:
+        """Return whether each answer's chat is unlike those of the game, as 0 and 1, (rows,)."""
+        return np.asarray(self.values[:, VALUES.index("home expert's share")] < 0.5, float)
+
+
+def join(samples: Sequence[Sample]) -> Sample:
+    """Return several samples as one, each chat with a number of its own."""
+    first = np.cumsum([0, *(sample.chat.max(initial=-1) + 1 for sample in samples)])
+    chat = [sample.chat + start for sample, start in zip(samples, first, strict=False)]
+    return Sample(np.concatenate(chat), np.concatenate([sample.values for sample in samples]))
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The distribution of one kind of chats.
+
+    `edges` (len(VALUES), EDGES), ascending and filled up with infinity, cut the values into EDGES + 1 bins; one at an
+    edge is above it. `shares` (len(VALUES), EDGES + 1) is the part of the participants in each bin. `confidences`
+    (len(CONFIDENCE),) and `unlike` are parts as well. `chats` counts them.
+    """
+
+    edges: Floats
+    shares: Floats
+    confidences: Floats
+    unlike: Floats
+    chats: Ints
+
+    @classmethod
+    def of(cls, sample: Sample) -> Self:
+        """Return the distribution of a sample.
+
+        Bins hold the same number of its participants, and a value that fills more than one has a bin of its own.
+        """
+        edges = np.full((len(VALUES), EDGES), np.inf)
+        for at, column in enumerate(sample.values.T):
+            cuts = np.unique(np.quantile(column, np.arange(BINS) / BINS, method="higher"))
+            frequent = [cut for cut in cuts if np.mean(column == cut) > 1 / BINS]
+            cuts = np.union1d(cuts, np.add(frequent, STEP))
+            edges[at, : len(cuts)] = cuts
+        shares = bin_counts(sample, edges).sum(axis=0).reshape(len(VALUES), -1) / len(sample.chat)
+        return cls(
+            edges,
+            shares,
+            sample.confidences().mean(axis=0),
+            sample.unlike().mean(),
+            np.array(len(sample.chats())),
+        )
+
+
+def bin_counts(sample: Sample, edges: Floats) -> Floats:
+    """Return how many participants of each chat fall into each bin, (chats, len(VALUES) * bins)."""
+    chats, number = np.unique(sample.chat, return_inverse=True)
+    bins = edges.shape[1] + 1
+    counts = np.zeros((len(chats), len(edges), bins), np.float32)
+    for at, (cuts, column) in enumerate(zip(edges, sample.values.T, strict=True)):
+        np.add.at(counts[:, at], (number, np.searchsorted(cuts, column, side="right")), 1)
+    return counts.reshape(len(chats), -1)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is normal for a version of the model, by kind of chats."""
+
+    version: str
+    of_kind: Mapping[str, Distribution]
+
+    @classmethod
+    def of(cls, version: str, samples: Mapping[str, Sample]) -> Self:
+        """Return what is normal for a version of the model, from what `cross_assess` returns."""
+        return cls(version, {kind: Distribution.of(sample) for kind, sample in samples.items()})
+
+    def write(self, folder: Path) -> None:
+        """Write it beside the artifact."""
+        arrays = {f"{kind}.{name}": value for kind in KINDS for name, value in vars(self.of_kind[kind]).items()}
+        np.savez_compressed(folder / REFERENCE, version=np.array(self.version), **arrays)
+
+    @classmethod
+    def load(cls, folder: Path, version: str) -> Self:
+        """Load the reference of a model folder; raises `DataError` if it cannot be used with this version."""
+        file = folder / REFERENCE
+        how = "`python -m train reference` makes it from the training data"
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                found = str(arrays["version"])
+                of_kind = {
+                    kind: Distribution(**{name: arrays[f"{kind}.{name}"] for name in Distribution.__annotations__})
+                    for kind in KINDS
+                }
+        except OSError as error:
+            raise DataError(f"{file}: {error.strerror}; {how}") from None
+        except (ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise DataError(f"{file}: cannot be read: {error!r}") from None
+        if found != version:
+            raise DataError(f"{file}: belongs to model {found}, not to {version}; {how}")
+        if any(kind.edges.shape != (len(VALUES), EDGES) for kind in of_kind.values()):
+            raise DataError(f"{file}: has other values or bins; {how}")
+        return cls(found, of_kind)
+
+
+def cross_assess(home: Sequence[Edition], table: Table, step: Callable[[], object] = lambda: None) -> dict[str, Sample]:
+    """Return a sample of each kind from the home game's chats.
+
+    Each fifth of them is assessed by a model that was fitted on everything else. `table` is what `tabulate` makes of
+    all editions, other games included.
+    """
+    chats = [chat for edition in home for chat in edition.chats]
+    complete = table.take(table.home & (table.kind == COMPLETE))
+    parts: dict[str, list[Sample]] = {kind: [] for kind in KINDS}
+    for _, held_out in folds(complete, SEED):
+        tested = np.unique(complete.chat[held_out])
+        classifier = Classifier(fit(table.take(~np.isin(table.chat, tested)), step).weights(), "reference")
+        for kind, sample in assess_kinds(classifier, [chats[at] for at in tested]).items():
+            parts[kind].append(sample)
+    return {kind: join(of_kind) for kind, of_kind in parts.items()}
+
+
+def assess_kinds(classifier: Classifier, chats: Sequence[Chat]) -> dict[str, Sample]:
+    """Assess chats as complete ones, and as dialogs after `AFTER` messages if they have so many."""
+    dialogs = [so_far(chat, AFTER) for chat in chats if len(chat.messages) >= AFTER]
+    asked: dict[str, Sequence[Chat]] = {CHATS: chats, DIALOGS: dialogs}
+    empty = Sample(np.empty(0, int), np.empty((0, len(VALUES))))
+    return {kind: Sample.of(classifier.assess(of_kind)) if of_kind else empty for kind, of_kind in asked.items()}

@@ -1,0 +1,44 @@
+"""Register a model folder in BentoML's model store, where `MODEL=name:version` serves it from."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import bentoml
+from bentoml.exceptions import NotFound
+
+from models.classifier import ARTIFACT, METRICS
+from train.card import CARD
+from train.reference import REFERENCE
+from train.report import REPORT
+
+NAME = "bot_or_human"
+_FIGURES = ("roc_auc", "log_loss", "calibration_error", "answers")
+
+
+def register(folder: Path) -> str:
+    """Copy a model folder into the store; returns the tag, `bot_or_human:version`.
+
+    The card's figures become metadata: `bentoml models get` shows them. The same model is not registered twice.
+    """
+    os.environ["BENTOML_DO_NOT_TRACK"] = "True"  # or the store would report to BentoML that a model was saved
+    metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    tag = f"{NAME}:{metrics['version']}"
+    try:
+        bentoml.models.get(tag)
+    except NotFound:
+        metadata = {
+            "date": metrics["date"],
+            "trained_on": {data["name"]: data["sha256"] for data in metrics["trained_on"]},
+            "measured": {
+                f"{row['on']}; {row['how']}": {name: row[name] for name in _FIGURES} for row in metrics["measured"]
+            },
+        }
+        with bentoml.models.create(
+            tag, labels={"format": str(metrics["artifact"]["format"])}, metadata=metadata
+        ) as new:
+            for name in (ARTIFACT, METRICS, REFERENCE, CARD, REPORT):
+                if (folder / name).exists():
+                    shutil.copy(folder / name, new.path_of(name))
+    return tag
