@@ -6,8 +6,6 @@ in Python the API methods below do.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 
 import bentoml
@@ -22,8 +20,7 @@ from models.chat import (
     PlatformMessage,
     Predictions,
 )
-from serving.access import Access
-from serving.app import PredictionService
+from serving.app import PredictionService, check_start
 from serving.batching import Scorer
 from serving.bentoml_internals import configure_process, name_worker_in_log
 from serving.connections import install_protocol
@@ -31,7 +28,6 @@ from serving.dialogs import Dialogs
 from serving.monitoring import Monitoring
 from serving.settings import read_settings
 from serving.shutdown import Shutdown
-from serving.swagger import swagger_routes
 
 TIMEOUT = 6  # seconds for one request, body included
 
@@ -39,8 +35,6 @@ configure_process()
 SETTINGS = read_settings()
 install_protocol(SETTINGS.keep_alive_seconds)
 SHUTDOWN = Shutdown()
-
-logger = logging.getLogger("bentoml.service")
 
 
 @bentoml.service(
@@ -67,15 +61,8 @@ class TuringTestService:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Fail at the start if the model, the OpenAPI document or the store cannot be used; log who has access."""
-        Scorer.load(SETTINGS.folder_of_model)
-        access = Access(SETTINGS.keys, SETTINGS.open_metrics_and_docs)
-        swagger_routes(TuringTestService, access.needs_key)
-        Monitoring.check(SETTINGS.monitoring)
-        asyncio.run(Dialogs(SETTINGS.store_url, SETTINGS.history_days).check())
-        SETTINGS.export_paths()
-        logger.info("Try a chat in the browser: /try at the address below")
-        logger.info("Access: %s", access)
+        """Fail at the start if the model, the OpenAPI document, the store or the log cannot be used."""
+        check_start(TuringTestService)
 
     @bentoml.on_startup
     async def watch_for_shutdown(self) -> None:

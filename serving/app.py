@@ -11,6 +11,8 @@
 `docs/design.md` says why, and what each layer costs.
 """
 
+import asyncio
+import logging
 from typing import Any
 
 import bentoml
@@ -22,8 +24,11 @@ from starlette.middleware.cors import CORSMiddleware
 from models.chat import ChatOrMessage, Chats, ChatToExplain
 from serving import page
 from serving.access import Access
+from serving.batching import Scorer
 from serving.bentoml_internals import middleware_of
+from serving.dialogs import Dialogs
 from serving.gate import Gate, KnownPaths, known_paths
+from serving.monitoring import Monitoring
 from serving.predictions import PredictionRoutes
 from serving.settings import read_settings
 from serving.swagger import swagger_routes
@@ -34,6 +39,25 @@ PREDICTIONS: dict[str, tuple[type[BaseModel], str]] = {
     "/predict_batch": (Chats, "answer_batch"),
     "/explain": (ChatToExplain, "answer_why"),
 }
+
+
+logger = logging.getLogger("bentoml.service")
+
+
+def check_start(service: Any) -> None:
+    """Check what a service needs, before any worker starts; log how to try it and who has access.
+
+    Raises BentoMLException, or the BentoMLConfigException that names the variable, with one line.
+    """
+    settings = read_settings()
+    Scorer.load(settings.folder_of_model)
+    access = Access(settings.keys, settings.open_metrics_and_docs)
+    swagger_routes(service, access.needs_key)
+    Monitoring.check(settings.monitoring)
+    asyncio.run(Dialogs(settings.store_url, settings.history_days).check())
+    settings.export_paths()
+    logger.info("Try a chat in the browser: /try at the address below")
+    logger.info("Access: %s", access)
 
 
 class PredictionService(bentoml.Service[Any]):
