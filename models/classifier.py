@@ -466,8 +466,8 @@ def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
 def describe(sums: Floats, talk: Floats, sizes: Ints) -> tuple[Floats, Floats]:
     """Return the gate's inputs, (chats, len(GATE)), and the number of words that can be read, (chats,).
 
-    The arguments are those of `combine`. Words of other alphabets than Cyrillic and Latin cannot be read: the training
-    data holds none.
+    The arguments are those of `combine`. The training data holds no other alphabets than Cyrillic and Latin: the larger
+    their share in a chat's letters, the fewer of its words count.
     """
     start = np.cumsum(sizes) - sizes
     totals = np.add.reduceat(sums, start)
@@ -475,7 +475,7 @@ def describe(sums: Floats, talk: Floats, sizes: Ints) -> tuple[Floats, Floats]:
     messages = np.log1p(np.add.reduceat(np.expm1(talk[:, _MESSAGES]), start))
     twice = np.maximum.reduceat(talk[:, _TWICE], start)
     gate = np.concatenate([share, messages[:, None], twice[:, None]], axis=1)
-    return gate, totals[:, _WORDS] * share.sum(axis=1)
+    return gate, totals[:, _WORDS] * share.sum(axis=1) ** 2
 
 
 def situations(gate: Floats, running: NDArray[np.bool_]) -> Ints:
