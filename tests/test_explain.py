@@ -55,6 +55,7 @@ def test_the_score_is_the_mixture_of_both_experts(classifier: Classifier) -> Non
     assessment = classifier.assess([CHAT])
     at_home = classifier.score(assessment.signals, np.ones(3), assessment.situation)
     elsewhere = classifier.score(assessment.signals, np.zeros(3), assessment.situation)
+    assert (np.abs(at_home - elsewhere) > 0.01).all()
     share = explain(classifier, CHAT).like_training_chats
     for side, home, other in zip(explain(classifier, CHAT).participants, at_home, elsewhere, strict=True):
         assert side.score == pytest.approx(share * home + (1 - share) * other)

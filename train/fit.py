@@ -354,7 +354,7 @@ def fit(table: Table, step: Callable[[], object] = lambda: None) -> Fitted:
         step()
     weights = _elsewhere_weights(table)
     weighing, general = np.flatnonzero(weights), _general(inputs[complete], of_complete)
-    elsewhere = _randomised(60, depth=8, leaf=10)
+    elsewhere = _randomised(44, depth=8, leaf=10)
     elsewhere.fit(inputs[weighing][:, general], table.labels[weighing], weights[weighing])
     step()
     of_home = inputs[complete][of_complete.home]
@@ -396,7 +396,7 @@ def _fit_home(inputs: Floats, labels: Ints, weights: Floats, depth: int, leaf: i
         min_samples_leaf=leaf,
         random_state=SEED,
     )
-    randomised = _randomised(60, depth=12, leaf=randomised_leaf)
+    randomised = _randomised(76, depth=12, leaf=randomised_leaf)
     return FittedHome(boosted.fit(inputs, labels, weights), randomised.fit(inputs, labels, weights))
 
 
