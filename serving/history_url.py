@@ -83,7 +83,7 @@ def _parse_sqlite(rest: str) -> SqliteFile:
     if name == rest or not name or name.startswith((":memory:", "file:")) or "?" in name:
         raise ValueError("has to name a file, as in sqlite:///dialogs.sqlite or sqlite:////history/dialogs.sqlite")
     file = Path(name).resolve()
-    if os.path.isdir(file):  # False, not an error, if this user may not look
+    if os.path.isdir(file):  # noqa: PTH112  # False, not an error, if this user may not look
         raise ValueError("has to name a file, not a folder")
     return SqliteFile(file)
 
