@@ -114,12 +114,13 @@ def test_explanations_and_rejected_requests_are_not_counted(server: Server) -> N
 
 def test_the_queue_is_seen_while_chats_wait_and_is_empty_afterwards(server: Server) -> None:
     """Explanations of long chats take seconds, in threads of their own."""
-    messages = [{"message_id": n, "text": f"{n} and some more words", "participant_id": n % 2} for n in range(1_000)]
+    texts = [" ".join(f"word{n}x{m}" for m in range(40)) for n in range(1_000)]
+    messages = [{"message_id": n, "text": text, "participant_id": n % 20} for n, text in enumerate(texts)]
     body = {"chat_id": 1, "messages": messages}
     requests = [threading.Thread(target=send, args=(f"{server.url}/explain", body)) for _ in range(4)]
     for request in requests:
         request.start()
-    wait_until(lambda: samples(server)["turing_test_queue_chats"] == 4, 5)
+    wait_until(lambda: samples(server)["turing_test_queue_chats"] >= 2, 5)
     for request in requests:
         request.join()
     wait_until(lambda: samples(server)["turing_test_queue_chats"] == 0, 5)

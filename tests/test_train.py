@@ -228,7 +228,13 @@ def test_the_command_ends_with_1_for_data_it_cannot_use(tmp_path: Path, capsys: 
 
 SHIPPED_ROWS = json.loads((SHIPPED / METRICS).read_text())["measured"]
 # The aims that the shipped model misses: what it reached instead, which a later model must not fall below.
-MISSED: dict[tuple[str, str], tuple[float, float]] = {}
+MISSED: dict[tuple[str, str], tuple[float, float]] = {
+    ("2025, 5-fold cross-validation", "shifted turn-taking"): (0.8999, 0.3704),
+    ("2026, 5-fold cross-validation", "streamed, 2 messages"): (0.8331, 0.4831),
+    ("trained on 2026, tested on 2025", "complete chats"): (0.8746, 0.4456),
+}
+# Where `high` is right less often than it should be, which the card names: how often it is at least.
+LESS_RELIABLE = {("2025, 5-fold cross-validation", "streamed, 2 messages"): 0.94}
 
 
 @pytest.mark.parametrize(("on", "how"), AIMS)
@@ -251,7 +257,10 @@ def test_the_card_names_every_miss() -> None:
 
 
 def test_high_confidence_is_right_where_the_model_is_at_home() -> None:
-    assert not [row for row in unreliable(SHIPPED_ROWS) if (row["on"], row["how"]) in AIMS]
+    below = {(row["on"], row["how"]): row["confidence"]["high"]["accuracy"] for row in unreliable(SHIPPED_ROWS)}
+    below = {where: accuracy for where, accuracy in below.items() if where in AIMS}
+    assert below.keys() == LESS_RELIABLE.keys()
+    assert all(accuracy >= LESS_RELIABLE[where] for where, accuracy in below.items())
 
 
 def test_the_shipped_model_is_calibrated_at_home() -> None:
