@@ -22,7 +22,7 @@ from models.chat import (
 )
 from serving.app import PredictionService, check_start
 from serving.batching import Scorer
-from serving.bentoml_internals import configure_process, name_worker_in_log
+from serving.bentoml_internals import configure_process
 from serving.connections import install_protocol
 from serving.dialogs import Dialogs
 from serving.monitoring import Monitoring
@@ -67,7 +67,6 @@ class TuringTestService:
     @bentoml.on_startup
     async def watch_for_shutdown(self) -> None:
         """Let `/readyz` turn before the worker stops."""
-        name_worker_in_log()
         SHUTDOWN.watch()
 
     @bentoml.on_shutdown

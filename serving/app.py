@@ -25,7 +25,7 @@ from models.chat import ChatOrMessage, Chats, ChatToExplain
 from serving import page
 from serving.access import Access
 from serving.batching import Scorer
-from serving.bentoml_internals import middleware_of
+from serving.bentoml_internals import middleware_of, name_worker_in_log
 from serving.dialogs import Dialogs
 from serving.gate import Gate, KnownPaths, known_paths
 from serving.monitoring import Monitoring
@@ -69,6 +69,7 @@ class PredictionService(bentoml.Service[Any]):
         Limits are those that BentoML is configured with, `traffic.timeout` in seconds and `traffic.max_concurrency`,
         which it divides among the workers.
         """
+        name_worker_in_log()
         settings = read_settings()
         access = Access(settings.keys, settings.open_metrics_and_docs)
         app: Starlette = super().to_asgi(is_main)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from models.chat import RunningDialog
+from models.classifier import Classifier
 from serving.settings import Settings
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
 from tests.engine import docker, inspect
@@ -140,7 +142,8 @@ def test_the_profile_runs_postgresql(project: Path) -> None:
             assert texts == ["hi"]
             compose(project, "--profile", "postgres", "down")
     assert texts == ["hi", "are you a bot?"]
-    whole = send(f"{url}/predict", {"chat_id": "d", "messages": told}).json["participants"][1]["is_bot_probability"]
+    (dialog,) = Classifier.load().predict([RunningDialog.model_validate({"chat_id": "d", "messages": told})])
+    whole = dialog.participants[1].is_bot_probability
     assert answer.json["is_bot_probability"] == pytest.approx(whole, abs=1e-9)
     environment = json.dumps(inspect(NAME)["Config"]["Env"])
     assert environment.count("a-password") == 1, "in HISTORY_URL alone"
