@@ -26,6 +26,7 @@ BASE_IMAGE ?= python:$(PYTHON_VERSION)-slim
 VERSION ?=
 export BASE_IMAGE
 export BENTOML_DO_NOT_TRACK := True
+MAKEFLAGS += --no-print-directory
 
 # The image installs packages while it is built. Where a container on Docker's own network cannot reach the package
 # index, the build uses the host's network. Set BUILD_NETWORK yourself (default, host) to decide otherwise.
