@@ -24,6 +24,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Self, get_type_hints
@@ -287,10 +288,13 @@ class Classifier:
         grams = np.concatenate([weights.linear.astype(np.float64), weights.idf.astype(np.float64) ** 2]).T
         # rows lie together in memory; the last one stands for no n-gram
         self.grams = np.ascontiguousarray(np.concatenate([grams, np.zeros((1, grams.shape[1]))]))
-        self._rows: dict[str, int] = {}
-        self._values = np.zeros((_CACHED_WORDS, len(SUMS)))
-        self._hashes = np.zeros(_CACHED_WORDS, np.uint64)
-        self._forget()
+        self._start_cache()
+
+    def for_another_thread(self) -> Self:
+        """Return the same classifier with a cache of its own; the weights and trees are shared."""
+        twin = copy(self)
+        twin._start_cache()
+        return twin
 
     def predict(self, chats: Sequence[Chat]) -> list[Prediction]:
         """Score complete chats and running dialogs, in any mixture.
@@ -371,9 +375,15 @@ class Classifier:
         self._hashes[row] = word_hash(word)
         return row
 
+    def _start_cache(self) -> None:
+        """Make room for the values and hashes of words that were looked up."""
+        self._values = np.zeros((_CACHED_WORDS, len(SUMS)))
+        self._hashes = np.zeros(_CACHED_WORDS, np.uint64)
+        self._forget()
+
     def _forget(self) -> None:
         """Empty the cache of words, except for the boundary, which adds nothing."""
-        self._rows = {BOUNDARY: 0}
+        self._rows: dict[str, int] = {BOUNDARY: 0}
 
     @classmethod
     def load(cls, folder: Path = SHIPPED) -> Self:

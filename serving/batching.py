@@ -165,7 +165,7 @@ class SlowLane:
 
     def __init__(self, classifier: Classifier, name: str) -> None:
         self._thread = ThreadPoolExecutor(1, name)
-        self._classifier = Classifier(classifier.weights, classifier.version)
+        self._classifier = classifier.for_another_thread()
 
     async def run(self, work: Callable[[Classifier], T], job: Job) -> T:
         """Do the work of a job when its turn comes; work that nobody waits for any more is left out."""

@@ -84,8 +84,9 @@ def test_large_chats_are_scored_in_a_thread(recorder: Recorder, classifier: Clas
         probabilities(predictions), probabilities(classifier.predict([SMALL, BIG, SMALL])), strict=True
     ):
         assert got == pytest.approx(expected, abs=1e-12)
-    assert set(recorder.threads) == {"MainThread"}, "the slow lane has classifiers of its own"
-    assert sum(recorder.batches) == 2
+    assert recorder.threads.count("large-chats_0") == 1
+    assert set(recorder.threads) == {"MainThread", "large-chats_0"}
+    assert sum(recorder.batches) == 3
 
 
 def test_a_small_chat_gets_in_between_the_parts_of_a_large_batch(recorder: Recorder) -> None:

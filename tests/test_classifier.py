@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +240,13 @@ def test_what_is_no_artifact_is_refused_whatever_its_checksum(folder: Path, what
 
 def test_the_artifact_is_small() -> None:
     assert (SHIPPED / ARTIFACT).stat().st_size < 5_000_000
+
+
+def test_classifiers_of_several_threads_share_all_but_their_caches() -> None:
+    classifier = Classifier.load()
+    other = classifier.for_another_thread()
+    chats = [Chat.model_validate(body) for body in sample_bodies()]
+    assert other.grams is classifier.grams
+    with ThreadPoolExecutor(2) as threads:
+        one, two = threads.map(lambda scorer: [scorer.predict(chats) for _ in range(5)], (classifier, other))
+    assert one == two
