@@ -82,7 +82,7 @@ class TuringTestService:
         """Score a chat, or a message together with its dialog so far; raises `RefusedError`."""
         match request.root:
             case PlatformMessage() as message:
-                dialog = await self.dialogs.remember(message)
+                dialog = await self.dialogs.store_message(message)
                 (prediction,) = await self.scorer.predict([dialog])
                 return Answer.model_construct(root=MessageAnswer.to(message, prediction))
             case chat:

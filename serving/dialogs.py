@@ -21,12 +21,12 @@ from serving.errors import RefusedError
 from serving.history_url import SqliteFile, parse_history_url
 from serving.metrics import set_dialogs
 from serving.sqlite_file import prepare_file
-from serving.store import GIVE_UP, Meaning, WrongTableError, meaning_of, open_store, reason_of
+from serving.store import GIVE_UP, Cause, WrongTableError, cause_of, open_store, reason_of
 
 CHECK_SECONDS = 600  # to bring a large table up to date at the start
-GONE = "the store of dialogs does not answer, try again"
+UNAVAILABLE = "the store of dialogs does not answer, try again"
 UNSTORABLE = "the store of dialogs cannot hold this message"
-TOGETHER = 64  # messages stored in one transaction
+GROUP_SIZE = 64  # messages stored in one transaction
 CLEAN_EVERY = 3600  # seconds between two deletions of old dialogs
 CLEAN_SECONDS = 60  # for one of its transactions
 COUNT_EVERY = 60  # seconds between two counts of the dialogs for the metrics, at least
@@ -80,7 +80,7 @@ class Dialogs:
         """Close the connection to the store; the next use opens another."""
         await self._store.close()
 
-    async def remember(self, message: PlatformMessage) -> Chat:
+    async def store_message(self, message: PlatformMessage) -> Chat:
         """Store a message; returns the chat of its dialog up to it.
 
         A message that is stored already (same `id` and content) is not stored again, and gives the same chat. Raises
@@ -93,7 +93,7 @@ class Dialogs:
         self._waiting.append((stored, future))
         if self._storing is None or self._storing.done():
             self._storing = asyncio.create_task(self._store_waiting())
-        timer = loop.call_later(GIVE_UP, _answer, future, _unavailable())  # whatever happens to the group
+        timer = loop.call_later(GIVE_UP, _settle, future, _unavailable())  # whatever happens to the group
         try:
             return await future
         finally:
@@ -115,6 +115,8 @@ class Dialogs:
                 logger.warning("%s: messages cannot be stored: %s", self._store, reason_of(error))
             self._was_ready = False
         else:
+            if not self._was_ready:
+                logger.info("%s: messages can be stored again", self._store)
             self._was_ready = True
             self._count_if_due()
         return self._was_ready
@@ -122,7 +124,7 @@ class Dialogs:
     async def _store_waiting(self) -> None:
         self._clean_if_due()
         while self._waiting:
-            group, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
+            group, self._waiting = self._waiting[:GROUP_SIZE], self._waiting[GROUP_SIZE:]
             await self._store_group(group)
 
     async def _store_group(self, group: Sequence[Waiting]) -> None:
@@ -134,18 +136,18 @@ class Dialogs:
             messages = [message for message, _ in group]
             outcomes: Sequence[Outcome] = await _in_time(_try_twice(lambda: self._store.exchange(messages)))
         except Exception as error:  # whatever it is, every caller gets an answer
-            meaning = meaning_of(error)
-            if meaning is not Meaning.STORE and len(group) > 1:  # find the one message, and store the others
+            cause = cause_of(error)
+            if cause is not Cause.STORE and len(group) > 1:  # find the one message, and store the others
                 await self._store_group(group[: len(group) // 2])
                 await self._store_group(group[len(group) // 2 :])
                 return
             logger.warning("%s: %d messages were not stored: %s", self._store, len(group), reason_of(error))
-            refuse = _unstorable if meaning is Meaning.MESSAGE else _unavailable
+            refuse = _unstorable if cause is Cause.MESSAGE else _unavailable
             outcomes = [refuse() for _ in group]
         else:
             self._count_if_due()
         for (_, future), outcome in zip(group, outcomes, strict=True):
-            _answer(future, outcome)
+            _settle(future, outcome)
 
     def _clean_if_due(self) -> None:
         if self._days is not None and time.monotonic() - self._cleaned > CLEAN_EVERY:
@@ -175,7 +177,7 @@ class Dialogs:
         self._count_at = end + max(COUNT_EVERY, (end - start) / COUNT_SHARE)
 
 
-def _answer(future: "asyncio.Future[Chat]", outcome: Outcome) -> None:
+def _settle(future: "asyncio.Future[Chat]", outcome: Outcome) -> None:
     if future.done():  # the caller has given up
         return
     if isinstance(outcome, RefusedError):
@@ -189,7 +191,7 @@ async def _try_twice(work: Callable[[], Awaitable[T]]) -> T:
     try:
         return await work()
     except Exception as error:
-        if meaning_of(error) is not Meaning.TRY_AGAIN:
+        if cause_of(error) is not Cause.TRY_AGAIN:
             raise
     return await work()
 
@@ -204,7 +206,7 @@ async def _in_time(work: Awaitable[T], seconds: float = GIVE_UP) -> T:
 
 
 def _unavailable() -> RefusedError:
-    return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, GONE)
+    return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, UNAVAILABLE)
 
 
 def _unstorable() -> RefusedError:

@@ -29,8 +29,8 @@ from serving.dialog import Outcome, StoredMessage, decide
 from serving.history_url import PostgresAddress, SqliteFile
 
 GIVE_UP = 1.5  # seconds to wait for a store
-TURN_POLL = 0.0005  # seconds between two looks at whether it is this process's turn to write to SQLite
-CLEAN_TOGETHER = 200  # messages, by which the dialogs are found that are deleted in one transaction
+LOCK_POLL = 0.0005  # seconds between two attempts to lock the SQLite file
+DELETE_AT_ONCE = 200  # messages, by which the dialogs are found that are deleted in one transaction
 SCHEMA_LOCK = 0x7475_7269  # any number, for PostgreSQL's lock while the table is created
 VERSION = 2  # of the tables below
 
@@ -67,8 +67,8 @@ class WrongTableError(Exception):
     """The store holds a table that this version of the service cannot use."""
 
 
-class Meaning(Enum):
-    """What an error says about the group of messages that was to be stored."""
+class Cause(Enum):
+    """Why a group of messages was not stored, as far as an error tells."""
 
     TRY_AGAIN = auto()  # the connection was lost, or another process was faster
     MESSAGE = auto()  # a message of the group is what the store cannot hold
@@ -76,8 +76,8 @@ class Meaning(Enum):
     STORE = auto()  # nothing can be stored for now
 
 
-def meaning_of(error: Exception) -> Meaning:
-    """Decide what an error of `Store.exchange` means; this is the only place that does."""
+def cause_of(error: Exception) -> Cause:
+    """Return the cause of an error of `Store.exchange`; nothing else decides it."""
     match error:
         case (
             WrongTableError()
@@ -85,11 +85,11 @@ def meaning_of(error: Exception) -> Meaning:
             | asyncpg.TargetServerAttributeNotMatched()
             | sqlite3.OperationalError()
         ):
-            return Meaning.STORE
+            return Cause.STORE
         case OSError():  # before ValueError, which an error of a certificate is, too
-            return Meaning.TRY_AGAIN if isinstance(error, ConnectionResetError) else Meaning.STORE
+            return Cause.TRY_AGAIN if isinstance(error, ConnectionResetError) else Cause.STORE
         case asyncpg.DataError() | sqlite3.DataError() | ValueError() | OverflowError():
-            return Meaning.MESSAGE
+            return Cause.MESSAGE
         case (
             asyncpg.PostgresConnectionError()
             | asyncpg.AdminShutdownError()
@@ -100,22 +100,22 @@ def meaning_of(error: Exception) -> Meaning:
             | asyncpg.IntegrityConstraintViolationError()
             | sqlite3.IntegrityError()
         ):
-            return Meaning.TRY_AGAIN
+            return Cause.TRY_AGAIN
         case asyncpg.PostgresError():
-            return Meaning.STORE
-    return Meaning.STORE if type(error) is sqlite3.DatabaseError else Meaning.UNKNOWN
+            return Cause.STORE
+    return Cause.STORE if type(error) is sqlite3.DatabaseError else Cause.UNKNOWN
 
 
 def reason_of(error: Exception) -> str:
     """Return one line for the log: the error's class and message, cut before anything that may quote a message."""
     text = error.reason if isinstance(error, UnicodeEncodeError) else str(error).partition("\n")[0]
-    if meaning_of(error) is not Meaning.STORE:
+    if cause_of(error) is not Cause.STORE:
         text = re.split(r"['\"\[:]|\b0x", text, maxsplit=1)[0]
     return f"{type(error).__name__}: {text.strip()}".removesuffix(": ")
 
 
 class Store(Protocol):
-    """Where messages are kept. Errors of the driver come through as they are; `meaning_of` reads them."""
+    """Where messages are kept. Errors of the driver come through as they are; `cause_of` reads them."""
 
     async def exchange(self, group: Sequence[StoredMessage]) -> list[Outcome]:
         """Store the new ones of a group of messages in one transaction; returns what becomes of each, in order."""
@@ -196,7 +196,7 @@ class SqliteStore:
         """See `Store`."""
         statement = _DELETE_SOME.format(oldest="?1", limit="?2")
         return await self._in_transaction(
-            lambda connection: connection.execute(statement, (_written(oldest), CLEAN_TOGETHER)).rowcount
+            lambda connection: connection.execute(statement, (_written(oldest), DELETE_AT_ONCE)).rowcount
         )
 
     async def count(self) -> int:
@@ -236,14 +236,14 @@ class SqliteStore:
         try:
             if not self._is_in_place():
                 self._close()
-            with self._turn():
+            with self._file_lock():
                 if self._connection is None:
                     self._connection = self._connect()
                 self._connection.execute("BEGIN IMMEDIATE")  # one writer at a time, from the first statement on
                 result = work(self._connection)
                 self._connection.execute("COMMIT")
         except BaseException as error:
-            if isinstance(error, Exception) and meaning_of(error) is Meaning.MESSAGE and self._connection:
+            if isinstance(error, Exception) and cause_of(error) is Cause.MESSAGE and self._connection:
                 self._connection.rollback()
             else:
                 self._close()
@@ -251,8 +251,8 @@ class SqliteStore:
         return result
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait until no other process writes.
+    def _file_lock(self) -> Iterator[None]:
+        """Wait until no other process writes, and keep others waiting.
 
         SQLite's own wait looks again after up to 0.1 s; a process that looks at the wrong moments waits for seconds.
         """
@@ -263,7 +263,7 @@ class SqliteStore:
         while not lock_descriptor(self._lock.fileno(), blocking=False):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"another process has been writing for {GIVE_UP} seconds")
-            time.sleep(TURN_POLL)
+            time.sleep(LOCK_POLL)
         try:
             yield
         finally:
@@ -348,7 +348,7 @@ class PostgresStore:
         session = await self._connect()
         try:
             statement = _DELETE_SOME.format(oldest="$1", limit="$2")
-            done = await session.connection.execute(statement, oldest, CLEAN_TOGETHER)
+            done = await session.connection.execute(statement, oldest, DELETE_AT_ONCE)
         finally:
             session.connection.terminate()
         return int(done.split()[-1])
@@ -388,7 +388,7 @@ class PostgresStore:
             try:
                 yield session
             except Exception as error:
-                if meaning_of(error) is Meaning.MESSAGE:
+                if cause_of(error) is Cause.MESSAGE:
                     await session.connection.execute("ROLLBACK")
                     self._session = session
                 raise

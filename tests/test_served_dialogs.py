@@ -31,7 +31,7 @@ def send_all(url: str, chats: list[Chat]) -> None:
         for number in range(max(len(chat.messages) for chat in chats)):
             for chat in chats:
                 for message in chat.messages[number : number + 1]:
-                    await dialogs.remember(
+                    await dialogs.store_message(
                         PlatformMessage(
                             text=message.text,
                             dialog_id=str(chat.chat_id),

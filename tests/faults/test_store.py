@@ -85,7 +85,7 @@ async def status_of(answer: Awaitable[object]) -> int:
 
 
 async def statuses_of(dialogs: Dialogs, messages: list[PlatformMessage]) -> list[int]:
-    return list(await asyncio.gather(*(status_of(dialogs.remember(one)) for one in messages)))
+    return list(await asyncio.gather(*(status_of(dialogs.store_message(one)) for one in messages)))
 
 
 async def becomes(dialogs: Dialogs, is_ready: bool, seconds: float = 10) -> None:
@@ -165,7 +165,7 @@ def test_an_id_that_came_in_with_other_content_meanwhile_is_a_conflict(store: St
             answers = []
             for _ in range(20):
                 name = str(uuid4())
-                both = [dialogs.remember(message(id=name)) for dialogs in (first, second)]
+                both = [dialogs.store_message(message(id=name)) for dialogs in (first, second)]
                 answers.append(sorted(await asyncio.gather(*map(status_of, both))))
             return answers
 
@@ -175,7 +175,7 @@ def test_an_id_that_came_in_with_other_content_meanwhile_is_a_conflict(store: St
 def test_the_largest_number_of_days_deletes_nothing(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     async def tell() -> None:
         async with opened(store.url, MAX_HISTORY_DAYS) as dialogs:
-            assert await status_of(dialogs.remember(message())) == 200
+            assert await status_of(dialogs.store_message(message())) == 200
             await asyncio.sleep(0.3)
 
     asyncio.run(tell())
@@ -189,7 +189,7 @@ def test_the_largest_number_of_days_deletes_nothing(store: Store, caplog: pytest
 async def is_refused_and_recovers(dialogs: Dialogs, begin: Callable[[], object], end: Callable[[], object]) -> None:
     """Check that messages are refused and the store is not ready in between, and that both end by themselves."""
     await becomes(dialogs, True)
-    assert await status_of(dialogs.remember(message())) == 200
+    assert await status_of(dialogs.store_message(message())) == 200
     begin()
     try:
         await becomes(dialogs, False)
@@ -199,7 +199,7 @@ async def is_refused_and_recovers(dialogs: Dialogs, begin: Callable[[], object],
     finally:
         end()
     await becomes(dialogs, True)
-    assert await status_of(dialogs.remember(message())) == 200
+    assert await status_of(dialogs.store_message(message())) == 200
 
 
 def check(url: str, begin: Callable[[], object], end: Callable[[], object]) -> None:
@@ -231,15 +231,17 @@ def test_a_folder_that_cannot_be_written_yet(tmp_path: Path, caplog: pytest.LogC
     async def tell() -> None:
         async with opened(f"sqlite:///{tmp_path}/dialogs.sqlite") as dialogs:
             assert not await dialogs.is_ready()
-            assert await status_of(dialogs.remember(message())) == 503
+            assert await status_of(dialogs.store_message(message())) == 503
             disk.remount("rw")
             await becomes(dialogs, True)
-            assert await status_of(dialogs.remember(message())) == 200
+            assert await status_of(dialogs.store_message(message())) == 200
 
+    caplog.set_level("INFO", "bentoml.dialogs")
     with SmallDisk(tmp_path) as disk:
         disk.remount("ro")
         asyncio.run(tell())
     assert f"SQLite {tmp_path}/dialogs.sqlite: messages cannot be stored: OSError: [Errno 30]" in caplog.text
+    assert caplog.text.count(f"SQLite {tmp_path}/dialogs.sqlite: messages can be stored again") == 1
 
 
 def test_a_file_that_is_removed_is_made_anew_by_all_who_share_it() -> None:
@@ -248,11 +250,11 @@ def test_a_file_that_is_removed_is_made_anew_by_all_who_share_it() -> None:
     async def tell() -> None:
         async with opened(store.url) as first, opened(store.url) as second:
             for dialogs in (first, second):
-                assert await status_of(dialogs.remember(message())) == 200
+                assert await status_of(dialogs.store_message(message())) == 200
             for file in store.file.parent.iterdir():
                 file.unlink()
             for dialogs in (first, second):
-                assert await status_of(dialogs.remember(message())) == 200
+                assert await status_of(dialogs.store_message(message())) == 200
 
     try:
         asyncio.run(tell())
@@ -318,7 +320,7 @@ def test_a_table_that_was_dropped_is_made_anew(store: Store) -> None:
         async with opened(store.url) as dialogs:
             await becomes(dialogs, True)
             execute(store, "DROP TABLE messages")
-            await status_of(dialogs.remember(message()))
+            await status_of(dialogs.store_message(message()))
             return await statuses_of(dialogs, [message() for _ in range(3)])
 
     assert asyncio.run(tell()) == [200] * 3
@@ -334,10 +336,10 @@ def test_a_standby_is_not_ready_until_it_is_promoted(postgresql: PostgreSql) -> 
         try:
             async with opened(standby.url) as dialogs:
                 assert not await dialogs.is_ready()
-                assert await status_of(dialogs.remember(message())) == 503
+                assert await status_of(dialogs.store_message(message())) == 503
                 standby.promote()
                 await becomes(dialogs, True)
-                assert await status_of(dialogs.remember(message())) == 200
+                assert await status_of(dialogs.store_message(message())) == 200
         finally:
             standby.remove()
 
@@ -378,11 +380,11 @@ def test_the_first_answer_of_a_frozen_server_comes_in_time(
 ) -> None:
     async def tell() -> None:
         async with opened(postgresql.url) as dialogs:
-            assert await status_of(dialogs.remember(message())) == 200
+            assert await status_of(dialogs.store_message(message())) == 200
             postgresql.freeze()
             try:
                 assert await statuses_of(dialogs, [message() for _ in range(100)]) == [503] * 100
-                assert await status_of(dialogs.remember(message())) == 503
+                assert await status_of(dialogs.store_message(message())) == 503
             finally:
                 postgresql.thaw()
             await becomes(dialogs, True)
@@ -403,7 +405,7 @@ def test_pgbouncer_in_transaction_mode(postgresql: PostgreSql, caplog: pytest.Lo
             clients = (one, two, three, four)
             for _ in range(5):
                 probes = asyncio.gather(*(dialogs.is_ready() for dialogs in clients))
-                sent = [status_of(dialogs.remember(message())) for dialogs in clients for _ in range(6)]
+                sent = [status_of(dialogs.store_message(message())) for dialogs in clients for _ in range(6)]
                 assert await asyncio.gather(*sent) == [200] * 24
                 assert await probes == [True] * 4
                 await asyncio.sleep(0.6)
@@ -456,7 +458,7 @@ def test_a_table_of_the_first_version_is_brought_up_to_date(store: Store) -> Non
     async def tell() -> list[str]:
         async with opened(store.url) as one, opened(store.url) as other:
             assert all(await asyncio.gather(one.is_ready(), other.is_ready()))
-            chat = await one.remember(message("and now?", "old dialog"))
+            chat = await one.store_message(message("and now?", "old dialog"))
         return [said.text for said in chat.messages]
 
     assert asyncio.run(tell()) == ["hello", "and now?"]
@@ -529,7 +531,7 @@ async def readiness(url: str) -> bool:
         start = time.monotonic()
         ready = await dialogs.is_ready()
         assert time.monotonic() - start < 2
-        assert await status_of(dialogs.remember(message())) == (200 if ready else 503)
+        assert await status_of(dialogs.store_message(message())) == (200 if ready else 503)
         return ready
 
 
