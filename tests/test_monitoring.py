@@ -14,7 +14,8 @@ import jsonschema
 import pytest
 import yaml
 
-from models.classifier import METRICS, SHIPPED
+from models.classifier import METRICS, SHIPPED, UNLIKE
+from serving.metrics import HOME_SHARES
 from tests.conftest import CLIENT, ROOT, Server, free_port, running, sample_bodies, send, wait_until
 
 MONITORING = ROOT / "monitoring"
@@ -55,19 +56,34 @@ def test_every_alert_is_tested_to_fire_and_not_to() -> None:
         assert set(expected) == {True, False}, name
 
 
-def shares(confidence: str) -> list[float]:
-    """Return the share of answers with a confidence: complete chats and whole dialogs, in cross-validation."""
+def measured_at_home() -> list[dict[str, Any]]:
+    """Return the figures of the cross-validation for complete chats and whole dialogs."""
     rows = json.loads((SHIPPED / METRICS).read_text())["measured"]
     asked = ("complete chats", "streamed, all messages")
-    at_home = [row for row in rows if "cross-validation" in row["on"] and row["how"] in asked]
-    return [row["confidence"][confidence]["share"] for row in at_home]
+    return [row for row in rows if "cross-validation" in row["on"] and row["how"] in asked]
 
 
 def test_thresholds_are_those_of_the_model() -> None:
-    (alert,) = [rule["expr"] for rule in RULES if rule.get("alert") == "TuringTestConfidence"]
-    high = shares("high")
-    least, most = round(min(high) - MARGIN, 4), round(max(high) + MARGIN, 4)
-    assert [float(number) for number in re.findall(r"rate6h [<>] ([\d.]+)", alert)] == [least, most]
+    high = [row["confidence"]["high"]["share"] for row in measured_at_home()]
+    unlike = [row["unlike"] for row in measured_at_home()]
+    share, share_unlike = "turing_test:answers_high:ratio_rate6h", "turing_test:chats_unlike:ratio_rate6h"
+    expected = {
+        "TuringTestConfidence": [f"{share} < {min(high) - MARGIN:.4f}", f"{share} > {max(high) + MARGIN:.4f}"],
+        "TuringTestUnlike": [f"{share_unlike} > {max(unlike) + MARGIN:.4f}"],
+    }
+    found = {
+        rule["alert"]: re.findall(r"[\w:]+rate6h [<>] [\d.]+", rule["expr"])
+        for rule in RULES
+        if rule.get("alert") in expected
+    }
+    lines = [f"{name}: {' or '.join(comparisons)}" for name, comparisons in expected.items()]
+    assert found == expected, "\n".join(["write into monitoring/alerts.yml", *lines])
+
+
+def test_the_share_of_unlike_chats_is_read_from_a_bucket_that_exists() -> None:
+    (rule,) = [rule["expr"] for rule in RULES if rule.get("record") == "turing_test:chats_unlike:ratio_rate6h"]
+    assert f'turing_test_home_expert_ratio_bucket{{le="{UNLIKE}"}}' in rule
+    assert UNLIKE in HOME_SHARES
 
 
 @contextmanager
@@ -163,7 +179,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("watched")
     with running(folder, WORKERS="2") as server, prometheus(folder, server) as url, load(server):
         wait_until(lambda: len(query(url, 'up{job="turing-test-service"}[1m]')) == 1)
-        wait_until(lambda: bool(numbers(url, "turing_test:answers_high:ratio_rate6h")))
+        shares = ("turing_test:answers_high:ratio_rate6h", "turing_test:chats_unlike:ratio_rate6h")
+        wait_until(lambda: all(numbers(url, share) for share in shares))
         threading.Event().wait(8)
         yield url
 
@@ -358,7 +375,7 @@ def test_panels_have_their_own_identifiers_and_places() -> None:
 
 def test_every_metric_of_the_model_is_on_the_dashboard() -> None:
     named = set(re.findall(r'"(turing_test_\w+)"', (ROOT / "serving" / "metrics.py").read_text()))
-    assert len(named) >= 6
+    assert len(named) >= 7
     queries = " ".join([query.values[0] for query in QUERIES])  # type: ignore[misc]
     assert [name for name in named if name not in queries] == []
 
