@@ -13,8 +13,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.metrics import without_metrics
 from models.chat import Chat
 from models.classifier import CONFIDENCE, Classifier
+from serving import batching
 from serving.batching import LARGE
 from serving.metrics import HOME_SHARES, PROBABILITIES, BulkHistogram
 from tests.conftest import ROOT, Server, running, sample_bodies, send, wait_until
@@ -191,6 +193,11 @@ asyncio.run(main())
         outputs.append(done.stdout)
     assert "turing_test_queue_chats 2.0" in outputs[1]
     assert 'turing_test_answers_total{confidence="medium",model_version="v"} 2.0' in outputs[1]
+
+
+def test_the_benchmark_finds_what_it_takes_out() -> None:
+    with without_metrics():
+        assert batching.count_words(Chat.model_validate(sample_bodies()[0])) == 0
 
 
 def test_many_observations_at_once_are_those_one_by_one() -> None:
