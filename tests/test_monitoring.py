@@ -17,6 +17,7 @@ import yaml
 from models.classifier import METRICS, SHIPPED, UNLIKE
 from serving.metrics import HOME_SHARES
 from tests.conftest import CLIENT, ROOT, Server, free_port, running, sample_bodies, send, wait_until
+from tests.prometheus import is_up, numbers, query
 
 MONITORING = ROOT / "monitoring"
 ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())
@@ -113,33 +114,13 @@ def prometheus(folder: Path, server: Server, key: str | None = None) -> Iterator
         )
     url = f"http://127.0.0.1:{port}"
 
-    def is_up() -> bool:
-        try:
-            return send(f"{url}/-/ready").status == 200
-        except OSError:
-            return False
-
     try:
-        wait_until(lambda: is_up() or process.poll() is not None)
+        wait_until(lambda: is_up(url) or process.poll() is not None)
         assert process.poll() is None, (folder / "prometheus.log").read_text()
         yield url
     finally:
         process.terminate()
         process.wait(timeout=20)
-
-
-def query(url: str, expression: str) -> list[dict[str, Any]]:
-    """Return the series of an instant query."""
-    answer = CLIENT.get(f"{url}/api/v1/query", params={"query": expression}).json()
-    assert answer["status"] == "success", answer
-    result: list[dict[str, Any]] = answer["data"]["result"]
-    return result
-
-
-def numbers(url: str, expression: str) -> list[float]:
-    """Return the values of an instant query that are numbers."""
-    values = [float(series["value"][1]) for series in query(url, expression)]
-    return [value for value in values if value == value]
 
 
 @contextmanager
