@@ -26,6 +26,7 @@ import json
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self, get_type_hints
 from zipfile import BadZipFile
@@ -79,6 +80,9 @@ LIFT = 0.25  # log odds; makes up for "at most one bot", which lowers the probab
 FEW_WORDS = (1, 2.2, 2.2)  # a chat of so many words keeps half of what its score says beyond the base rate
 BOOSTED = (0.6, 0.36, 0.45)  # share of the boosted trees in the home expert's score
 CLIPPED = 0.01  # randomised trees' probabilities stay this far from 0 and 1
+
+# A chat in whose score the home expert's share is smaller is unlike those of the training game.
+UNLIKE = 0.5
 
 # What `confidence` means: the least probability of the likelier side. The model card shows how often each is right.
 CONFIDENCE: Mapping[Confidence, float] = {"high": 0.92, "medium": 0.7, "low": 0.0}
@@ -201,6 +205,11 @@ class Assessment:
     score: Floats
     words: Floats
     probabilities: Floats
+
+    def home_of_chats(self) -> list[float]:
+        """Return the home expert's share in the score of each chat."""
+        home = self.home.tolist()
+        return [home[row] for row in accumulate(map(len, self.sides[:-1]), initial=0)]
 
 
 class Forest:

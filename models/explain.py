@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.chat import Chat, ExplainedParticipant, Explanation, Message, Signal, Span
-from models.classifier import LINEAR, OF_NGRAMS, SIGNALS, Classifier, Floats, Ints, answer
+from models.classifier import LINEAR, OF_NGRAMS, SIGNALS, UNLIKE, Classifier, Floats, Ints, answer
 from models.features import pair_ngrams, word_hash, word_ngrams
 
 SHOWN_SIGNALS = 10
@@ -37,7 +37,7 @@ def explain(classifier: Classifier, chat: Chat, is_wanted: Callable[[], bool] = 
     (sides,) = assessment.sides
     home = float(assessment.home[0])
     participants = []
-    for row, (side, words) in enumerate(zip(sides, spans(classifier, chat, at_home=home >= 0.5), strict=True)):
+    for row, (side, words) in enumerate(zip(sides, spans(classifier, chat, at_home=home >= UNLIKE), strict=True)):
         if not is_wanted():
             break
         base, weights, score = weigh(

@@ -8,7 +8,7 @@ and explanations are made in another, so that others are answered meanwhile.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -50,11 +50,13 @@ def count_words(chat: Chat) -> int:
 class Job:
     """A chat on its way through the queue; without its chat, nobody waits for it any more, and it is not scored.
 
-    `arrived`, `started` and `ended` are ns since the epoch: when it came, and when it or its batch was scored.
+    `home` is the home expert's share in the score. `arrived`, `started` and `ended` are ns since the epoch: when it
+    came, and when it or its batch was scored.
     """
 
     chat: Chat | None
     prediction: Prediction | None = None
+    home: float = 0.0
     arrived: int = field(default_factory=time_ns)
     started: int = 0
     ended: int = 0
@@ -111,7 +113,7 @@ class Scorer:
         self._trace(jobs)
         predictions = [job.prediction for job in jobs if job.prediction]
         for chat, job, prediction in zip(chats, jobs, predictions, strict=True):
-            self._metrics.count(prediction, count_words(chat), max(job.started - job.arrived, 0) / 1e9)
+            self._metrics.count(prediction, job.home, count_words(chat), max(job.started - job.arrived, 0) / 1e9)
         return predictions
 
     async def explain(self, chat: Chat) -> Explanation:
@@ -133,23 +135,25 @@ class Scorer:
         if chat is None or size(chat) <= LARGE:
             await self._enqueue(job)
         else:
-            (job.prediction,) = await self._large_chats.run(lambda classifier: self._answer(classifier, [chat]), job)
+            answers = await self._large_chats.run(lambda classifier: self._answer(classifier, [chat]), job)
+            ((job.prediction, job.home),) = answers
 
     async def _score_batch(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Score a batch on the event loop, `LARGE` characters at a time, with others let in between."""
         for number, (part, chats) in enumerate(_parts(jobs)):
             if number:
                 await asyncio.sleep(0)
-            predictions = _run(partial(self._answer, self._classifier, chats), part)
-            for job, prediction in zip(part, predictions, strict=True):
-                job.prediction = prediction
+            answers = _run(partial(self._answer, self._classifier, chats), part)
+            for job, (prediction, home) in zip(part, answers, strict=True):
+                job.prediction, job.home = prediction, home
         return jobs
 
-    def _answer(self, classifier: Classifier, chats: Sequence[Chat]) -> list[Prediction]:
+    def _answer(self, classifier: Classifier, chats: Sequence[Chat]) -> Iterable[tuple[Prediction, float]]:
+        """Return each chat's prediction and the home expert's share in its score, from one assessment."""
         assessment = classifier.assess(chats)
         if self._monitoring:
             self._monitoring.record(classifier.version, chats, assessment)
-        return classifier.answers(chats, assessment)
+        return zip(classifier.answers(chats, assessment), assessment.home_of_chats(), strict=True)
 
     def _trace(self, jobs: Sequence[Job]) -> None:
         """Record, if traces are on, each job's wait in the queue and its scoring as spans of the current request."""

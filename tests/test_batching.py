@@ -1,12 +1,13 @@
 """The queue in front of the classifier: what is scored together, what is scored at once, what happens to errors."""
 
 import asyncio
+import gc
 import logging
 import threading
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +16,8 @@ from models.classifier import Assessment, Classifier
 from models.explain import explain
 from serving.batching import LARGE, MAX_BATCH_SIZE, Scorer
 from serving.errors import RefusedError
+from serving.metrics import ModelMetrics
+from serving.monitoring import Monitoring
 from tests.conftest import make_chat, sample_bodies
 
 SMALL = make_chat((0, "hello there"), (1, "who are you"))
@@ -89,6 +92,36 @@ def test_large_chats_are_scored_in_a_thread(recorder: Recorder, classifier: Clas
     assert sum(recorder.batches) == 3
 
 
+def test_one_assessment_gives_the_answer_the_metrics_and_the_log(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = make_chat(*((n % 2, "你好 мир hello") for n in range(30)))
+    chats = [SMALL, BIG, strange, SMALL]
+    expected = classifier.assess(chats).home_of_chats()
+    assert len(set(expected)) == 3
+    assessed: list[Chat] = []
+    logged: list[tuple[Chat, float]] = []
+    counted: list[tuple[Prediction, float]] = []
+    assess = Classifier.assess
+
+    def counting(self: Classifier, chats: Sequence[Chat]) -> Assessment:
+        assessed.extend(chats)
+        return assess(self, chats)
+
+    class Log:
+        def record(self, _version: str, chats: Sequence[Chat], assessment: Assessment) -> None:
+            logged.extend(zip(chats, assessment.home_of_chats(), strict=True))
+
+    monkeypatch.setattr(Classifier, "assess", counting)
+    monkeypatch.setattr(ModelMetrics, "count", lambda _, prediction, home, *__: counted.append((prediction, home)))
+    predictions = asyncio.run(Scorer(classifier, cast("Monitoring", Log())).predict(chats))
+    assert len(assessed) == len(chats)
+    assert [prediction for prediction, _ in counted] == predictions
+    assert [home for _, home in counted] == pytest.approx(expected)
+    homes = {id(chat): home for chat, home in logged}
+    assert [homes[id(chat)] for chat in chats] == [home for _, home in counted]
+
+
 def test_a_small_chat_gets_in_between_the_parts_of_a_large_batch(recorder: Recorder) -> None:
     big_batch = [make_chat((0, "word " * 600), (1, "word " * 600)) for _ in range(100)]
 
@@ -109,6 +142,7 @@ def test_a_small_chat_gets_in_between_the_parts_of_a_large_batch(recorder: Recor
 
 def test_an_explanation_that_nobody_waits_for_stops(classifier: Classifier) -> None:
     crowd = make_chat(*((n % 64, "some words that say nothing at all") for n in range(640)))
+    gc.collect()  # earlier tests' garbage would be collected in one of the two measurements
     begin = time.process_time()
     explanation = explain(classifier, crowd)
     whole = time.process_time() - begin

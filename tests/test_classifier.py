@@ -118,6 +118,7 @@ def test_an_assessment_has_a_row_for_each_participant(classifier: Classifier) ->
     for column in (assessment.home, assessment.situation, assessment.score, assessment.words, assessment.probabilities):
         assert column.shape == (5,)
     assert assessment.words.tolist() == [3] * 5
+    assert assessment.home_of_chats() == assessment.home[[0, 2]].tolist()
     assert (assessment.home >= HOME_SHARE[0]).all()
     assert (assessment.home <= HOME_SHARE[1]).all()
     answers = [side.is_bot_probability for answer in classifier.predict(chats) for side in answer.participants]

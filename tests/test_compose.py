@@ -13,6 +13,7 @@ from models.classifier import Classifier
 from serving.settings import Settings
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
 from tests.engine import docker, inspect
+from tests.prometheus import is_up, numbers
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("image")]
 NAME = "turing-test-service"
@@ -21,11 +22,19 @@ NAME = "turing-test-service"
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Path]:
     """Copy the Compose file to a folder of its own, so that no `.env` of the developer's is read."""
-    if NAME in docker("ps", "-a", "--format", "{{.Names}}").split():
-        pytest.fail(f"there is a container {NAME} already; these tests make their own: `docker compose down` first")
+    if there := containers():
+        pytest.fail(f"there are containers {there} already; these tests make their own: `docker compose down` first")
     shutil.copy(ROOT / "compose.yaml", tmp_path)
     yield tmp_path
-    docker("compose", "down", "--volumes", cwd=tmp_path, check=False)
+    compose(tmp_path, "--profile", "*", "down", "--volumes", "--remove-orphans")
+
+
+def containers() -> set[str]:
+    """Return the names of the Compose file's containers that exist, running or not."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].values()
+    return {service["container_name"] for service in services} & set(
+        docker("ps", "-a", "--format", "{{.Names}}").split()
+    )
 
 
 def compose(project: Path, *arguments: str) -> str:
@@ -66,7 +75,7 @@ def test_it_runs_as_described(project: Path) -> None:
         wait_until(lambda: is_ready(url))
         assert send(f"{url}/predict", CURL_CHAT).status == 200
     compose(project, "down")
-    assert NAME not in docker("ps", "-a", "--format", "{{.Names}}").split()
+    assert NAME not in containers()
 
 
 def test_it_needs_no_env_file(project: Path) -> None:
@@ -147,7 +156,6 @@ def test_the_profile_runs_postgresql(project: Path) -> None:
     assert answer.json["is_bot_probability"] == pytest.approx(whole, abs=1e-9)
     environment = json.dumps(inspect(NAME)["Config"]["Env"])
     assert environment.count("a-password") == 1, "in HISTORY_URL alone"
-    compose(project, "--profile", "postgres", "down", "--volumes")
 
 
 def test_the_profile_adds_postgresql(project: Path) -> None:
@@ -156,3 +164,18 @@ def test_the_profile_adds_postgresql(project: Path) -> None:
     shown = compose(project, "--profile", "postgres", "config")
     assert "pg_isready" in shown
     assert "condition: service_healthy" in shown
+
+
+def test_the_profile_runs_prometheus_which_reaches_the_service(project: Path) -> None:
+    """With the tag `latest`, which has a stand-in where no registry can be reached; Grafana has none."""
+    port, prometheus_port = free_port(), free_port()
+    (project / ".env").write_text(
+        f"PORT={port}\nPROMETHEUS_PORT={prometheus_port}\nPROMETHEUS_IMAGE=prom/prometheus:latest\n"
+    )
+    shutil.copytree(ROOT / "monitoring", project / "monitoring")
+    compose(project, "--profile", "monitoring", "up", "-d", NAME, "prometheus")
+    assert containers() == {NAME, "turing-test-prometheus"}
+    url = f"http://localhost:{prometheus_port}"
+    wait_until(lambda: is_up(url))
+    jobs = (NAME, "turing-test-readiness")
+    wait_until(lambda: all(numbers(url, f'up{{job="{job}"}}') == [1.0] for job in jobs))

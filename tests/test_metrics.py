@@ -13,13 +13,18 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.metrics import without_metrics
+from models.chat import Chat
 from models.classifier import CONFIDENCE, Classifier
-from serving.metrics import PROBABILITIES, BulkHistogram
+from serving import batching
+from serving.batching import LARGE
+from serving.metrics import HOME_SHARES, PROBABILITIES, BulkHistogram
 from tests.conftest import ROOT, Server, running, sample_bodies, send, wait_until
 
 NAMES = {
     "turing_test_answers": "counter",
     "turing_test_bot_probability_ratio": "histogram",
+    "turing_test_home_expert_ratio": "histogram",
     "turing_test_chat_words": "histogram",
     "turing_test_queue_wait_seconds": "histogram",
     "turing_test_queue_chats": "gauge",
@@ -82,6 +87,10 @@ def test_answers_of_all_workers_are_counted(server: Server) -> None:
         key = f"turing_test_bot_probability_ratio_bucket {bound}"
         assert grown[key] == np.sum(probabilities <= bound), bound
     assert grown["turing_test_bot_probability_ratio_sum"] == pytest.approx(probabilities.sum())
+    shares = np.array(Classifier.load().assess([Chat.model_validate(body) for body in bodies]).home_of_chats())
+    for bound in HOME_SHARES:
+        assert grown[f"turing_test_home_expert_ratio_bucket {bound}"] == np.sum(shares <= bound), bound
+    assert grown["turing_test_home_expert_ratio_sum"] == pytest.approx(shares.sum())
     assert grown["turing_test_chat_words_count"] == len(bodies)
     assert grown["turing_test_queue_wait_seconds_count"] == len(bodies)
 
@@ -101,6 +110,19 @@ def test_chats_of_a_batch_request_are_counted_one_by_one(server: Server) -> None
     predictions = send(f"{server.url}/predict_batch", {"chats": bodies}).json["predictions"]
     grown = added(server, before, sum(len(prediction["participants"]) for prediction in predictions))
     assert grown["turing_test_chat_words_count"] == 7
+    assert grown["turing_test_home_expert_ratio_count"] == 7
+
+
+def test_large_chats_and_messages_of_dialogs_are_counted_as_other_chats(server: Server) -> None:
+    before = samples(server)
+    said = [{"message_id": n, "text": "word " * 1_000, "participant_id": n % 2} for n in range(LARGE // 5_000 + 1)]
+    message = {"text": "hi", "dialog_id": "counted", "id": "1", "participant_index": 0}
+    for body, answers in (({"chat_id": "large", "messages": said}, 2), (message, 1)):
+        assert send(f"{server.url}/predict", body).status == 200
+        grown = added(server, before, answers)
+        before = samples(server)
+        for name in ("home_expert_ratio", "chat_words", "queue_wait_seconds"):
+            assert grown[f"turing_test_{name}_count"] == 1, name
 
 
 def test_explanations_and_rejected_requests_are_not_counted(server: Server) -> None:
@@ -110,6 +132,7 @@ def test_explanations_and_rejected_requests_are_not_counted(server: Server) -> N
     assert send(f"{server.url}/predict", sample_bodies()[1]).status == 200
     grown = added(server, before, 2)
     assert sum(grown[f"turing_test_answers_total {name}"] for name in CONFIDENCE) == 2
+    assert grown["turing_test_home_expert_ratio_count"] == 1
 
 
 def test_the_queue_is_seen_while_chats_wait_and_is_empty_afterwards(server: Server) -> None:
@@ -148,7 +171,7 @@ from models.chat import Participant, Prediction
 async def main():
     metrics = ModelMetrics("v")
     side = Participant(participant_id=0, is_bot_probability=0.8, confidence="medium")
-    metrics.count(Prediction(chat_id=1, participants=[side], model_version="v"), 3, 0.1)
+    metrics.count(Prediction(chat_id=1, participants=[side], model_version="v"), 0.9, 3, 0.1)
     metrics.enter(int(sys.argv[1]))
     metrics.write()
     if sys.argv[2] == "killed":
@@ -170,6 +193,11 @@ asyncio.run(main())
         outputs.append(done.stdout)
     assert "turing_test_queue_chats 2.0" in outputs[1]
     assert 'turing_test_answers_total{confidence="medium",model_version="v"} 2.0' in outputs[1]
+
+
+def test_the_benchmark_finds_what_it_takes_out() -> None:
+    with without_metrics():
+        assert batching.count_words(Chat.model_validate(sample_bodies()[0])) == 0
 
 
 def test_many_observations_at_once_are_those_one_by_one() -> None:

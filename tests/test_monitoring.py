@@ -14,8 +14,10 @@ import jsonschema
 import pytest
 import yaml
 
-from models.classifier import METRICS, SHIPPED
+from models.classifier import METRICS, SHIPPED, UNLIKE
+from serving.metrics import HOME_SHARES
 from tests.conftest import CLIENT, ROOT, Server, free_port, running, sample_bodies, send, wait_until
+from tests.prometheus import is_up, numbers, query
 
 MONITORING = ROOT / "monitoring"
 ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())
@@ -55,19 +57,34 @@ def test_every_alert_is_tested_to_fire_and_not_to() -> None:
         assert set(expected) == {True, False}, name
 
 
-def shares(confidence: str) -> list[float]:
-    """Return the share of answers with a confidence: complete chats and whole dialogs, in cross-validation."""
+def measured_at_home() -> list[dict[str, Any]]:
+    """Return the figures of the cross-validation for complete chats and whole dialogs."""
     rows = json.loads((SHIPPED / METRICS).read_text())["measured"]
     asked = ("complete chats", "streamed, all messages")
-    at_home = [row for row in rows if "cross-validation" in row["on"] and row["how"] in asked]
-    return [row["confidence"][confidence]["share"] for row in at_home]
+    return [row for row in rows if "cross-validation" in row["on"] and row["how"] in asked]
 
 
 def test_thresholds_are_those_of_the_model() -> None:
-    (alert,) = [rule["expr"] for rule in RULES if rule.get("alert") == "TuringTestConfidence"]
-    high = shares("high")
-    least, most = round(min(high) - MARGIN, 4), round(max(high) + MARGIN, 4)
-    assert [float(number) for number in re.findall(r"rate6h [<>] ([\d.]+)", alert)] == [least, most]
+    high = [row["confidence"]["high"]["share"] for row in measured_at_home()]
+    unlike = [row["unlike"] for row in measured_at_home()]
+    share, share_unlike = "turing_test:answers_high:ratio_rate6h", "turing_test:chats_unlike:ratio_rate6h"
+    expected = {
+        "TuringTestConfidence": [f"{share} < {min(high) - MARGIN:.4f}", f"{share} > {max(high) + MARGIN:.4f}"],
+        "TuringTestUnlike": [f"{share_unlike} > {max(unlike) + MARGIN:.4f}"],
+    }
+    found = {
+        rule["alert"]: re.findall(r"[\w:]+rate6h [<>] [\d.]+", rule["expr"])
+        for rule in RULES
+        if rule.get("alert") in expected
+    }
+    lines = [f"{name}: {' or '.join(comparisons)}" for name, comparisons in expected.items()]
+    assert found == expected, "\n".join(["write into monitoring/alerts.yml", *lines])
+
+
+def test_the_share_of_unlike_chats_is_read_from_a_bucket_that_exists() -> None:
+    (rule,) = [rule["expr"] for rule in RULES if rule.get("record") == "turing_test:chats_unlike:ratio_rate6h"]
+    assert f'turing_test_home_expert_ratio_bucket{{le="{UNLIKE}"}}' in rule
+    assert UNLIKE in HOME_SHARES
 
 
 @contextmanager
@@ -97,33 +114,13 @@ def prometheus(folder: Path, server: Server, key: str | None = None) -> Iterator
         )
     url = f"http://127.0.0.1:{port}"
 
-    def is_up() -> bool:
-        try:
-            return send(f"{url}/-/ready").status == 200
-        except OSError:
-            return False
-
     try:
-        wait_until(lambda: is_up() or process.poll() is not None)
+        wait_until(lambda: is_up(url) or process.poll() is not None)
         assert process.poll() is None, (folder / "prometheus.log").read_text()
         yield url
     finally:
         process.terminate()
         process.wait(timeout=20)
-
-
-def query(url: str, expression: str) -> list[dict[str, Any]]:
-    """Return the series of an instant query."""
-    answer = CLIENT.get(f"{url}/api/v1/query", params={"query": expression}).json()
-    assert answer["status"] == "success", answer
-    result: list[dict[str, Any]] = answer["data"]["result"]
-    return result
-
-
-def numbers(url: str, expression: str) -> list[float]:
-    """Return the values of an instant query that are numbers."""
-    values = [float(series["value"][1]) for series in query(url, expression)]
-    return [value for value in values if value == value]
 
 
 @contextmanager
@@ -163,7 +160,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("watched")
     with running(folder, WORKERS="2") as server, prometheus(folder, server) as url, load(server):
         wait_until(lambda: len(query(url, 'up{job="turing-test-service"}[1m]')) == 1)
-        wait_until(lambda: bool(numbers(url, "turing_test:answers_high:ratio_rate6h")))
+        shares = ("turing_test:answers_high:ratio_rate6h", "turing_test:chats_unlike:ratio_rate6h")
+        wait_until(lambda: all(numbers(url, share) for share in shares))
         threading.Event().wait(8)
         yield url
 
@@ -358,7 +356,7 @@ def test_panels_have_their_own_identifiers_and_places() -> None:
 
 def test_every_metric_of_the_model_is_on_the_dashboard() -> None:
     named = set(re.findall(r'"(turing_test_\w+)"', (ROOT / "serving" / "metrics.py").read_text()))
-    assert len(named) >= 6
+    assert len(named) >= 7
     queries = " ".join([query.values[0] for query in QUERIES])  # type: ignore[misc]
     assert [name for name in named if name not in queries] == []
 

@@ -15,6 +15,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Locator, Page, Request, Route, expect, sync_playwright
 
+from models.classifier import UNLIKE
 from serving.access import Access
 from serving.errors import RefusedError
 from serving.page import FOLDER, routes
@@ -119,6 +120,10 @@ def test_every_file_is_served_under_the_policy(server: Server) -> None:
     assert send(f"{server.url}/try/__init__.py").status == 404
     preloaded = re.findall(r'modulepreload" href="try/(\w+\.js)"', (FOLDER / "try.html").read_text())
     assert {*preloaded, "try.js"} == {name for name in files if name.endswith(".js")}
+
+
+def test_the_page_calls_the_same_chats_unlike_as_the_classifier() -> None:
+    assert f"const UNLIKE = {UNLIKE};" in (FOLDER / "try.js").read_text()
 
 
 def test_the_page_needs_no_key_and_nothing_else_is_open_with_it() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.metrics import log_loss, roc_auc_score
 
 from models.chat import Chat
-from models.classifier import CONFIDENCE, Classifier, Floats, Ints
+from models.classifier import CONFIDENCE, UNLIKE, Classifier, Floats, Ints
 from train.copies import last_answers, shift, so_far
 from train.data import Edition
 from train.fit import COMPLETE, FITS, FOLDS, SEED, Table, fit, folds
@@ -80,7 +80,7 @@ class Measured:
             "answers": len(self.labels),
             "confidence": confidence,
             "home": round(float(self.home.mean()), 4),
-            "unlike": round(float((self.home < 0.5).mean()), 4),
+            "unlike": round(float((self.home < UNLIKE).mean()), 4),
         }
 
 

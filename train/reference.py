@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from models.chat import Chat
-from models.classifier import CONFIDENCE, SIGNALS, Assessment, Classifier, Floats, Ints, confidence_of
+from models.classifier import CONFIDENCE, SIGNALS, UNLIKE, Assessment, Classifier, Floats, Ints, confidence_of
 from serving.monitoring import OWN, logged, own_signals
 from train.copies import so_far
 from train.data import DataError, Edition
@@ -60,7 +60,7 @@ class Sample:
 
     def unlike(self) -> Floats:
         """Return whether each answer's chat is unlike those of the game, as 0 and 1, (rows,)."""
-        return np.asarray(self.values[:, VALUES.index("home expert's share")] < 0.5, float)
+        return np.asarray(self.values[:, VALUES.index("home expert's share")] < UNLIKE, float)
 
 
 def join(samples: Sequence[Sample]) -> Sample:

@@ -13,7 +13,7 @@ import { marksOf, reasons } from "./why.js";
 const TYPING = 250; // ms without a key press until the chat is scored
 const SETTLED = 400; // ms after that until it is explained
 const RETRIES = 5; // by itself, when the service is busy or gone
-const UNLIKE = 0.5; // of 1; below, the expert for other games than the training game says more
+const UNLIKE = 0.5; // of 1, as in models/classifier.py; below, the expert for other games than the training game says more
 const FEW_WORDS = 8; // in a whole chat; most chats that the classifier learned from have more
 
 const state = {
