@@ -23,6 +23,7 @@ from tqdm import tqdm
 from models.classifier import Classifier
 from train.data import read_editions
 from train.drift import CHANGED, LEAST_CHATS, LEVEL, compare
+from train.evaluate import cross_fit
 from train.fit import fit, tabulate
 from train.reference import KINDS, VALUES, Distribution, Sample, assess_kinds, cross_assess
 
@@ -54,7 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     (first, second), elsewhere = read_editions([options.first, options.second]), read_editions(options.elsewhere)
     table = tabulate([first], elsewhere)
-    before = cross_assess([first], table)
+    before = cross_assess([first], cross_fit(table))
     after = assess_kinds(Classifier(fit(table, lambda: None).weights(), "study"), second.chats)
     lines = list(report(first.name, second.name, before, after))
     (RESULTS / "drift.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -12,8 +12,8 @@ How a chat is scored (`Classifier.assess`):
    - The elsewhere expert, randomised trees, sees only signals that point the same way in every game.
 4. `Gate` decides for each chat how much the home expert has to say, from the alphabet, the number of messages and the
    turn-taking. The scores are averaged with that share.
-5. `decide` turns the scores of a chat's participants into probabilities: it scores the participants together and moves
-   the answer towards the base rate when the chat has few words.
+5. `decide` turns the scores of a chat's participants into probabilities: it scores the participants together, moves the
+   answer towards the base rate when the chat has few words, and bounds it as long as the chat has few messages.
 
 Training fits all of it with scikit-learn. The artifact holds plain arrays, and scoring needs only NumPy, so loading an
 artifact runs no code from it and serving starts without scikit-learn. `tests/test_train.py` checks that both give the
@@ -75,9 +75,10 @@ GATE = ("share of Cyrillic letters", "share of Latin letters", "messages", "writ
 # Chosen by cross-validation, see the model card. Three numbers are those of the three situations.
 HOME_SHARE = (0.45, 0.98)  # the least and the largest share of the home expert in a score
 BOLDER = 1.5  # factor of the elsewhere expert's log odds
-TEMPER = 1.01  # factor of the score
+TEMPER = (0.9, 1.01, 1.01)  # factor of the score
 LIFT = 0.25  # log odds; makes up for "at most one bot", which lowers the probabilities of two suspects too much
 FEW_WORDS = (1, 2.2, 2.2)  # a chat of so many words keeps half of what its score says beyond the base rate
+FEW_MESSAGES, MOST_LIKELY = 2, 0.915  # no probability of a chat of so few messages passes this, on either side
 BOOSTED = (0.6, 0.36, 0.45)  # share of the boosted trees in the home expert's score
 CLIPPED = 0.01  # randomised trees' probabilities stay this far from 0 and 1
 
@@ -337,7 +338,7 @@ class Classifier:
         of_chats = situations(gate, running)
         situation = of_chats.repeat(sizes)
         score = self.score(signals, home, situation)
-        probabilities = decide(score, sizes, words, of_chats, float(self.weights.base))
+        probabilities = decide(score, sizes, gate, words, of_chats, float(self.weights.base))
         return Assessment(by_chat, signals, home, situation, score, words.repeat(sizes), probabilities)
 
     def score(self, signals: Floats, home: Floats, situation: Ints) -> Floats:
@@ -509,21 +510,28 @@ def situations(gate: Floats, running: NDArray[np.bool_]) -> Ints:
 
 
 _FEW = np.array(FEW_WORDS) ** 4
+_TEMPER = np.array(TEMPER)
 
 
-def decide(score: Floats, sizes: Ints, words: Floats, situation: Ints, base: float) -> Floats:
-    """Turn scores into probabilities, (sides,), of chats with so many sides, readable words and these situations.
+def decide(score: Floats, sizes: Ints, gate: Floats, words: Floats, situation: Ints, base: float) -> Floats:
+    """Turn scores into probabilities, (sides,), of chats with so many sides, of these situations.
+
+    `gate` and `words` are what `describe` returns.
 
     At most one participant of a chat of two is a bot, as in the training data: a softmax over "nobody" (log odds 0) and
     the two. In a chat of more, each participant is compared with the average of the others. The log odds then move
-    towards those of the base rate, the fewer words of a chat can be read.
+    towards those of the base rate, the fewer words of a chat can be read. After one or two messages they are bounded:
+    whoever seems certain then is right too rarely.
     """
-    lifted = np.minimum(TEMPER * score + LIFT, 30)
+    lifted = np.minimum(_TEMPER[situation].repeat(sizes) * score + LIFT, 30)
     odds = np.exp(lifted)
     others = np.maximum(by_chat(odds, sizes) - odds, 0) / np.maximum(sizes - 1, 1).repeat(sizes)
     kept = (words**4 / (words**4 + _FEW[situation])).repeat(sizes)
     start = log_odds(base)
-    return np.asarray(1 / (1 + np.exp(-(start + kept * (lifted - np.log1p(others) - start)))))
+    few = gate[:, GATE.index("messages")] < np.log1p(FEW_MESSAGES + 0.5)
+    most = np.where(few, log_odds(MOST_LIKELY), np.inf).repeat(sizes)
+    odds = start + kept * (lifted - np.log1p(others) - start)
+    return np.asarray(1 / (1 + np.exp(-np.minimum(np.maximum(odds, -most), most))))
 
 
 def by_chat(values: Floats, sizes: Ints) -> Floats:

@@ -165,6 +165,16 @@ def test_confidence_follows_the_probability(classifier: Classifier) -> None:
     assert min(said["medium"]) >= CONFIDENCE["medium"] > max(said["low"])
 
 
+def test_one_or_two_messages_are_never_answered_with_high_confidence(classifier: Classifier) -> None:
+    chats = [Chat.model_validate(body) for body in sample_bodies()]
+    asked: list[Chat] = [so_far(chat, messages) for chat in chats for messages in (1, 2, 3)]
+    asked += [chat.model_copy(update={"messages": chat.messages[:2]}) for chat in chats]
+    said: dict[bool, set[str]] = {True: set(), False: set()}
+    for chat, answer in zip(asked, classifier.predict(asked), strict=True):
+        said[len(chat.messages) <= 2] |= {side.confidence for side in answer.participants}
+    assert said == {True: {"medium", "low"}, False: {"high", "medium", "low"}}
+
+
 def test_two_participants_are_never_both_taken_for_bots(classifier: Classifier) -> None:
     for body in sample_bodies():
         assert sum(probabilities(classifier, Chat.model_validate(body))) < 1.1

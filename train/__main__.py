@@ -17,9 +17,20 @@ from train.card import write_card
 from train.data import DataError, read_chats, read_editions, write_edition
 from train.dialogs import read_served
 from train.drift import LEAST_CHATS, compare_log, read_log, summary, write_drift_report
-from train.evaluate import AFTER, Measured, evaluate, measure, measure_on, steps_of, streamed
+from train.evaluate import (
+    AFTER,
+    CROSS_FITS,
+    Measured,
+    cross_fit,
+    evaluate,
+    evaluate_together,
+    measure,
+    measure_on,
+    steps_of,
+    streamed,
+)
 from train.fit import FITS, fit, tabulate
-from train.reference import KINDS, REFERENCE, REFERENCE_FITS, Reference, cross_assess
+from train.reference import KINDS, REFERENCE, Reference, cross_assess
 from train.registry import register
 from train.replay import replay
 from train.report import REPORT, write_report
@@ -45,14 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fit(options: argparse.Namespace) -> None:
     home, elsewhere = read_editions(options.data or [SAMPLE]), read_editions(options.elsewhere)
     out: Path = options.out or (SHIPPED if options.data else UNSHIPPED)
-    steps = FITS + REFERENCE_FITS + steps_of(len(home), len(elsewhere))
+    steps = FITS + CROSS_FITS + steps_of(len(home), len(elsewhere))
     with tqdm(total=steps, unit="fit", desc="train", disable=options.quiet) as bar:
         table = tabulate(home, elsewhere)
         measured = evaluate(home, elsewhere, table, lambda: bar.update(1))
         fitted = fit(table, lambda: bar.update(1))
-        samples = cross_assess(home, table, lambda: bar.update(1))
+        models = cross_fit(table, lambda: bar.update(1))
+    if len(home) > 1:
+        measured += evaluate_together(home, models)
     metrics = write_artifact(out, fitted.weights(), [*home, *elsewhere], measured)
-    Reference.of(metrics["version"], samples).write(out)
+    Reference.of(metrics["version"], cross_assess(home, models)).write(out)
     write_card(out, metrics)
     write_report(out / REPORT, metrics, measured, fitted)
     print(f"{out}: model {metrics['version']}")
@@ -82,8 +95,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _make_reference(options: argparse.Namespace) -> None:
     version = Classifier.load(options.model).version
     home, elsewhere = read_editions(options.data), read_editions(options.elsewhere)
-    with tqdm(total=REFERENCE_FITS, unit="fit", desc="reference", disable=options.quiet) as bar:
-        samples = cross_assess(home, tabulate(home, elsewhere), lambda: bar.update(1))
+    with tqdm(total=CROSS_FITS, unit="fit", desc="reference", disable=options.quiet) as bar:
+        samples = cross_assess(home, cross_fit(tabulate(home, elsewhere), lambda: bar.update(1)))
     Reference.of(version, samples).write(options.model)
     print(f"{options.model / REFERENCE}: {', '.join(f'{len(samples[kind].chats())} {kind}' for kind in KINDS)}")
 

@@ -20,6 +20,7 @@ from train.fit import COMPLETE, FITS, FOLDS, SEED, Table, fit, folds
 
 CLIP = 0.001  # probabilities are clipped to [CLIP, 1 - CLIP] for the log loss
 AFTER = (1, 2, 4, 8, None)  # messages of a chat that is streamed; None: all of them
+CROSS_FITS = FITS * FOLDS  # steps of `cross_fit`
 BINS = 10  # of the calibration error, of equal width
 SHIFT_SEEDS = (101, 102, 103)  # no training row is drawn with these
 COMPLETE_CHATS = "complete chats"
@@ -155,6 +156,11 @@ def across(first: str, tested: str) -> str:
     return f"trained on {first}, tested on {tested}"
 
 
+def together(edition: str) -> str:
+    """Return the name of what is measured on an edition by models that were fitted on all editions."""
+    return f"{edition}, cross-validated with all editions"
+
+
 def left_out(game: str) -> str:
     """Return the name of what is measured on a game that the model has not seen."""
     return f"{game}, left out"
@@ -199,6 +205,36 @@ def evaluate(
             classifier = Classifier(fitted.weights(), "measured")
             parts.append(measure(classifier, on, [chats[at] for at in tested_on], [labels[at] for at in tested_on]))
         measured += [join(of_how) for of_how in zip(*parts, strict=True)]
+    return measured
+
+
+def cross_fit(table: Table, step: Callable[[], object] = lambda: None) -> list[tuple[Classifier, Ints]]:
+    """Fit one model for each fifth of the home game's chats, on everything else, as the shipped model is fitted.
+
+    Returns each with the numbers of its fifth's chats. `table` is what `tabulate` makes of all editions and other
+    games.
+    """
+    complete = table.take(table.home & (table.kind == COMPLETE))
+    models = []
+    for _, held_out in folds(complete, SEED):
+        tested = np.unique(complete.chat[held_out])
+        fitted = fit(table.take(~np.isin(table.chat, tested)), step)
+        models.append((Classifier(fitted.weights(), "measured"), tested))
+    return models
+
+
+def evaluate_together(home: Sequence[Edition], models: Sequence[tuple[Classifier, Ints]]) -> list[Measured]:
+    """Measure the models of `cross_fit` on each edition, each model on the chats that it was not fitted on."""
+    measured = []
+    first = 0  # number of the edition's first chat
+    for edition in home:
+        parts = []
+        for classifier, tested in models:
+            chosen = tested[(tested >= first) & (tested < first + len(edition.chats))] - first
+            chats, labels = [edition.chats[at] for at in chosen], [edition.labels[at] for at in chosen]
+            parts.append(measure(classifier, together(edition.name), chats, labels))
+        measured += [join(of_how) for of_how in zip(*parts, strict=True)]
+        first += len(edition.chats)
     return measured
 
 

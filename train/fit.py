@@ -67,7 +67,7 @@ FITS = FOLDS + 1 + len(SITUATIONS) + 1  # steps of one `fit`: the linear models,
 # Kinds of rows: complete chats; copies in which a bot says an assistant's stock phrase; copies with messages sent in
 # two parts, of which the later ones also lost their last message, their first one, or both; running dialogs, from
 # complete chats and from those with a stock phrase.
-COMPLETE, ASSISTANT, SPLIT, NO_END, NO_BEGINNING, NEITHER, RUNNING, RUNNING_ASSISTANT = range(8)
+COMPLETE, ASSISTANT, SPLIT, NO_END, NO_BEGINNING, NEITHER, RUNNING, RUNNING_LATE, RUNNING_ASSISTANT = range(9)
 PREFIXES = 12  # dialogs are cut off after each of the first messages, up to so many, and at each one's last message
 
 
@@ -82,6 +82,7 @@ WEIGHTS = {
     "strict turn-taking": (1.0, ASSISTANTS, 0.0, 0.22, 0.25, 0.1),
     "free turn-taking": (1.0, ASSISTANTS, 1.0, 1.0, 0.3, 0.3),
 }
+LATE = 0.1  # what all running dialogs from a chat without its first message weigh, beside 1 for those from the chat
 OTHER_SITUATION = {"strict turn-taking": 0.0, "free turn-taking": 0.1}
 WEIGHTS_ELSEWHERE = (1.0, ASSISTANTS, 0.15, 0.15, 0.15, 0.15)
 
@@ -196,8 +197,9 @@ def copies(chat: Chat, number: int, who: Mapping[int | str, int], *, running: bo
     if running:
         if assisted:
             made.append((RUNNING_ASSISTANT, so_far(assisted, at + 1)))
-        cuts = {*range(1, min(len(chat.messages), PREFIXES) + 1), *last_answers(chat).values()}
-        made += [(RUNNING, so_far(chat, messages)) for messages in sorted(cuts)]
+        for kind, whole in ((RUNNING, chat), (RUNNING_LATE, lose(chat, beginning=True))):
+            cuts = {*range(1, min(len(whole.messages), PREFIXES) + 1), *last_answers(whole).values()}
+            made += [(kind, so_far(whole, messages)) for messages in sorted(cuts)]
     return made
 
 
@@ -280,7 +282,7 @@ class Fitted:
         elsewhere = _of_bots(self.elsewhere, inputs[:, self.general])
         share = np.array(BOOSTED)[situation].repeat(sizes)
         score = mix(boosted, randomised, elsewhere, self.gate.share(gate).repeat(sizes), share)
-        return decide(score, sizes, words, situation, self.base)
+        return decide(score, sizes, gate, words, situation, self.base)
 
     def weights(self) -> Weights:
         """Return the arrays that serving loads."""
@@ -368,18 +370,20 @@ def _home_weights(table: Table, turns: Ints, situation: str) -> Floats:
     `turns` (sides,) is the number of a row's turn-taking in `SITUATIONS`.
     """
     if situation == SITUATIONS[RUNNING_DIALOG]:
-        chosen = table.home & table.asked & (table.kind == RUNNING)
-        asked = np.bincount(table.chat[chosen], minlength=table.chat.max() + 1)  # how often, in this chat
-        assistants = table.home & table.asked & (table.kind == RUNNING_ASSISTANT)
-        return np.asarray(np.where(chosen, 1 / np.maximum(asked, 1)[table.chat], ASSISTANTS * assistants))
-    of_kind = np.array([*WEIGHTS[situation], 0.0, 0.0])[table.kind]
+        weights = ASSISTANTS * (table.kind == RUNNING_ASSISTANT)
+        for kind, weight in ((RUNNING, 1.0), (RUNNING_LATE, LATE)):
+            chosen = table.asked & (table.kind == kind)
+            asked = np.bincount(table.chat[chosen], minlength=table.chat.max() + 1)  # how often, in this chat
+            weights += weight * chosen / np.maximum(asked, 1)[table.chat]
+        return np.asarray(np.where(table.home & table.asked, weights, 0))
+    of_kind = np.array([*WEIGHTS[situation], 0.0, 0.0, 0.0])[table.kind]
     others = np.where(table.kind == COMPLETE, OTHER_SITUATION[situation], 0)
     return np.asarray(np.where(table.home, np.where(turns == SITUATIONS.index(situation), of_kind, others), 0))
 
 
 def _elsewhere_weights(table: Table) -> Floats:
     """Return how much each row weighs in the elsewhere expert, (sides,): every game as much as any other."""
-    weights = np.array([*WEIGHTS_ELSEWHERE, 0.0, 0.0])[table.kind]
+    weights = np.array([*WEIGHTS_ELSEWHERE, 0.0, 0.0, 0.0])[table.kind]
     of_games = np.bincount(table.game, weights)[table.game]
     return np.asarray(weights / of_games * weights.sum() / len(np.unique(table.game)))
 

@@ -4,7 +4,7 @@
 texts. All of it comes from cross-validation, because a model is surer of the chats that it was fitted on.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,10 +17,8 @@ from models.classifier import CONFIDENCE, SIGNALS, UNLIKE, Assessment, Classifie
 from serving.monitoring import OWN, logged, own_signals
 from train.copies import so_far
 from train.data import DataError, Edition
-from train.fit import COMPLETE, FITS, FOLDS, SEED, Table, fit, folds
 
 REFERENCE = "reference.npz"
-REFERENCE_FITS = FITS * FOLDS  # steps of `cross_assess`
 AFTER = 4  # a dialog is looked at when it has so many messages, which happens once
 CHATS, DIALOGS = "complete chats", f"dialogs after {AFTER} messages"
 KINDS = (CHATS, DIALOGS)
@@ -157,18 +155,14 @@ class Reference:
         return cls(found, of_kind)
 
 
-def cross_assess(home: Sequence[Edition], table: Table, step: Callable[[], object] = lambda: None) -> dict[str, Sample]:
-    """Return a sample of each kind from the home game's chats.
+def cross_assess(home: Sequence[Edition], models: Sequence[tuple[Classifier, Ints]]) -> dict[str, Sample]:
+    """Return a sample of each kind from the home game's chats, each assessed by the model that was not fitted on it.
 
-    Each fifth of them is assessed by a model that was fitted on everything else. `table` is what `tabulate` makes of
-    all editions, other games included.
+    `models` is what `cross_fit` returns.
     """
     chats = [chat for edition in home for chat in edition.chats]
-    complete = table.take(table.home & (table.kind == COMPLETE))
     parts: dict[str, list[Sample]] = {kind: [] for kind in KINDS}
-    for _, held_out in folds(complete, SEED):
-        tested = np.unique(complete.chat[held_out])
-        classifier = Classifier(fit(table.take(~np.isin(table.chat, tested)), step).weights(), "reference")
+    for classifier, tested in models:
         for kind, sample in assess_kinds(classifier, [chats[at] for at in tested]).items():
             parts[kind].append(sample)
     return {kind: join(of_kind) for kind, of_kind in parts.items()}
