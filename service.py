@@ -1,7 +1,7 @@
 """The service: a chat comes in, each participant's probability of being a bot comes out.
 
-Every request ends in one of the methods `answer…`: over HTTP `PredictionRoutes` (`serving/predictions.py`) calls them,
-in Python the API methods below do.
+Every prediction ends in one of the methods `answer…`: over HTTP `PredictionRoutes` (`serving/predictions.py`) calls
+them, in Python the API methods below do.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class TuringTestService:
     def __init__(self) -> None:
         self.monitoring = Monitoring.open(SETTINGS.monitoring, SETTINGS.monitoring_max_mb, SETTINGS.workers)
         self.scorer = Scorer.load(SETTINGS.folder_of_model, self.monitoring)
-        self.dialogs = Dialogs(SETTINGS.store_url, SETTINGS.history_days)  # connects when the first message arrives
+        self.dialogs = Dialogs(SETTINGS.store_url, SETTINGS.history_days)  # connects when it is first used
 
     @bentoml.on_deployment
     @staticmethod

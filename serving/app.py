@@ -6,7 +6,7 @@
     CORS                with `CORS_ORIGINS`
     Gate                API keys; every error in one shape
     PredictionRoutes    reads, validates and answers predictions
-    BentoML             every other route: health, metrics, schema
+    other routes        Swagger UI and /try; BentoML's for health, metrics and schema
 
 `docs/design.md` says why, and what each layer costs.
 """

@@ -28,7 +28,7 @@ from serving.metrics import ModelMetrics
 from serving.monitoring import Monitoring
 
 MAX_BATCH_SIZE = 64  # chats; a larger batch gains nothing and delays the others
-MAX_LATENCY_MS = 10_000  # BentoML rejects what it expects to take longer; the request's own timeout is shorter
+MAX_LATENCY_MS = 10_000  # BentoML rejects what it expects to take longer; `TIMEOUT` in service.py is shorter
 LARGE = 50_000  # characters; scoring as many of unknown words takes 0.1 s, in which the worker answers nobody else
 CHARACTERS_PER_MESSAGE = 20  # what a message costs besides its text
 
@@ -48,7 +48,7 @@ def count_words(chat: Chat) -> int:
 
 @dataclass(slots=True)
 class Job:
-    """A chat on its way through the queue; without its chat, nobody waits for it any more, and it is not scored.
+    """A chat on its way through the queue. When nobody waits for it any more, `chat` is set to None: it is not scored.
 
     `home` is the home expert's share in the score. `arrived`, `started` and `ended` are ns since the epoch: when it
     came, and when it or its batch was scored.

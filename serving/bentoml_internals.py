@@ -1,4 +1,4 @@
-"""Everything in this project that relies on private parts of BentoML, in one place.
+"""What relies on private parts of BentoML, but for the shape of its OpenAPI document (`serving/swagger.py`).
 
 `tests/test_bentoml_internals.py` checks each of these assumptions by name, so that an upgrade of BentoML fails there
 with a clear message. Written for BentoML 1.4.40.
@@ -36,7 +36,7 @@ R = TypeVar("R")
 def configure_process() -> None:
     """Set what BentoML reads before it starts workers: telemetry, metrics, dead workers, threads.
 
-    For this process and the workers that it starts.
+    The last two take effect in the workers alone: NumPy and the memory allocator read them when a process starts.
     """
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     do_not_track.cache_clear()  # the bentoml command reads the variable before it loads the service
@@ -102,7 +102,7 @@ def get_tracer() -> Tracer | None:
 
 
 class RequestMetrics(RunnerTrafficMetricsMiddleware):
-    """BentoML's metrics of every request, at a third of the cost: each set of labels is looked up once.
+    """BentoML's metrics of every request, at lower cost: each set of labels is looked up once.
 
     Any number of apps in one process share the metrics, which the registry of Prometheus takes only once.
     """

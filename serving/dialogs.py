@@ -1,7 +1,7 @@
 """The memory of dialogs: messages come one at a time, and each is scored with all that came before it.
 
 Messages that arrive while others are being stored are stored together, in one transaction, and are answered only after
-it is committed.
+it is committed. The store (`serving/store.py`) runs it; in it, `serving/dialog.py` decides about each message.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from bentoml.exceptions import BentoMLConfigException
 
-from models.chat import Chat, PlatformMessage
+from models.chat import PlatformMessage, RunningDialog
 from serving.dialog import Outcome, StoredMessage
 from serving.errors import RefusedError
 from serving.history_url import SqliteFile, parse_history_url
@@ -35,7 +35,7 @@ COUNT_SHARE = 0.01  # of the time that counting may take; large tables are count
 PROBE_EVERY = 0.5  # seconds for which an answer to whether messages can be stored is good
 
 T = TypeVar("T")
-Waiting = tuple[StoredMessage, "asyncio.Future[Chat]"]
+Waiting = tuple[StoredMessage, "asyncio.Future[RunningDialog]"]
 logger = logging.getLogger("bentoml.dialogs")
 
 
@@ -49,7 +49,7 @@ class Dialogs:
         self._address = parse_history_url(url)
         self._store = open_store(self._address)
         self._days = days
-        self._cleaned = -math.inf  # when; the clock may have started with the machine, a minute ago
+        self._cleaned = -math.inf  # when; -inf: clean at the first use, as the clock may start at 0
         self._waiting: list[Waiting] = []
         self._storing: asyncio.Task[None] | None = None
         self._cleaning: asyncio.Task[None] | None = None
@@ -80,15 +80,15 @@ class Dialogs:
         """Close the connection to the store; the next use opens another."""
         await self._store.close()
 
-    async def store_message(self, message: PlatformMessage) -> Chat:
-        """Store a message; returns the chat of its dialog up to it.
+    async def store_message(self, message: PlatformMessage) -> RunningDialog:
+        """Store a message; returns its dialog up to it, which is scored as a running dialog.
 
         A message that is stored already (same `id` and content) is not stored again, and gives the same chat. Raises
         `RefusedError` with 409 for other content under the same `id`, 413 for a dialog that is full, 400 for a message
         that the store cannot hold, and 503 when it is not stored within `GIVE_UP` seconds.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Chat] = loop.create_future()
+        future: asyncio.Future[RunningDialog] = loop.create_future()
         stored = StoredMessage(message.id, message.text, message.dialog_id, message.participant_index)
         self._waiting.append((stored, future))
         if self._storing is None or self._storing.done():
@@ -177,7 +177,7 @@ class Dialogs:
         self._count_at = end + max(COUNT_EVERY, (end - start) / COUNT_SHARE)
 
 
-def _settle(future: "asyncio.Future[Chat]", outcome: Outcome) -> None:
+def _settle(future: "asyncio.Future[RunningDialog]", outcome: Outcome) -> None:
     if future.done():  # the caller has given up
         return
     if isinstance(outcome, RefusedError):
@@ -187,7 +187,7 @@ def _settle(future: "asyncio.Future[Chat]", outcome: Outcome) -> None:
 
 
 async def _try_twice(work: Callable[[], Awaitable[T]]) -> T:
-    """Do something, and once more if that may mend it."""
+    """Do something, and retry once after an error that may be gone."""
     try:
         return await work()
     except Exception as error:

@@ -76,7 +76,7 @@ class Gate:
 
 
 def _in_one_shape(send: Send, scope: Scope, receive: Receive) -> Send:
-    """Return a `send` that replaces BentoML's error responses by ones in the shape of `serving/errors.py`."""
+    """Return a `send` that replaces BentoML's error responses with errors in the shape of `serving/errors.py`."""
     replaced = False
 
     async def reshaped(message: MutableMapping[str, Any]) -> None:

@@ -42,7 +42,7 @@ class PredictionRoutes:
         self._max_body_bytes = max_body_bytes
         self._max_in_flight = max_in_flight
         self._timeout = timeout
-        self._in_flight = 0  # being answered; slow uploads neither trigger batching nor count towards the limit
+        self._in_flight = 0  # being answered; uploads do not count towards the limit
         self._rejected = 0  # since the last line about it in the log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,7 +11,9 @@ import threading
 from types import FrameType
 
 STOP_AFTER = 1.0  # seconds from SIGTERM until the port is closed
-GIVE_UP_AFTER = 8.0  # seconds from SIGTERM until the process exits: later than any timeout, before Docker kills it (10)
+GIVE_UP_AFTER = (
+    8.0  # seconds from SIGTERM until the process exits: after the `TIMEOUT` of requests, before Docker's (10)
+)
 
 
 class Shutdown:

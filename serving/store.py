@@ -77,7 +77,7 @@ class Cause(Enum):
 
 
 def cause_of(error: Exception) -> Cause:
-    """Return the cause of an error of `Store.exchange`; nothing else decides it."""
+    """Return the cause of an error of `Store.exchange`."""
     match error:
         case (
             WrongTableError()
