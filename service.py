@@ -21,7 +21,7 @@ from models.chat import (
     Predictions,
 )
 from serving.app import PredictionService, check_start
-from serving.batching import Scorer
+from serving.batching import Scorer, load_classifier
 from serving.bentoml_internals import configure_process
 from serving.connections import install_protocol
 from serving.dialogs import Dialogs
@@ -55,7 +55,7 @@ class TuringTestService:
 
     def __init__(self) -> None:
         self.monitoring = Monitoring.open(SETTINGS.monitoring, SETTINGS.monitoring_max_mb, SETTINGS.workers)
-        self.scorer = Scorer.load(SETTINGS.folder_of_model, self.monitoring)
+        self.scorer = Scorer(load_classifier(SETTINGS.folder_of_model), self.monitoring)
         self.dialogs = Dialogs(SETTINGS.store_url, SETTINGS.history_days)  # connects when it is first used
 
     @bentoml.on_deployment
@@ -70,10 +70,11 @@ class TuringTestService:
         SHUTDOWN.watch()
 
     @bentoml.on_shutdown
-    async def close_monitoring(self) -> None:
-        """Write the last lines of the monitoring log."""
+    async def close(self) -> None:
+        """Write the last lines of the monitoring log, and close the connection to the store."""
         if self.monitoring:
             self.monitoring.close()
+        await self.dialogs.close()
 
     async def __is_ready__(self) -> bool:
         return not SHUTDOWN.begun and await self.dialogs.is_ready()

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.chat import Chat, ExplainedParticipant, Explanation, Message, Signal, Span
-from models.classifier import LINEAR, OF_NGRAMS, SIGNALS, UNLIKE, Classifier, Floats, Ints, answer
-from models.features import pair_ngrams, word_hash, word_ngrams
+from models.classifier import LINEAR, OF_NGRAMS, SIGNALS, UNLIKE, Classifier, answer
+from models.features import Floats, Ints, pair_ngrams, word_hash, word_ngrams
 
 SHOWN_SIGNALS = 10
 SHOWN_SPANS = 10

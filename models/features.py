@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from models.chat import Chat, Identifier
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
 N_BUCKETS = 1 << 17  # hash buckets for the n-grams of one side
 MAX_NGRAM = 4  # characters; longer n-grams did not help in cross-validation
 BOUNDARY = "\n"  # precedes each message's words and follows the last message; cannot occur in a word
@@ -88,7 +91,7 @@ class Side:
     talk: list[float]
 
 
-def word_ngrams(word: str) -> NDArray[np.int64]:
+def word_ngrams(word: str) -> Ints:
     """Hash a word's character n-grams (1 to `MAX_NGRAM`, padded with a space at both ends) and the word itself.
 
     Returns buckets below `N_BUCKETS`, shape (n-grams,). The scheme is that of scikit-learn's `char_wb` analyzer; the
@@ -105,7 +108,7 @@ def word_hash(word: str) -> int:
     return 0 if word == BOUNDARY else crc32(word[:LONGEST_WORD].lower().encode("utf-8", "surrogatepass")) | 1 << 32
 
 
-def pair_ngrams(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+def pair_ngrams(hashes: NDArray[np.uint64]) -> Ints:
     """Hash each two neighbours of a row of word hashes, (words,), as one n-gram.
 
     Returns (words,): for each word, the bucket of the pair it begins, or `N_BUCKETS` (no n-gram) where two boundaries
@@ -263,7 +266,7 @@ STYLE = (*COUNTS[1:], *TALK)
 _LETTERS, _WORDS, _COUNTED_WORDS = COUNTS.index("letters"), TALK.index("words"), COUNTS.index("capitalised words")
 
 
-def style(counts: NDArray[np.float64], talk: NDArray[np.float64]) -> NDArray[np.float64]:
+def style(counts: Floats, talk: Floats) -> Floats:
     """Join the counts and the talk of each side to its style features.
 
     `counts` (sides, len(COUNTS)) are sums over the words, `talk` is (sides, len(TALK)); returns (sides, len(STYLE)):

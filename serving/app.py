@@ -24,7 +24,7 @@ from starlette.middleware.cors import CORSMiddleware
 from models.chat import ChatOrMessage, Chats, ChatToExplain
 from serving import page
 from serving.access import Access
-from serving.batching import Scorer
+from serving.batching import load_classifier
 from serving.bentoml_internals import middleware_of, name_worker_in_log
 from serving.dialogs import Dialogs
 from serving.gate import Gate, KnownPaths, known_paths
@@ -47,10 +47,10 @@ logger = logging.getLogger("bentoml.service")
 def check_start(service: Any) -> None:
     """Check what a service needs, before any worker starts; log how to try it and who has access.
 
-    Raises BentoMLException, or the BentoMLConfigException that names the variable, with one line.
+    Raises BentoMLException with one line, which names the variable if it is one that is wrong.
     """
     settings = read_settings()
-    Scorer.load(settings.folder_of_model)
+    load_classifier(settings.folder_of_model)
     access = Access(settings.keys, settings.open_metrics_and_docs)
     swagger_routes(service, access.needs_key)
     Monitoring.check(settings.monitoring)

@@ -15,15 +15,15 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from time import time_ns
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from bentoml.exceptions import BentoMLException
 
 from models.chat import EXAMPLE_CHAT, Chat, Explanation, Prediction
-from models.classifier import SHIPPED, Classifier, ModelError
+from models.classifier import Classifier, ModelError
 from models.explain import explain
 from serving.bentoml_internals import adaptive_batching, get_tracer
-from serving.errors import RefusedError
+from serving.errors import RefusedError, no_answer
 from serving.metrics import ModelMetrics
 from serving.monitoring import Monitoring
 
@@ -62,6 +62,19 @@ class Job:
     ended: int = 0
 
 
+def load_classifier(folder: Path) -> Classifier:
+    """Load the model of a folder, and score once with it.
+
+    Raises BentoMLException with one line if that is not possible.
+    """
+    try:
+        classifier = Classifier.load(folder)
+    except ModelError as error:
+        raise BentoMLException(f"cannot serve the model: {error}") from None
+    classifier.predict([Chat.model_validate(EXAMPLE_CHAT)])
+    return classifier
+
+
 class Scorer:
     """Scores chats with a classifier, in batches."""
 
@@ -71,22 +84,9 @@ class Scorer:
         self._tracer = get_tracer()
         self._metrics = ModelMetrics(classifier.version)
         self._callers = 0  # who wait for a score, of large chats as well
-        self._enqueue = adaptive_batching(self._score_batch, _no_answer, MAX_BATCH_SIZE, MAX_LATENCY_MS)
+        self._enqueue = adaptive_batching(self._score_batch, no_answer, MAX_BATCH_SIZE, MAX_LATENCY_MS)
         self._large_chats = SlowLane(classifier, "large-chats")
         self._explanations = SlowLane(classifier, "explanations")
-
-    @classmethod
-    def load(cls, folder: Path | None = None, monitoring: Monitoring | None = None) -> Self:
-        """Load the model of a folder, or the shipped one, and score once with it.
-
-        Raises BentoMLException with one line if that is not possible.
-        """
-        try:
-            classifier = Classifier.load(folder or SHIPPED)
-        except ModelError as error:
-            raise BentoMLException(f"cannot serve the model: {error}") from None
-        classifier.predict([Chat.model_validate(EXAMPLE_CHAT)])
-        return cls(classifier, monitoring)
 
     async def predict(self, chats: Sequence[Chat]) -> list[Prediction]:
         """Score chats; returns one prediction for each, in order.
@@ -176,14 +176,10 @@ class SlowLane:
 
         def run_unless_abandoned() -> T:
             if job.chat is None:
-                raise _no_answer()
+                raise no_answer()
             return _run(lambda: work(self._classifier), [job])
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, run_unless_abandoned)
-
-
-def _no_answer() -> RefusedError:
-    return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "no answer in time; try again")
 
 
 def _run(work: Callable[[], T], jobs: Sequence[Job]) -> T:

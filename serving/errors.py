@@ -46,3 +46,8 @@ class RefusedError(Exception):
             return
         named = ", ".join(dict.fromkeys(part["field"] for part in self.detail))
         logger.warning("%s %d: %s%s", path, self.status, self.error, f" ({named})" if named else "")
+
+
+def no_answer() -> RefusedError:
+    """Return the error of a request that was not answered before its timeout."""
+    return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "no answer in time; try again")

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from serving.bodies import parse_body, read_body
-from serving.errors import App, Receive, RefusedError, Scope, Send
+from serving.errors import App, Receive, RefusedError, Scope, Send, no_answer
 
 TOO_MANY = "too many requests in flight; try again"
 
@@ -66,7 +66,7 @@ class PredictionRoutes:
         except TimeoutError:
             if body is None:
                 raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, "the body was not received in time") from None
-            raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "no answer in time; try again") from None
+            raise no_answer() from None
         content = to_json(answer)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models.classifier import SHIPPED
 from serving.history_url import SqliteFile, parse_history_url
 
 MAX_HISTORY_DAYS = 36_500  # a hundred years
@@ -169,9 +170,9 @@ class Settings(BaseSettings):
         return model
 
     @property
-    def folder_of_model(self) -> Path | None:
-        """The folder of the model to serve; None for the shipped one."""
-        return Path(bentoml.models.get(self.model).path) if self.model else self.model_folder
+    def folder_of_model(self) -> Path:
+        """The folder of the model to serve."""
+        return Path(bentoml.models.get(self.model).path) if self.model else self.model_folder or SHIPPED
 
     @property
     def tracing(self) -> dict[str, Any]:

@@ -19,7 +19,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
-from models.classifier import CONFIDENCE, FORMAT, Floats
+from models.classifier import CONFIDENCE, FORMAT
+from models.features import Floats
 from serving.monitoring import OWN
 from train.data import DataError
 from train.reference import AFTER, CHATS, DIALOGS, VALUES, Distribution, Reference, Sample, bin_counts

@@ -13,7 +13,8 @@ import numpy as np
 from sklearn.metrics import log_loss, roc_auc_score
 
 from models.chat import Chat
-from models.classifier import CONFIDENCE, UNLIKE, Classifier, Floats, Ints
+from models.classifier import CONFIDENCE, UNLIKE, Classifier
+from models.features import Floats, Ints
 from train.copies import last_answers, shift, so_far
 from train.data import Edition
 from train.fit import COMPLETE, FITS, FOLDS, SEED, Table, fit, folds

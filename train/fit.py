@@ -33,10 +33,7 @@ from models.classifier import (
     SITUATIONS,
     SUMS,
     Expert,
-    Floats,
     Gate,
-    Ints,
-    Trees,
     Weights,
     combine,
     decide,
@@ -50,6 +47,8 @@ from models.features import (
     COUNTS,
     N_BUCKETS,
     TALK,
+    Floats,
+    Ints,
     Side,
     pair_ngrams,
     read_sides,
@@ -57,6 +56,7 @@ from models.features import (
     word_hash,
     word_ngrams,
 )
+from models.trees import Trees
 from train.copies import assist, last_answers, lose, so_far, split
 from train.data import Edition
 
@@ -82,7 +82,9 @@ WEIGHTS = {
     "strict turn-taking": (1.0, ASSISTANTS, 0.0, 0.22, 0.25, 0.1),
     "free turn-taking": (1.0, ASSISTANTS, 1.0, 1.0, 0.3, 0.3),
 }
-LATE = 0.1  # what all running dialogs from a chat without its first message weigh, beside 1 for those from the chat
+# What all running dialogs from a chat without its first message weigh together, beside 1 for those from the chat, and
+# the least number of their messages: at the very start, who opened the dialog is most of what can be known.
+LATE, LATE_LEAST = 0.25, 3
 OTHER_SITUATION = {"strict turn-taking": 0.0, "free turn-taking": 0.1}
 WEIGHTS_ELSEWHERE = (1.0, ASSISTANTS, 0.15, 0.15, 0.15, 0.15)
 
@@ -197,9 +199,9 @@ def copies(chat: Chat, number: int, who: Mapping[int | str, int], *, running: bo
     if running:
         if assisted:
             made.append((RUNNING_ASSISTANT, so_far(assisted, at + 1)))
-        for kind, whole in ((RUNNING, chat), (RUNNING_LATE, lose(chat, beginning=True))):
+        for kind, whole, least in ((RUNNING, chat, 1), (RUNNING_LATE, lose(chat, beginning=True), LATE_LEAST)):
             cuts = {*range(1, min(len(whole.messages), PREFIXES) + 1), *last_answers(whole).values()}
-            made += [(kind, so_far(whole, messages)) for messages in sorted(cuts)]
+            made += [(kind, so_far(whole, messages)) for messages in sorted(cuts) if messages >= least]
     return made
 
 
