@@ -113,4 +113,4 @@ class TuringTestService:
     @bentoml.api
     async def explain(self, chat: ChatToExplain, /) -> Explanation:
         """Score one chat, and say what moved each participant's score."""
-        return await self.answer_why(ChatToExplain.model_validate(chat))
+        return await self.answer_why(ChatToExplain.model_validate(chat, from_attributes=True))

@@ -5,6 +5,7 @@ descriptions are the source of the table in `docs/reference.md`; a test keeps bo
 """
 
 import os
+import re
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -39,6 +40,13 @@ def _split(text: object) -> object:
     if not parts:
         raise ValueError("The list is empty; leave the variable out instead")
     return parts
+
+
+def _check_origin(origin: str) -> str:
+    """Reject what no browser sends as an origin."""
+    if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+", origin):
+        raise ValueError("An origin is a scheme and a host, as in https://a.example, without a slash at the end")
+    return origin
 
 
 def _read_keys(file: object) -> object:
@@ -88,7 +96,7 @@ def _default_history_folder() -> Path:
     return user_data_path("turing_test_service") / "history" if is_in_bento else Path("history")
 
 
-CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], NoDecode, BeforeValidator(_split)]
 Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 KeysInFile = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_read_keys)]
 Endpoint = Annotated[str, AfterValidator(_check_exporter)]
@@ -145,7 +153,7 @@ class Settings(BaseSettings):
     open_metrics_and_docs: bool = Field(
         default=False, description="Whether metrics and Swagger UI need no key where predictions do."
     )
-    cors_origins: CommaSeparated = Field(
+    cors_origins: Origins = Field(
         default=(), description="Comma-separated origins whose pages may call the service from a browser."
     )
 

@@ -106,10 +106,11 @@ def test_a_notebook_calls_the_service_itself(wrap: Callable[[Any], Any], expecte
     assert probabilities(answer.model_dump()) == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_notebook_gets_batches_and_explanations(expected: list[float]) -> None:
+@pytest.mark.parametrize("wrap", [dict, Chat.model_validate])
+def test_a_notebook_gets_batches_and_explanations(wrap: Callable[[Any], Any], expected: list[float]) -> None:
     async def both() -> tuple[Any, Any]:
         service = TuringTestService()
-        return await service.predict_batch(BATCH), await service.explain(CURL_CHAT)
+        return await service.predict_batch(BATCH), await service.explain(wrap(CURL_CHAT))
 
     batch, explanation = asyncio.run(both())
     check("a batch", batch.model_dump(), expected)
@@ -257,6 +258,8 @@ def test_a_trace_shows_a_request_with_its_wait_and_its_scoring(tmp_path: Path) -
     assert request.start_time_unix_nano <= queue.start_time_unix_nano <= queue.end_time_unix_nano
     assert queue.end_time_unix_nano == score.start_time_unix_nano < score.end_time_unix_nano
     assert score.end_time_unix_nano <= request.end_time_unix_nano
+    texts = [message.text for message in Chat.model_validate(CURL_CHAT).messages]
+    assert [text for text in texts if any(text in str(span) for span in spans)] == []
 
 
 def test_tracing_without_the_exporter_stops_the_start_with_one_line(tmp_path: Path) -> None:

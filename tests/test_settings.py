@@ -84,6 +84,8 @@ def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("API_KEYS_FILE", "/no/such/file"),
         ("OPEN_METRICS_AND_DOCS", "maybe"),
         ("CORS_ORIGINS", ","),
+        ("CORS_ORIGINS", "a.example"),
+        ("CORS_ORIGINS", "https://a.example, https://b.example/"),
     ],
 )
 def test_a_wrong_value_is_rejected_in_one_line_that_names_the_variable(
