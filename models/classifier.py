@@ -80,9 +80,9 @@ HOME_SHARE = (0.45, 0.985)  # the least and the largest share of the home expert
 BOLDER = 1.65  # factor of the elsewhere expert's log odds
 TEMPER = (0.9, 1.02, 0.94)  # factor of the score
 LIFT = 0.2  # log odds; makes up for "at most one bot", which lowers the probabilities of two suspects too much
-FEW_WORDS = (1, 1.9, 1.9)  # a chat of so many words keeps half of what its score says beyond the base rate
+FEW_WORDS = (1, 2, 2)  # a chat of so many words keeps half of what its score says beyond the base rate
 FEW_MESSAGES, MOST_LIKELY = 2, 0.915  # no probability of a chat of so few messages passes this, on either side
-BOOSTED = (0.6, 0.32, 0.54)  # share of the boosted trees in the home expert's score
+BOOSTED = (0.6, 0.3, 0.54)  # share of the boosted trees in the home expert's score
 CLIPPED = 0.01  # randomised trees' probabilities stay this far from 0 and 1
 
 # A chat in whose score the home expert's share is smaller is unlike those of the training game.

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from models.classifier import ARTIFACT, METRICS, SHIPPED, Classifier
 from tests.conftest import ROOT, SAMPLE, make_chat, sample_bodies
 from train.__main__ import main
-from train.card import AIMS, misses, unreliable
+from train.card import AIMS, misses, reliability, unreliable
 from train.copies import last_answers, so_far
 from train.data import CHATS, LABELS, DataError, Edition, read_editions
 from train.evaluate import (
@@ -229,12 +229,9 @@ def test_the_command_ends_with_1_for_data_it_cannot_use(tmp_path: Path, capsys: 
 SHIPPED_ROWS = json.loads((SHIPPED / METRICS).read_text())["measured"]
 # The aims that the shipped model misses: what it reached instead, which a later model must not fall below.
 MISSED: dict[tuple[str, str], tuple[float, float]] = {
-    ("2025, 5-fold cross-validation", "shifted turn-taking"): (0.8999, 0.3704),
-    ("2026, 5-fold cross-validation", "streamed, 2 messages"): (0.8331, 0.4831),
-    ("trained on 2026, tested on 2025", "complete chats"): (0.8746, 0.4456),
+    ("2025, 5-fold cross-validation", "shifted turn-taking"): (0.8993, 0.3726),
+    ("2026, 5-fold cross-validation", "streamed, 2 messages"): (0.8299, 0.4884),
 }
-# Where `high` is right less often than it should be, which the card names: how often it is at least.
-LESS_RELIABLE = {("2025, 5-fold cross-validation", "streamed, 2 messages"): 0.94}
 
 
 @pytest.mark.parametrize(("on", "how"), AIMS)
@@ -256,11 +253,20 @@ def test_the_card_names_every_miss() -> None:
         assert f"{row['on']}, {row['how']}: {row['confidence']['high']['accuracy']:.1%}" in card
 
 
-def test_high_confidence_is_right_where_the_model_is_at_home() -> None:
-    below = {(row["on"], row["how"]): row["confidence"]["high"]["accuracy"] for row in unreliable(SHIPPED_ROWS)}
-    below = {where: accuracy for where, accuracy in below.items() if where in AIMS}
-    assert below.keys() == LESS_RELIABLE.keys()
-    assert all(accuracy >= LESS_RELIABLE[where] for where, accuracy in below.items())
+def test_the_readme_says_how_reliable_answers_are_as_the_card_does() -> None:
+    sentence = reliability(SHIPPED_ROWS)
+    assert sentence in " ".join((ROOT / "README.md").read_text().split())
+    assert sentence in (SHIPPED / "README.md").read_text()
+
+
+def test_high_confidence_is_as_reliable_as_it_should_be_wherever_something_was_aimed_at() -> None:
+    assert {(row["on"], row["how"]) for row in unreliable(SHIPPED_ROWS)} & set(AIMS) == set()
+
+
+def test_high_confidence_is_never_given_after_one_or_two_messages() -> None:
+    early = [row for row in SHIPPED_ROWS if row["how"] in (streamed(1), streamed(2))]
+    assert early
+    assert [row["on"] for row in early if row["confidence"]["high"]["answers"]] == []
 
 
 def test_the_shipped_model_is_calibrated_at_home() -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from models.classifier import SHIPPED, Classifier, ModelError
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser, run = COMMANDS[named]
     options = parser().parse_args(arguments[1:] if named else arguments)
     try:
-        return run(options) or 0
+        with threadpool_limits(1):  # sums in another order, as on another number of cores, would give another model
+            return run(options) or 0
     except (DataError, ModelError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1

@@ -189,6 +189,25 @@ def unreliable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def reliability(rows: list[dict[str, Any]]) -> str:
+    """Return a sentence on how often answers of each confidence were right in cross-validation."""
+    at_home = [row for row in rows if "cross-validat" in row["on"]]
+    complete = [row for row in at_home if row["how"] == COMPLETE_CHATS]
+    running = [row for row in at_home if row["how"] in map(streamed, (4, 8, None))]
+
+    def span(chosen: list[dict[str, Any]], name: str) -> str:
+        right = [
+            round(100 * row["confidence"][name]["accuracy"]) for row in chosen if row["confidence"][name]["answers"]
+        ]
+        return f"{min(right)} to {max(right)}" if right else "never"
+
+    return (
+        f"In cross-validation `high` was right {span(complete, 'high')} times out of 100 on complete chats and"
+        f" {span(running, 'high')} in running dialogs, `medium` {span(complete, 'medium')} and"
+        f" {span(running, 'medium')}, `low` {span(complete, 'low')} and {span(running, 'low')}."
+    )
+
+
 def _aims(rows: list[dict[str, Any]]) -> str:
     lines = []
     missed = misses(rows)
@@ -216,6 +235,7 @@ def _high(rows: list[dict[str, Any]]) -> str:
         f"Where at least {LEAST_ANSWERS} answers carry it, `high` should be right {HIGH_HOME:.0%} of the time in"
         f" cross-validation and {HIGH_ELSEWHERE:.0%} elsewhere. "
     )
+    aim = f"{reliability(rows)}\n\n{aim}"
     return aim + ("It is." if not wrong else f"It is not on: {'; '.join(wrong)}.")
 
 
