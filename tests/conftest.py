@@ -92,9 +92,9 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
 }
 
 
-# The tier of a test follows from the names that it, its fixtures or its module use; the first tier that matches counts.
+# The tier of a test follows from the names in it, its fixtures, its module and its path; the first that matches counts.
 TIERS = {
-    "service": {"server", "start", "running", "start_server"},  # start a server
+    "service": {"server", "start", "running", "start_server", "postgresql", "faults"},  # start a server or a database
     "training": {"trained"},  # trains a model
 }
 
@@ -105,7 +105,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         assert isinstance(item, pytest.Function)
         if not item.get_closest_marker("docker"):
-            names = {*item.fixturenames, *vars(item.module)}
+            names = {*item.fixturenames, *vars(item.module), *item.path.parts}
             item.add_marker(next((tier for tier, starters in TIERS.items() if names & starters), "unit"))
 
 
