@@ -6,6 +6,7 @@ them, in Python the API methods below do.
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import bentoml
@@ -73,7 +74,7 @@ class TuringTestService:
     async def close(self) -> None:
         """Write the last lines of the monitoring log, and close the connection to the store."""
         if self.monitoring:
-            self.monitoring.close()
+            await asyncio.to_thread(self.monitoring.close)
         await self.dialogs.close()
 
     async def __is_ready__(self) -> bool:

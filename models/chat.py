@@ -1,4 +1,4 @@
-"""The wire types: the bodies of requests and of answers.
+"""The wire types: request and response bodies.
 
 Training and serving share the chat: training reads its data sets into the same `Chat` that `/predict` validates, so
 both agree on who spoke, in which order, and what an empty text means (a message without words, which still counts as a

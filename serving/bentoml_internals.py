@@ -1,4 +1,4 @@
-"""What relies on private parts of BentoML, but for the shape of its OpenAPI document (`serving/swagger.py`).
+"""What relies on private parts of BentoML, except for the shape of its OpenAPI document (`serving/swagger.py`).
 
 `tests/test_bentoml_internals.py` checks each of these assumptions by name, so that an upgrade of BentoML fails there
 with a clear message. Written for BentoML 1.4.40.
@@ -36,7 +36,7 @@ R = TypeVar("R")
 def configure_process() -> None:
     """Set what BentoML reads before it starts workers: telemetry, metrics, dead workers, threads.
 
-    The last two take effect in the workers alone: NumPy and the memory allocator read them when a process starts.
+    The numbers of threads and of heaps take effect in the workers alone, as NumPy is already loaded here.
     """
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     do_not_track.cache_clear()  # the bentoml command reads the variable before it loads the service

@@ -8,7 +8,7 @@
 - An offered upgrade (h2c, WebSocket) is ignored, as RFC 9110, section 7.8, allows.
 - What is not HTTP gets 400, in the shape of `serving/errors.py`.
 
-This module and `serving/shutdown.py` rely on uvicorn's internals. Here that is the registry
+This module and `serving/shutdown.py` rely on uvicorn's internals. This one uses the registry
 `uvicorn.config.HTTP_PROTOCOLS`, and methods and attributes of `HttpToolsProtocol` and its `RequestResponseCycle`, which
 `tests/test_uvicorn.py` lists. There is no public way: BentoML starts uvicorn itself, and has no option for the
 protocol. It has one for idle connections (`bentoml serve --timeout-keep-alive`, which is honoured), but no environment

@@ -1,7 +1,7 @@
 """The memory of dialogs: messages come one at a time, and each is scored with all that came before it.
 
 Messages that arrive while others are being stored are stored together, in one transaction, and are answered only after
-it is committed. The store (`serving/store.py`) runs it; in it, `serving/dialog.py` decides about each message.
+it is committed. `serving/store.py` runs the transaction; `serving/dialog.py` decides what happens to each message.
 """
 
 import asyncio
@@ -77,7 +77,13 @@ class Dialogs:
             await self.close()
 
     async def close(self) -> None:
-        """Close the connection to the store; the next use opens another."""
+        """Stop what is going on and close the connection to the store; the next use opens another."""
+        tasks = [
+            task for task in (self._storing, self._probe, self._cleaning, self._counting) if task and not task.done()
+        ]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._store.close()
 
     async def store_message(self, message: PlatformMessage) -> RunningDialog:

@@ -43,9 +43,13 @@ def _split(text: object) -> object:
 
 
 def _check_origin(origin: str) -> str:
-    """Reject what no browser sends as an origin."""
-    if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+", origin):
-        raise ValueError("An origin is a scheme and a host, as in https://a.example, without a slash at the end")
+    """Reject what is neither an origin as browsers send it (RFC 6454, section 6.2) nor `*` for all of them."""
+    if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?", origin) or re.fullmatch(
+        r"http:.*:80|https:.*:443", origin
+    ):
+        raise ValueError(
+            "An origin is a scheme, a host in lower case and a port other than the default, as in https://a.example"
+        )
     return origin
 
 

@@ -105,7 +105,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         assert isinstance(item, pytest.Function)
         if not item.get_closest_marker("docker"):
-            names = {*item.fixturenames, *vars(item.module), *item.path.parts}
+            names = {*item.fixturenames, *vars(item.module), *item.path.relative_to(ROOT).parts}
             item.add_marker(next((tier for tier, starters in TIERS.items() if names & starters), "unit"))
 
 

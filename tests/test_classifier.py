@@ -248,6 +248,9 @@ def test_classifiers_of_several_threads_share_all_but_their_caches() -> None:
     other = classifier.for_another_thread()
     chats = [Chat.model_validate(body) for body in sample_bodies()]
     assert other.grams is classifier.grams
+    assert other._experts is classifier._experts
+    for name in ("_rows", "_values", "_hashes"):
+        assert getattr(other, name) is not getattr(classifier, name)
     with ThreadPoolExecutor(2) as threads:
         one, two = threads.map(lambda scorer: [scorer.predict(chats) for _ in range(5)], (classifier, other))
     assert one == two

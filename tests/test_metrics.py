@@ -1,5 +1,6 @@
 """The metrics of the model in `/metrics`, for all workers together."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -196,8 +197,16 @@ asyncio.run(main())
 
 
 def test_the_benchmark_finds_what_it_takes_out() -> None:
+    scorer = batching.Scorer(Classifier.load())
+    chat = Chat.model_validate(sample_bodies()[0])
+
+    async def count() -> int:
+        await scorer.predict([chat])
+        return len(scorer._metrics._scored)
+
     with without_metrics():
-        assert batching.count_words(Chat.model_validate(sample_bodies()[0])) == 0
+        assert asyncio.run(count()) == 0
+    assert asyncio.run(count()) == 1
 
 
 def test_many_observations_at_once_are_those_one_by_one() -> None:

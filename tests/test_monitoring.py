@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import httpx
@@ -14,10 +15,11 @@ import jsonschema
 import pytest
 import yaml
 
-from models.classifier import METRICS, SHIPPED, UNLIKE
+from models.classifier import HOME_SHARE, METRICS, SHIPPED, UNLIKE
 from serving.metrics import HOME_SHARES
 from tests.conftest import CLIENT, ROOT, Server, free_port, running, sample_bodies, send, wait_until
 from tests.prometheus import is_up, numbers, query
+from train.evaluate import AFTER, COMPLETE_CHATS, SHIFTED_CHATS, is_at_home, streamed
 
 MONITORING = ROOT / "monitoring"
 ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())
@@ -58,15 +60,20 @@ def test_every_alert_is_tested_to_fire_and_not_to() -> None:
 
 
 def measured_at_home() -> list[dict[str, Any]]:
-    """Return the figures of the cross-validation for complete chats and whole dialogs."""
+    """Return the figures of the cross-validation, except for other turn-taking."""
     rows = json.loads((SHIPPED / METRICS).read_text())["measured"]
-    asked = ("complete chats", "streamed, all messages")
-    return [row for row in rows if "cross-validation" in row["on"] and row["how"] in asked]
+    return [row for row in rows if is_at_home(row["on"]) and row["how"] != SHIFTED_CHATS]
 
 
 def test_thresholds_are_those_of_the_model() -> None:
-    high = [row["confidence"]["high"]["share"] for row in measured_at_home()]
-    unlike = [row["unlike"] for row in measured_at_home()]
+    """Traffic of dialogs has answers after every message: the smallest share of `high` is their mean over a dialog."""
+    rows = measured_at_home()
+    high = [row["confidence"]["high"]["share"] for row in rows if row["how"] == COMPLETE_CHATS]
+    for edition in {row["on"] for row in rows}:
+        moments = [row for row in rows if row["on"] == edition and row["how"] in map(streamed, AFTER)]
+        assert len(moments) == len(AFTER)
+        high.append(mean(row["confidence"]["high"]["share"] for row in moments))
+    unlike = [row["unlike"] for row in rows]
     share, share_unlike = "turing_test:answers_high:ratio_rate6h", "turing_test:chats_unlike:ratio_rate6h"
     expected = {
         "TuringTestConfidence": [f"{share} < {min(high) - MARGIN:.4f}", f"{share} > {max(high) + MARGIN:.4f}"],
@@ -85,6 +92,9 @@ def test_the_share_of_unlike_chats_is_read_from_a_bucket_that_exists() -> None:
     (rule,) = [rule["expr"] for rule in RULES if rule.get("record") == "turing_test:chats_unlike:ratio_rate6h"]
     assert f'turing_test_home_expert_ratio_bucket{{le="{UNLIKE}"}}' in rule
     assert UNLIKE in HOME_SHARES
+    assert list(HOME_SHARES) == sorted(HOME_SHARES)
+    assert HOME_SHARES[0] > HOME_SHARE[0]
+    assert HOME_SHARES[-1] >= HOME_SHARE[1]
 
 
 @contextmanager

@@ -49,6 +49,13 @@ def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.cors_origins == ("https://a.example", "https://b.example")
 
 
+@pytest.mark.parametrize(
+    "origin", ["*", "http://localhost:3000", "https://a.example:8443", "http://[::1]:80800", "chrome-extension://abc"]
+)
+def test_what_browsers_send_is_an_origin(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
+    assert read(monkeypatch, CORS_ORIGINS=origin).cors_origins == (origin,)
+
+
 def test_keys_are_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("one\ntwo, three\n")
     settings = read(monkeypatch, API_KEYS_FILE=str(tmp_path / "keys"), API_KEYS="ignored")
@@ -85,6 +92,11 @@ def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("OPEN_METRICS_AND_DOCS", "maybe"),
         ("CORS_ORIGINS", ","),
         ("CORS_ORIGINS", "a.example"),
+        ("CORS_ORIGINS", "https://*.a.example"),
+        ("CORS_ORIGINS", "https://A.example"),
+        ("CORS_ORIGINS", "https://a.example:443"),
+        ("CORS_ORIGINS", "https://user:password@a.example"),
+        ("CORS_ORIGINS", "https://a.example?x"),
         ("CORS_ORIGINS", "https://a.example, https://b.example/"),
     ],
 )

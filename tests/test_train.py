@@ -5,14 +5,17 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from models.chat import RunningDialog
 from models.classifier import ARTIFACT, METRICS, SHIPPED, Classifier
 from tests.conftest import ROOT, SAMPLE, make_chat, sample_bodies
+from train import evaluate as evaluation
 from train.__main__ import main
 from train.card import AIMS, misses, reliability, unreliable
 from train.copies import last_answers, so_far
@@ -23,12 +26,15 @@ from train.evaluate import (
     SHIFT_SEEDS,
     SHIFTED_CHATS,
     calibration_error,
+    cross_fit,
+    evaluate_together,
     measure,
     measure_on,
     plan,
     streamed,
+    together,
 )
-from train.fit import COMPLETE, RUNNING, SEED, fit, folds, tabulate
+from train.fit import COMPLETE, RUNNING, RUNNING_LATE, SEED, Fitted, Table, copies, fit, folds, tabulate
 from train.report import REPORT
 
 
@@ -113,6 +119,45 @@ def test_no_model_is_tested_on_a_chat_that_it_was_fitted_on() -> None:
         assert on.startswith(first.name if set(tested_on) <= set(range(len(first.chats))) else second.name)
         tested += tested_on.tolist()
     assert sorted(tested) == list(range(len(first.chats) + len(second.chats)))
+
+
+def test_every_chat_is_measured_once_by_a_model_that_was_not_fitted_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    home = halves(read_editions([SAMPLE])[0])
+    chats, labels = [*home[0].chats, *home[1].chats], [*home[0].labels, *home[1].labels]
+    fitted_on: list[set[int]] = []
+
+    def recorded(table: Table, step: Callable[[], object]) -> Fitted:
+        fitted_on.append(set(table.chat.tolist()))
+        return fit(table, step)
+
+    monkeypatch.setattr(evaluation, "fit", recorded)
+    models = cross_fit(tabulate(home))
+    expected: list[tuple[bool, float, int]] = []
+    for (classifier, tested), seen in zip(models, fitted_on, strict=True):
+        assert not seen & set(tested.tolist())
+        for at in tested:
+            (answer,) = classifier.predict([chats[at]])
+            probabilities = [side.is_bot_probability for side in answer.participants]
+            expected += zip([at >= len(home[0].chats)] * 2, probabilities, labels[at], strict=True)
+    assert len(expected) == 2 * len(chats)
+    measured = [part for part in evaluate_together(home, models) if part.how == COMPLETE_CHATS]
+    assert [part.on for part in measured] == [together(edition.name) for edition in home]
+    got = [
+        (bool(number), float(probability), int(label))
+        for number, part in enumerate(measured)
+        for probability, label in zip(part.probabilities, part.labels, strict=True)
+    ]
+    for (edition, probability, label), other in zip(sorted(got), sorted(expected), strict=True):
+        assert (edition, label) == (other[0], other[2])
+        assert probability == pytest.approx(other[1], abs=1e-9)
+
+
+def test_dialogs_that_are_joined_late_lack_their_first_message() -> None:
+    chat = make_chat(*((at % 2, f"message {at}") for at in range(6)))
+    late = [copy for kind, copy in copies(chat, 0, {0: 0, 1: 1}, running=True) if kind == RUNNING_LATE]
+    assert [len(copy.messages) for copy in late] == [3, 4, 5]
+    assert all(copy.messages == chat.messages[1 : 1 + len(copy.messages)] for copy in late)
+    assert all(isinstance(copy, RunningDialog) for copy in late)
 
 
 def test_measuring_draws_other_copies_than_training() -> None:

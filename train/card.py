@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from models.classifier import HOME_SHARE, MOST_LIKELY
-from train.evaluate import COMPLETE_CHATS, SHIFTED_CHATS, across, cross_validated, left_out, streamed
+from train.evaluate import COMPLETE_CHATS, SHIFTED_CHATS, across, cross_validated, is_at_home, left_out, streamed
 
 CARD = "README.md"
 LEAST_ANSWERS = 50  # `high` has to be reliable wherever at least so many answers carry it
@@ -58,7 +58,7 @@ capital letters, emoji, repetition, echoing. Two experts score these signals.
   Copies of the training chats with other turn-taking (messages lost at the end or the beginning, messages sent in two
   parts) keep it from relying on how recordings happen to end. Copies in which a bot says an assistant's stock phrase
   show it what those mean, since in the game it is mostly people who use them, to tease. Running dialogs are training
-  chats that were cut off at the message of the participant who was asked about.
+  chats that were cut off at the message of the participant who was asked about, some without their first message.
 - The elsewhere expert is fitted on all games, each of which weighs the same: extremely randomised trees over the
   signals that point the same way in every game, none of them about turns, amounts or alphabets.
 
@@ -85,8 +85,8 @@ them, but no fourth draw was kept aside.
 
 All copies of a chat stay on one side of a split. Log loss is in nats, with probabilities clipped to [0.001, 0.999].
 
-- "Cross-validated with all editions": fitted on four fifths of every edition and on the other games. These rows say
-  most about the shipped model, which is fitted on all of them.
+- "Cross-validated with all editions", if there are several: fitted on four fifths of every edition and on the other
+  games. These rows say most about the model itself, which is fitted on all of them.
 - "Cross-validation": within one edition, fitted on four fifths of it and on the other games.
 - "Trained on …": fitted on one edition and on the other games.
 - "Left out": fitted on everything else.
@@ -161,9 +161,9 @@ def write_card(folder: Path, metrics: dict[str, Any]) -> None:
         high=_high(rows),
         across=_figures_of([row for row in rows if row["on"].startswith("trained on")], COMPLETE_CHATS),
         elsewhere=_figures_of([row for row in rows if row["on"].endswith("left out")], COMPLETE_CHATS),
-        streamed=_figures_of([row for row in rows if row["on"].endswith("validation")], streamed(4)),
+        streamed=_figures_of([row for row in rows if is_at_home(row["on"])], streamed(4)),
         streamed_across=_figures_of([row for row in rows if row["on"].startswith("trained on")], streamed(8)),
-        shifted=_figures_of([row for row in rows if row["on"].endswith("validation")], SHIFTED_CHATS),
+        shifted=_figures_of([row for row in rows if is_at_home(row["on"])], SHIFTED_CHATS),
     )
     (folder / CARD).write_text(text, encoding="utf-8")
 
@@ -183,7 +183,7 @@ def unreliable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for row in rows:
         high = row["confidence"]["high"]
-        least = HIGH_HOME if "cross-validat" in row["on"] else HIGH_ELSEWHERE
+        least = HIGH_HOME if is_at_home(row["on"]) else HIGH_ELSEWHERE
         if high["answers"] >= LEAST_ANSWERS and high["accuracy"] < least:
             found.append(row)
     return found
@@ -191,19 +191,18 @@ def unreliable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def reliability(rows: list[dict[str, Any]]) -> str:
     """Return a sentence on how often answers of each confidence were right in cross-validation."""
-    at_home = [row for row in rows if "cross-validat" in row["on"]]
+    at_home = [row for row in rows if is_at_home(row["on"])]
     complete = [row for row in at_home if row["how"] == COMPLETE_CHATS]
     running = [row for row in at_home if row["how"] in map(streamed, (4, 8, None))]
 
     def span(chosen: list[dict[str, Any]], name: str) -> str:
-        right = [
-            round(100 * row["confidence"][name]["accuracy"]) for row in chosen if row["confidence"][name]["answers"]
-        ]
-        return f"{min(right)} to {max(right)}" if right else "never"
+        levels = [row["confidence"][name] for row in chosen]
+        right = sorted({round(100 * level["accuracy"]) for level in levels if level["answers"] >= LEAST_ANSWERS})
+        return f"{right[0]} to {right[-1]}" if len(right) > 1 else str(*right) or "(too few answers)"
 
     return (
         f"In cross-validation `high` was right {span(complete, 'high')} times out of 100 on complete chats and"
-        f" {span(running, 'high')} in running dialogs, `medium` {span(complete, 'medium')} and"
+        f" {span(running, 'high')} in running dialogs of four messages or more, `medium` {span(complete, 'medium')} and"
         f" {span(running, 'medium')}, `low` {span(complete, 'low')} and {span(running, 'low')}."
     )
 

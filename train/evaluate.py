@@ -162,6 +162,11 @@ def together(edition: str) -> str:
     return f"{edition}, cross-validated with all editions"
 
 
+def is_at_home(on: str) -> bool:
+    """Return whether a measurement is one of the home game's chats with models that know their edition."""
+    return "cross-validat" in on
+
+
 def left_out(game: str) -> str:
     """Return the name of what is measured on a game that the model has not seen."""
     return f"{game}, left out"

@@ -68,6 +68,7 @@ FITS = FOLDS + 1 + len(SITUATIONS) + 1  # steps of one `fit`: the linear models,
 # two parts, of which the later ones also lost their last message, their first one, or both; running dialogs, from
 # complete chats and from those with a stock phrase.
 COMPLETE, ASSISTANT, SPLIT, NO_END, NO_BEGINNING, NEITHER, RUNNING, RUNNING_LATE, RUNNING_ASSISTANT = range(9)
+KINDS = 9
 PREFIXES = 12  # dialogs are cut off after each of the first messages, up to so many, and at each one's last message
 
 
@@ -82,8 +83,8 @@ WEIGHTS = {
     "strict turn-taking": (1.0, ASSISTANTS, 0.0, 0.22, 0.25, 0.1),
     "free turn-taking": (1.0, ASSISTANTS, 1.0, 1.0, 0.3, 0.3),
 }
-# What all running dialogs from a chat without its first message weigh together, beside 1 for those from the chat, and
-# the least number of their messages: at the very start, who opened the dialog is most of what can be known.
+# Weight of all running dialogs from a chat without its first message, beside 1 for those from the chat, and the least
+# number of their messages: at the very start, who opened the dialog is most of what can be known.
 LATE, LATE_LEAST = 0.25, 3
 OTHER_SITUATION = {"strict turn-taking": 0.0, "free turn-taking": 0.1}
 WEIGHTS_ELSEWHERE = (1.0, ASSISTANTS, 0.15, 0.15, 0.15, 0.15)
@@ -378,14 +379,19 @@ def _home_weights(table: Table, turns: Ints, situation: str) -> Floats:
             asked = np.bincount(table.chat[chosen], minlength=table.chat.max() + 1)  # how often, in this chat
             weights += weight * chosen / np.maximum(asked, 1)[table.chat]
         return np.asarray(np.where(table.home & table.asked, weights, 0))
-    of_kind = np.array([*WEIGHTS[situation], 0.0, 0.0, 0.0])[table.kind]
+    of_kind = _of_kinds(WEIGHTS[situation])[table.kind]
     others = np.where(table.kind == COMPLETE, OTHER_SITUATION[situation], 0)
     return np.asarray(np.where(table.home, np.where(turns == SITUATIONS.index(situation), of_kind, others), 0))
 
 
+def _of_kinds(of_complete: Sequence[float]) -> Floats:
+    """Return weights for all kinds of rows, from those for complete chats; running dialogs get none."""
+    return np.array([*of_complete, *[0.0] * (KINDS - len(of_complete))])
+
+
 def _elsewhere_weights(table: Table) -> Floats:
     """Return how much each row weighs in the elsewhere expert, (sides,): every game as much as any other."""
-    weights = np.array([*WEIGHTS_ELSEWHERE, 0.0, 0.0, 0.0])[table.kind]
+    weights = _of_kinds(WEIGHTS_ELSEWHERE)[table.kind]
     of_games = np.bincount(table.game, weights)[table.game]
     return np.asarray(weights / of_games * weights.sum() / len(np.unique(table.game)))
 
