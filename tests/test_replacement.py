@@ -187,10 +187,11 @@ def test_containers_are_replaced_without_a_failed_request(running: Replicas, url
             await load.reach(load.count + 3_000)
             failed = load.take_failed()
             print(f"killed: {len(failed)} failed, {Counter(reply.status for _, reply in failed)}")
-            assert len(failed) <= CLIENTS / 2, "a third of the clients, give or take, was waiting for it"
+            sent = [moment for moment, _ in failed]
+            assert not sent or max(sent) - min(sent) < 1, "the proxy takes it out at its next check, 0.2 s later"
             assert {reply.status for _, reply in failed} <= {0, HTTPStatus.BAD_GATEWAY}
             assert {reply.headers.get("x-slot") for _, reply in failed} <= {None, str(victim)}
-            assert all(sent < killed for sent, _ in failed)
+            assert all(moment < killed for moment in sent)
             await asyncio.to_thread(running.start, victim)
 
             # cut off from the store: it says so, is left alone, and comes back by itself. It may hold the locks of its
