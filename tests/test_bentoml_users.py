@@ -1,6 +1,7 @@
 """The service as BentoML's users use it: clients, notebooks, unit tests, configuration, tracing, Bentos."""
 
 import asyncio
+import gc
 import json
 import os
 import subprocess
@@ -115,6 +116,17 @@ def test_a_notebook_gets_batches_and_explanations(wrap: Callable[[Any], Any], ex
     batch, explanation = asyncio.run(both())
     check("a batch", batch.model_dump(), expected)
     check("an explanation", explanation.model_dump(), expected)
+
+
+def test_the_garbage_collector_leaves_alone_what_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A full collection of all that a worker holds would stop it for some 90 ms."""
+    monkeypatch.chdir(tmp_path)
+    gc.unfreeze()
+    try:
+        with TestClient(app=TuringTestService.to_asgi()):  # type: ignore[attr-defined]
+            assert gc.get_freeze_count() > len(gc.get_objects())
+    finally:
+        gc.unfreeze()
 
 
 def test_two_unit_tests_in_one_process_each_get_an_app(
