@@ -95,6 +95,25 @@ async def becomes(dialogs: Dialogs, is_ready: bool, seconds: float = 10) -> None
         await asyncio.sleep(0.1)
 
 
+def test_closing_stops_what_is_going_on(store: Store) -> None:
+    async def tell() -> None:
+        dialogs = Dialogs(store.url, days=1)
+        assert await status_of(dialogs.store_message(message())) == 200
+        waiting = [asyncio.ensure_future(dialogs.store_message(message())) for _ in range(5)]
+        probe = asyncio.ensure_future(dialogs.is_ready())
+        await asyncio.sleep(0)
+        await dialogs.close()
+        callers = [*waiting, probe]
+        assert asyncio.all_tasks() - {asyncio.current_task(), *callers} == set()
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+
+    asyncio.run(tell())
+    if isinstance(store, Sqlite):
+        assert not store.file.with_name(f"{store.file.name}-wal").exists()
+
+
 # One message that cannot be stored
 
 
