@@ -23,6 +23,7 @@ from tests.conftest import (
     Answer,
     Server,
     is_ready,
+    make_chat,
     running,
     sample_bodies,
     send,
@@ -31,7 +32,7 @@ from tests.conftest import (
 )
 from tests.stores import PostgreSql, Sqlite
 from train.__main__ import main
-from train.data import read_editions
+from train.data import read_editions, write_edition
 from train.evaluate import measure
 
 Store = Sqlite | PostgreSql
@@ -288,6 +289,19 @@ def test_a_replay_over_http_measures_what_the_training_command_measures(
     ]
     said = sum(len(body["messages"]) for body in sample_bodies())
     assert int(store.query("SELECT count(*) FROM messages")[0]) == before + said
+
+
+def test_a_replay_leaves_out_a_chat_that_the_service_rejects(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (edition,) = read_editions([SAMPLE])
+    write_edition(
+        tmp_path, [*edition.chats[:10], make_chat((0, "hi"), (1, "a" * 8_001))], [*edition.labels[:10], [0, 1]]
+    )
+    assert main(["replay", server.url, str(tmp_path), "--quiet"]) == 0
+    shown = capsys.readouterr().out
+    assert "20 answers" in shown
+    assert "left out: 1 chats that the service rejected (text: String should have at most 8000 characters)" in shown
 
 
 def test_a_store_that_is_down_is_503_and_comes_back_by_itself(server: Server, store: Store) -> None:

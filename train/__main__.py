@@ -126,7 +126,10 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _replay(options: argparse.Namespace) -> None:
     for edition in read_editions(options.data):
-        _print(replay(options.url, edition, disable=options.quiet))
+        replayed = replay(options.url, edition, disable=options.quiet)
+        _print(replayed.measured)
+        for reason, chats in replayed.rejected.items():
+            print(f"left out: {chats} chats that the service rejected ({reason})")
 
 
 def _print(measured: Sequence[Measured]) -> None:

@@ -206,6 +206,7 @@ def write_drift_report(file: Path, log: Log, reference: Reference, comparisons: 
         f"<p>Model <code>{escape(reference.version)}</code>, traffic from {escape(log.first)} to {escape(log.last)},"
         " written by <code>python -m train drift</code>. The reference is the training game's chats, each assessed by a"
         " model that was not fitted on it.</p>",
+        f"<p><strong>{_verdict(comparisons)}</strong></p>",
         "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in summary(log, comparisons)) + "</ul>",
         "<p>The population stability index compares the distribution of a value with the reference; above"
         f" {USUAL[0]} it is usually taken for a change, above {USUAL[1]} for a large one. A value has drifted if its"
@@ -216,6 +217,13 @@ def write_drift_report(file: Path, log: Log, reference: Reference, comparisons: 
         parts.append(picture("Population stability index", lambda axes, c=comparison: _indices(axes, c)))  # type: ignore[misc]
         parts += [_values_table(comparison)]
     file.write_text(page("Bot or human: drift report", "\n".join(parts)), encoding="utf-8")
+
+
+def _verdict(comparisons: Sequence[Comparison]) -> str:
+    if not comparisons:
+        return f"Too few chats to compare: at least {LEAST_CHATS} are needed."
+    drifted = [comparison.kind for comparison in comparisons if comparison.drifted()]
+    return f"Drifted: {', '.join(drifted)}." if drifted else "No drift."
 
 
 def _answers(comparison: Comparison) -> str:

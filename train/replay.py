@@ -1,47 +1,78 @@
 """Send labelled chats to a running service one message at a time, as the platform does."""
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import uuid4
 
 import httpx
 import numpy as np
 from tqdm import tqdm
 
+from models.chat import Chat
 from train.copies import last_answers
 from train.data import DataError, Edition
 from train.evaluate import AFTER, Measured, streamed
 
 
-def replay(url: str, edition: Edition, *, disable: bool = False) -> list[Measured]:
-    """Send every message of an edition to `/predict`; raises `DataError` for any status but 200.
+@dataclass(frozen=True)
+class Replayed:
+    """What a service answered: measurements, and the number of chats that it rejected for a reason."""
 
-    Returns what `train.evaluate.measure` measures of streamed chats: each participant's last answer within the first
-    messages of its chat. The home expert's share and the base rate, which `/predict` does not return, are NaN.
+    measured: list[Measured]
+    rejected: Counter[str]
+
+
+def replay(url: str, edition: Edition, *, disable: bool = False) -> Replayed:
+    """Send every message of an edition to `/predict`.
+
+    Measures what `train.evaluate.measure` measures of streamed chats: each participant's last answer within the first
+    messages of its chat. The home expert's share and the base rate, which `/predict` does not return, are NaN. A chat
+    with a message that gets 400, such as one that is too long, is left out. Raises `DataError` for any other error.
     """
-    answers = []  # of each chat, one for each message
+    answered: list[tuple[Chat, list[int], list[float]]] = []
+    rejected: Counter[str] = Counter()
     with httpx.Client(base_url=url, timeout=30) as client:
-        for chat in tqdm(edition.chats, unit="chat", desc=edition.name, disable=disable):
-            dialog = str(uuid4())
-            said = []
-            for message in chat.messages:
-                body = {
-                    "text": message.text,
-                    "dialog_id": dialog,
-                    "id": str(uuid4()),
-                    "participant_index": message.participant_id,
-                }
-                answer = client.post("/predict", json=body)
-                if answer.status_code != httpx.codes.OK:
-                    raise DataError(f"{url}: status {answer.status_code} for a message of dialog {chat.chat_id}")
-                said.append(answer.json()["is_bot_probability"])
-            answers.append(said)
+        chats = tqdm(edition.chats, unit="chat", desc=edition.name, disable=disable)
+        for chat, labels in zip(chats, edition.labels, strict=True):
+            try:
+                answered.append((chat, labels, _send(client, chat)))
+            except ValueError as error:
+                rejected[str(error)] += 1
+    if not answered:
+        raise DataError(f"{url}: every chat was rejected: {'; '.join(rejected)}")
+    return Replayed(_measure(edition.name, answered), rejected)
+
+
+def _send(client: httpx.Client, chat: Chat) -> list[float]:
+    """Send a chat; returns the answer to each message. Raises ValueError with the reason for 400."""
+    dialog = str(uuid4())
+    said = []
+    for message in chat.messages:
+        body = {
+            "text": message.text,
+            "dialog_id": dialog,
+            "id": str(uuid4()),
+            "participant_index": message.participant_id,
+        }
+        answer = client.post("/predict", json=body)
+        if answer.status_code == httpx.codes.BAD_REQUEST:
+            raise ValueError("; ".join(f"{part['field']}: {part['message']}" for part in answer.json()["detail"]))
+        if answer.status_code != httpx.codes.OK:
+            raise DataError(f"{client.base_url}: {answer.status_code} for a message of {chat.chat_id}: {answer.text}")
+        said.append(answer.json()["is_bot_probability"])
+    return said
+
+
+def _measure(name: str, answered: Sequence[tuple[Chat, Sequence[int], Sequence[float]]]) -> list[Measured]:
     measured = []
     for after in AFTER:
         rows = [
             (label, said[number - 1], number)
-            for chat, labels, said in zip(edition.chats, edition.labels, answers, strict=True)
+            for chat, labels, said in answered
             for label, number in zip(labels, last_answers(chat, after).values(), strict=False)  # some have said nothing
         ]
         labels, probabilities, messages = (np.array(column) for column in zip(*rows, strict=True))
         unknown = np.full(len(rows), np.nan)
-        measured.append(Measured(edition.name, streamed(after), labels, probabilities, messages, unknown, np.nan))
+        measured.append(Measured(name, streamed(after), labels, probabilities, messages, unknown, np.nan))
     return measured
