@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -120,12 +121,15 @@ class PostgreSql:
 
     def freeze(self) -> None:
         """Stop every process in the middle of what it does; the kernel goes on accepting connections."""
-        for pid in self._processes():
-            os.kill(int(pid), signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
         for pid in self._processes():
-            os.kill(int(pid), signal.SIGCONT)
+            with suppress(ProcessLookupError):  # one that has ended since they were listed
+                os.kill(int(pid), number)
 
     def kill(self) -> None:
         """Kill every process of the cluster with SIGKILL, and start it again."""
