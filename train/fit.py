@@ -66,9 +66,9 @@ FITS = FOLDS + 1 + len(SITUATIONS) + 1  # steps of one `fit`: the linear models,
 
 # Kinds of rows: complete chats; copies in which a bot says an assistant's stock phrase; copies with messages sent in
 # two parts, of which the later ones also lost their last message, their first one, or both; running dialogs, from
-# complete chats and from those with a stock phrase.
-COMPLETE, ASSISTANT, SPLIT, NO_END, NO_BEGINNING, NEITHER, RUNNING, RUNNING_LATE, RUNNING_ASSISTANT = range(9)
+# complete chats, from those without their first message, and from those with a stock phrase.
 KINDS = 9
+COMPLETE, ASSISTANT, SPLIT, NO_END, NO_BEGINNING, NEITHER, RUNNING, RUNNING_LATE, RUNNING_ASSISTANT = range(KINDS)
 PREFIXES = 12  # dialogs are cut off after each of the first messages, up to so many, and at each one's last message
 
 

@@ -23,6 +23,10 @@ class Replayed:
     rejected: Counter[str]
 
 
+class _RejectedError(Exception):
+    """The service answered 400 to a message of a chat; the message says why."""
+
+
 def replay(url: str, edition: Edition, *, disable: bool = False) -> Replayed:
     """Send every message of an edition to `/predict`.
 
@@ -37,7 +41,7 @@ def replay(url: str, edition: Edition, *, disable: bool = False) -> Replayed:
         for chat, labels in zip(chats, edition.labels, strict=True):
             try:
                 answered.append((chat, labels, _send(client, chat)))
-            except ValueError as error:
+            except _RejectedError as error:
                 rejected[str(error)] += 1
     if not answered:
         raise DataError(f"{url}: every chat was rejected: {'; '.join(rejected)}")
@@ -45,7 +49,7 @@ def replay(url: str, edition: Edition, *, disable: bool = False) -> Replayed:
 
 
 def _send(client: httpx.Client, chat: Chat) -> list[float]:
-    """Send a chat; returns the answer to each message. Raises ValueError with the reason for 400."""
+    """Send a chat; returns the answer to each message."""
     dialog = str(uuid4())
     said = []
     for message in chat.messages:
@@ -57,7 +61,8 @@ def _send(client: httpx.Client, chat: Chat) -> list[float]:
         }
         answer = client.post("/predict", json=body)
         if answer.status_code == httpx.codes.BAD_REQUEST:
-            raise ValueError("; ".join(f"{part['field']}: {part['message']}" for part in answer.json()["detail"]))
+            detail = answer.json()["detail"]
+            raise _RejectedError("; ".join(f"{part['field']}: {part['message']}" for part in detail))
         if answer.status_code != httpx.codes.OK:
             raise DataError(f"{client.base_url}: {answer.status_code} for a message of {chat.chat_id}: {answer.text}")
         said.append(answer.json()["is_bot_probability"])
