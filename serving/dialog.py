@@ -1,4 +1,4 @@
-"""One dialog: decide what becomes of a message, given the messages that are stored already."""
+"""One dialog: which messages it admits, given those that are stored already."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -48,10 +48,8 @@ class Dialog:
         return RunningDialog.model_construct(chat_id=self._id, messages=self._messages[:end])
 
 
-def decide(
-    group: Sequence[StoredMessage], stored: Sequence[StoredMessage]
-) -> tuple[list[Outcome], list[StoredMessage]]:
-    """Decide on a group of messages, in order.
+def admit(group: Sequence[StoredMessage], stored: Sequence[StoredMessage]) -> tuple[list[Outcome], list[StoredMessage]]:
+    """Decide which messages of a group are stored, in order.
 
     `stored` holds all stored messages of their dialogs, and those with their ids in other dialogs. Returns one outcome
     for each message of the group (the chat of its dialog up to it, or `RefusedError` with 409 or 413), and the

@@ -1,7 +1,8 @@
 """The memory of dialogs: messages come one at a time, and each is scored with all that came before it.
 
 Messages that arrive while others are being stored are stored together, in one transaction, and are answered only after
-it is committed. `serving/store.py` runs the transaction; `serving/dialog.py` decides what happens to each message.
+it is committed. The store runs the transaction (`serving/store.py`); in it, `admit` (`serving/dialog.py`) decides what
+becomes of each message.
 """
 
 import asyncio
@@ -20,8 +21,9 @@ from serving.dialog import Outcome, StoredMessage
 from serving.errors import RefusedError
 from serving.history_url import SqliteFile, parse_history_url
 from serving.metrics import set_dialogs
-from serving.sqlite_file import prepare_file
-from serving.store import GIVE_UP, Cause, WrongTableError, cause_of, open_store, reason_of
+from serving.postgres_store import PostgresStore
+from serving.sqlite_store import SqliteStore, prepare_file
+from serving.store import GIVE_UP, Cause, Store, WrongTableError, cause_of, reason_of
 
 CHECK_SECONDS = 600  # to bring a large table up to date at the start
 UNAVAILABLE = "the store of dialogs does not answer, try again"
@@ -47,7 +49,9 @@ class Dialogs:
 
     def __init__(self, url: str, days: float | None = None) -> None:
         self._address = parse_history_url(url)
-        self._store = open_store(self._address)
+        self._store: Store = (
+            SqliteStore(self._address) if isinstance(self._address, SqliteFile) else PostgresStore(self._address)
+        )
         self._days = days
         self._cleaned = -math.inf  # when; -inf: clean at the first use, as the clock may start at 0
         self._waiting: list[Waiting] = []

@@ -76,6 +76,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "docker": (_has_docker, "Docker with Compose is not available"),
     "postgresql": (lambda: find_postgresql() is not None, "PostgreSQL is not installed"),
     "pgbouncer": (lambda: shutil.which("pgbouncer") is not None, "PgBouncer is not installed"),
+    "compiler": (lambda: shutil.which("cc") is not None, "no C compiler is installed"),
     "mount": (_can_mount, "this user may not mount a file system"),
     "nginx": (lambda: find_nginx() is not None, "nginx is not installed"),
     "proxy": (lambda: find_haproxy() is not None, "HAProxy is not installed"),

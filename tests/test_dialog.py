@@ -1,7 +1,7 @@
 """What becomes of a message, decided without a store."""
 
 from models.chat import MAX_MESSAGES, Chat
-from serving.dialog import MAX_BYTES, StoredMessage, decide
+from serving.dialog import MAX_BYTES, StoredMessage, admit
 from serving.errors import RefusedError
 
 
@@ -11,7 +11,7 @@ def said(number: int, text: str = "hi", dialog: str = "dialog") -> StoredMessage
 
 def outcomes_of(group: list[StoredMessage], stored: list[StoredMessage]) -> list[list[str] | int]:
     """Return the ids of each chat, or the status of each refusal."""
-    outcomes, _ = decide(group, stored)
+    outcomes, _ = admit(group, stored)
     return [
         int(outcome.status) if isinstance(outcome, RefusedError) else [str(one.message_id) for one in outcome.messages]
         for outcome in outcomes
@@ -22,11 +22,11 @@ def test_each_chat_ends_with_its_message() -> None:
     stored = [said(1), said(2)]
     group = [said(3), said(9, dialog="other"), said(4)]
     assert outcomes_of(group, stored) == [["1", "2", "3"], ["9"], ["1", "2", "3", "4"]]
-    assert decide(group, stored)[1] == group
+    assert admit(group, stored)[1] == group
 
 
 def test_a_chat_has_what_was_said_and_by_whom() -> None:
-    (chat,), _ = decide([said(3, "привет")], [])
+    (chat,), _ = admit([said(3, "привет")], [])
     assert isinstance(chat, Chat)
     assert chat.model_dump() == {
         "chat_id": "dialog",
@@ -37,7 +37,7 @@ def test_a_chat_has_what_was_said_and_by_whom() -> None:
 def test_a_retry_gives_the_same_chat_and_is_not_new() -> None:
     stored = [said(1), said(2)]
     assert outcomes_of([said(1), said(3), said(3), said(1)], stored) == [["1"], ["1", "2", "3"], ["1", "2", "3"], ["1"]]
-    assert decide([said(1), said(3), said(3)], stored)[1] == [said(3)]
+    assert admit([said(1), said(3), said(3)], stored)[1] == [said(3)]
 
 
 def test_other_content_under_an_id_is_a_conflict_also_in_another_dialog() -> None:

@@ -1,7 +1,9 @@
 """The store of dialogs as it is: stopped, frozen, full, read-only, behind PgBouncer, of another version."""
 
 import asyncio
+import json
 import sqlite3
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -16,8 +18,10 @@ from bentoml.exceptions import BentoMLConfigException
 from models.chat import PlatformMessage
 from serving.dialogs import Dialogs
 from serving.errors import RefusedError
+from serving.postgres_store import PostgresStore
 from serving.settings import MAX_HISTORY_DAYS
-from serving.store import PostgresStore
+from tests.conftest import running
+from tests.faults.client import Connection, Reply, closed_loop
 from tests.stores import PgBouncer, PostgreSql, SmallDisk, Sqlite, run
 
 Store = Sqlite | PostgreSql
@@ -330,6 +334,56 @@ def test_sessions_that_the_server_has_closed_cost_no_message(postgresql: Postgre
             assert await dialogs.is_ready()
 
     asyncio.run(tell())
+
+
+SLOW_SYNC = r"""
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <sys/syscall.h>
+
+static void be_slow(void) {
+    const char *slow = getenv("SLOW_DISK");
+    if (slow && access(slow, F_OK) == 0) {
+        int log = open(slow, O_WRONLY | O_APPEND);
+        if (write(log, ".", 1) == 1)
+            close(log);
+        sleep(2);
+    }
+}
+
+int fsync(int file) { be_slow(); return syscall(SYS_fsync, file); }
+int fdatasync(int file) { be_slow(); return syscall(SYS_fdatasync, file); }
+"""
+
+
+@pytest.mark.compiler
+def test_messages_do_not_wait_for_a_slow_disk(tmp_path: Path) -> None:
+    """Each sync takes 2 seconds from some time on, longer than a message waits for the store.
+
+    On a fast disk, SQLite's log is overwritten again and again: without that, it has 150 MB after five seconds.
+    """
+    library, slow = tmp_path / "slow.so", tmp_path / "slow"
+    source = library.with_suffix(".c")
+    source.write_text(SLOW_SYNC)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    file = tmp_path / "dialogs.sqlite"
+
+    async def say(connection: Connection) -> Reply:
+        sent = {"text": "hi " * 100, "dialog_id": str(uuid4()), "id": str(uuid4()), "participant_index": 0}
+        return await connection.post("/predict", json.dumps(sent).encode())
+
+    with running(tmp_path, LD_PRELOAD=str(library), SLOW_DISK=str(slow), HISTORY_URL=f"sqlite:///{file}") as served:
+        before = asyncio.run(closed_loop(served.url, 16, 5, say))
+        assert Path(f"{file}-wal").stat().st_size < 60_000_000
+        slow.touch()
+        replies = asyncio.run(closed_loop(served.url, 4, 8, say))
+        waited = slow.stat().st_size
+        slow.unlink()
+        after = asyncio.run(closed_loop(served.url, 4, 2, say))
+    assert {reply.status for reply in before + replies + after} == {200}
+    assert max(reply.seconds for reply in replies) < 1
+    assert waited
 
 
 def test_a_table_that_was_dropped_is_made_anew(store: Store) -> None:

@@ -1,0 +1,163 @@
+"""The table of messages in PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+from hashlib import blake2b
+from typing import NamedTuple
+
+import asyncpg
+
+from serving.dialog import Outcome, StoredMessage, admit
+from serving.history_url import PostgresAddress
+from serving.store import (
+    COLUMNS,
+    COUNT_DIALOGS,
+    DELETE_AT_ONCE,
+    DELETE_DIALOGS,
+    GIVE_UP,
+    VERSION,
+    Cause,
+    cause_of,
+    check_columns,
+    make_probe,
+    upgrade_from,
+)
+
+SCHEMA_LOCK = 0x7475_7269  # any number, for PostgreSQL's lock while the table is created
+
+
+class PostgresStore:
+    """A PostgreSQL database, which any number of processes may share, directly or through a pooler."""
+
+    _FIND = f"SELECT {COLUMNS} FROM messages WHERE id = ANY($1::text[]) OR dialog_id = ANY($2::text[]) ORDER BY seq"  # noqa: S608
+    _INSERT = f"""INSERT INTO messages ({COLUMNS}, created_at)
+        SELECT {COLUMNS}, now()
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::int[]) WITH ORDINALITY AS new ({COLUMNS}, number)
+        ORDER BY number"""  # noqa: S608
+    # Each dialog is locked, so that its messages are stored one after the other. The locks come before the statement
+    # that reads, which would otherwise not see what was committed while it waited for them.
+    # The server ends the transaction of a worker that it cannot reach, which would hold on to its locks; the worker
+    # itself has given up by then.
+    _BEGIN = """BEGIN ISOLATION LEVEL READ COMMITTED;
+        SET LOCAL idle_in_transaction_session_timeout = '2s';
+        SELECT pg_advisory_xact_lock(dialog) FROM unnest(ARRAY[{dialogs}]::bigint[]) AS dialog"""
+
+    def __init__(self, address: PostgresAddress) -> None:
+        self._address = address
+        self._session: _Session | None = None
+        self._lock = asyncio.Lock()
+
+    def __str__(self) -> str:
+        return f"PostgreSQL {self._address.name}"
+
+    async def exchange(self, group: Sequence[StoredMessage]) -> list[Outcome]:
+        """See `Store`."""
+        return await self._exchange(group, "COMMIT")
+
+    async def probe(self) -> None:
+        """See `Store`."""
+        await self._exchange([make_probe()], "ROLLBACK")
+
+    async def delete_some(self, oldest: datetime) -> int:
+        """See `Store`. It has a connection of its own, so that messages do not wait for it."""
+        session = await self._connect()
+        try:
+            statement = DELETE_DIALOGS.format(oldest="$1", limit="$2")
+            done = await session.connection.execute(statement, oldest, DELETE_AT_ONCE)
+        finally:
+            session.connection.terminate()
+        return int(done.split()[-1])
+
+    async def count(self) -> int:
+        """See `Store`. It has a connection of its own."""
+        session = await self._connect()
+        try:
+            return int(await session.connection.fetchval(COUNT_DIALOGS))
+        finally:
+            session.connection.terminate()
+
+    async def close(self) -> None:
+        """See `Store`."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.connection.terminate()
+
+    async def _exchange(self, group: Sequence[StoredMessage], end: str) -> list[Outcome]:
+        dialog_ids = list({message.dialog_id for message in group})
+        async with self._lock, self._transaction(dialog_ids, end) as session:
+            rows = await session.find([message.id for message in group], dialog_ids)
+            outcomes, new = admit(group, [StoredMessage(*row) for row in rows])
+            if new:
+                await session.insert(*zip(*new, strict=True))
+        return outcomes
+
+    @asynccontextmanager
+    async def _transaction(self, dialog_ids: Sequence[str], end: str) -> AsyncIterator["_Session"]:
+        """Run a transaction that locks some dialogs; the session is kept only if all went as it should."""
+        if self._session is None or self._session.connection.is_closed():
+            self._session = await self._connect()
+        session, self._session = self._session, None
+        locks = ",".join(map(str, sorted(map(_lock_of, dialog_ids))))
+        try:
+            await session.connection.execute(self._BEGIN.format(dialogs=locks))
+            try:
+                yield session
+            except Exception as error:
+                if cause_of(error) is Cause.MESSAGE:
+                    await session.connection.execute("ROLLBACK")
+                    self._session = session
+                raise
+            await session.connection.execute(end)
+            self._session = session
+        finally:
+            if self._session is None:
+                session.connection.terminate()  # waits for nothing, whatever the server does
+
+    async def _connect(self) -> "_Session":
+        """Connect, and bring the table up to date."""
+        connection = await asyncpg.connect(**self._address.connect_arguments, timeout=GIVE_UP, statement_cache_size=0)
+        try:
+            if await self._find_version(connection) != VERSION:
+                async with connection.transaction():
+                    await connection.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+                    version = await self._find_version(connection)
+                    if version:
+                        table = await connection.prepare("SELECT * FROM messages LIMIT 0")
+                        check_columns([attribute.name for attribute in table.get_attributes()])
+                    for statement in upgrade_from(version, seq="BIGSERIAL", time="TIMESTAMPTZ"):
+                        await connection.execute(statement)
+            # Behind a pooler such as PgBouncer the next transaction may get another connection of the server, which
+            # does not know the statements that were prepared on this one. It shows by the process that serves it.
+            if connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"):
+                return _Session(
+                    connection, partial(connection.fetch, self._FIND), partial(connection.fetch, self._INSERT)
+                )
+            find, insert = await connection.prepare(self._FIND), await connection.prepare(self._INSERT)
+        except BaseException:
+            connection.terminate()
+            raise
+        return _Session(connection, find.fetch, insert.fetch)
+
+    async def _find_version(self, connection: "asyncpg.Connection") -> int:
+        # to_regclass would not see what another process has made while this one waited for the lock
+        names = "SELECT relname FROM pg_class WHERE relname LIKE 'messages%' AND pg_table_is_visible(oid)"
+        tables = {name for (name,) in await connection.fetch(names)}
+        if tables >= {"messages", "messages_version"}:
+            return int(await connection.fetchval("SELECT max(version) FROM messages_version"))
+        return int("messages" in tables)
+
+
+class _Session(NamedTuple):
+    """A connection, and what runs the two statements of an exchange on it."""
+
+    connection: "asyncpg.Connection"
+    find: Callable[..., Awaitable[list[asyncpg.Record]]]
+    insert: Callable[..., Awaitable[list[asyncpg.Record]]]
+
+
+def _lock_of(dialog_id: str) -> int:
+    """Return the number of PostgreSQL's lock for a dialog, 64 bits with a sign."""
+    return int.from_bytes(blake2b(dialog_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
