@@ -1,7 +1,6 @@
 """The service: a chat comes in, each participant's probability of being a bot comes out.
 
-Every prediction ends in one of the methods `answer…`: over HTTP `PredictionRoutes` (`serving/predictions.py`) calls
-them, in Python the API methods below do.
+Every prediction is made by one of the three API methods at the end, over HTTP as in Python.
 """
 
 from __future__ import annotations
@@ -83,9 +82,12 @@ class TuringTestService:
     async def __is_ready__(self) -> bool:
         return not SHUTDOWN.begun and await self.dialogs.is_ready()
 
-    async def answer(self, request: ChatOrMessage) -> Answer:
-        """Score a chat, or a message together with its dialog so far; raises `RefusedError`."""
-        match request.root:
+    # Over HTTP, `PredictionRoutes` (`serving/predictions.py`) calls these with a body that is validated already.
+
+    @bentoml.api
+    async def predict(self, request: ChatOrMessage, /) -> Answer:
+        """Score one chat, or one message together with its dialog so far."""
+        match ChatOrMessage.model_validate(request).root:
             case PlatformMessage() as message:
                 dialog = await self.dialogs.store_message(message)
                 (prediction,) = await self.scorer.predict([dialog])
@@ -94,27 +96,13 @@ class TuringTestService:
                 (prediction,) = await self.scorer.predict([chat])
                 return Answer.model_construct(root=prediction)
 
-    async def answer_batch(self, request: Chats) -> Predictions:
-        """Score many chats, in order; raises `RefusedError`."""
-        return Predictions.model_construct(predictions=await self.scorer.predict(request.chats))
-
-    async def answer_why(self, chat: ChatToExplain) -> Explanation:
-        """Score one chat, and say what moved each participant's score; raises `RefusedError`."""
-        return await self.scorer.explain(chat)
-
-    # The same in Python; over HTTP they only describe the routes.
-
-    @bentoml.api
-    async def predict(self, request: ChatOrMessage, /) -> Answer:
-        """Score one chat, or one message together with its dialog so far."""
-        return await self.answer(ChatOrMessage.model_validate(request))
-
     @bentoml.api
     async def predict_batch(self, request: Chats, /) -> Predictions:
         """Score many chats in one request, in order."""
-        return await self.answer_batch(Chats.model_validate(request))
+        chats = Chats.model_validate(request).chats
+        return Predictions.model_construct(predictions=await self.scorer.predict(chats))
 
     @bentoml.api
     async def explain(self, chat: ChatToExplain, /) -> Explanation:
         """Score one chat, and say what moved each participant's score."""
-        return await self.answer_why(ChatToExplain.model_validate(chat, from_attributes=True))
+        return await self.scorer.explain(ChatToExplain.model_validate(chat, from_attributes=True))

@@ -19,7 +19,7 @@ from serving.bentoml_internals import (
     TimeoutMiddleware,
 )
 from serving.errors import App, Receive, Scope, Send
-from serving.gate import Gate, KnownPaths
+from serving.middleware import AccessAndErrors, KnownPaths
 
 REQUESTS = 3_000
 ROUNDS = 15
@@ -60,7 +60,7 @@ async def measure() -> None:
         "MaxConcurrencyMiddleware": lambda app: MaxConcurrencyMiddleware(app, max_concurrency=512),
         "ContextMiddleware": lambda app: ContextMiddleware(app, context=ServiceContext()),
         "KnownPaths": lambda app: KnownPaths(app, frozenset({"/predict"})),
-        "Gate": lambda app: Gate(app, Access()),
+        "AccessAndErrors": lambda app: AccessAndErrors(app, Access()),
     }
     apps = {name: layer(answer) for name, layer in layers.items()}
     times: dict[str, list[float]] = {name: [] for name in apps}

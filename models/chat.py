@@ -15,6 +15,7 @@ from pydantic import (
     Discriminator,
     FailFast,
     Field,
+    GetPydanticSchema,
     RootModel,
     Tag,
     WithJsonSchema,
@@ -23,15 +24,26 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
+LONGEST_NAME = 128  # characters of an identifier
+
 # Strict members: "1" stays a string and 1 an integer; true and 1.0 are not identifiers. The schema uses oneOf because
 # BentoML's OpenAPI keeps only the first member of an anyOf.
 Identifier = Annotated[
-    Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)] | Annotated[str, Field(strict=True, max_length=128)],
+    Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)]
+    | Annotated[str, Field(strict=True, max_length=LONGEST_NAME)],
+    GetPydanticSchema(
+        lambda kind, schema_of: {
+            **schema_of(kind),
+            "custom_error_type": "identifier",  # one error for the field, not one for each member
+            "custom_error_message": "Input should be an integer of 64 bits or a string of at most"
+            f" {LONGEST_NAME} characters",
+        }
+    ),
     WithJsonSchema(
         {
             "oneOf": [
                 {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
-                {"type": "string", "maxLength": 128},
+                {"type": "string", "maxLength": LONGEST_NAME},
             ],
             "example": 0,
         }
@@ -48,7 +60,7 @@ def _reject_nul(text: str) -> str:
 
 
 StoredText = Annotated[SaidText, AfterValidator(_reject_nul)]
-StoredName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_reject_nul)]
+StoredName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_reject_nul)]
 MAX_MESSAGES = 2_000  # in a chat or dialog
 MAX_CHATS = 256  # in a batch
 MAX_EXPLAINED = 64  # participants in a chat to explain
@@ -181,17 +193,20 @@ class MessageAnswer(BaseModel):
         )
 
 
+CHAT, MESSAGE = "chat", "message"  # tags, which pydantic puts in front of the field in an error
+
+
 def _shape(body: Any) -> str | None:
     """Distinguish a chat from a message by the fields that only one of them has."""
     if isinstance(body, Chat | Prediction):
-        return "chat"
+        return CHAT
     if isinstance(body, PlatformMessage | MessageAnswer):
-        return "message"
+        return MESSAGE
     if not isinstance(body, dict):
         return None
     if {"messages", "chat_id", "participants"} & body.keys():
-        return "chat"
-    return "message" if {"text", "dialog_id", "id", "participant_index"} & body.keys() else None
+        return CHAT
+    return MESSAGE if {"text", "dialog_id", "id", "participant_index"} & body.keys() else None
 
 
 _BY_SHAPE = Discriminator(
@@ -203,7 +218,7 @@ _BY_SHAPE = Discriminator(
 
 
 class ChatOrMessage(
-    RootModel[Annotated[Annotated[Chat, Tag("chat")] | Annotated[PlatformMessage, Tag("message")], _BY_SHAPE]]
+    RootModel[Annotated[Annotated[Chat, Tag(CHAT)] | Annotated[PlatformMessage, Tag(MESSAGE)], _BY_SHAPE]]
 ):
     """The request body of `/predict`: a chat, or one message of a dialog that the service stores."""
 
@@ -211,7 +226,7 @@ class ChatOrMessage(
 
 
 class Answer(
-    RootModel[Annotated[Annotated[Prediction, Tag("chat")] | Annotated[MessageAnswer, Tag("message")], _BY_SHAPE]]
+    RootModel[Annotated[Annotated[Prediction, Tag(CHAT)] | Annotated[MessageAnswer, Tag(MESSAGE)], _BY_SHAPE]]
 ):
     """The response body of `/predict`: a prediction for a chat, or for a message."""
 

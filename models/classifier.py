@@ -1,35 +1,32 @@
-"""The classifier: from chats to probabilities, and to and from its artifact.
+"""The classifier: from chats to probabilities.
 
 How a chat is scored (`Classifier.assess`):
 
 1. `models/features.py` splits the chat into its participants' sides and turns each side into numbers.
-2. A linear model over hashed n-grams scores the words of both sides. `combine` puts these scores and the style of both
-   sides into one row of named `SIGNALS` for each participant.
+2. A linear model over hashed n-grams scores the words of both sides. `models/signals.py` puts these scores and the
+   style of both sides into one row of named `SIGNALS` for each participant.
 3. Two experts score each row, in log odds.
    - The home expert knows the game it was trained on: boosted and randomised trees for each of three `SITUATIONS`. In a
      running dialog, the participant who was asked about always has the last word; in a complete chat the participants
      strictly take turns, or somebody writes twice in a row.
    - The elsewhere expert, randomised trees, sees only signals that point the same way in every game.
-4. `Gate` decides for each chat how much the home expert has to say, from the alphabet, the number of messages and the
-   turn-taking. The scores are averaged with that share.
-5. `decide` turns the scores of a chat's participants into probabilities: it scores the participants together, moves the
-   answer towards the base rate when the chat has few words, and bounds it as long as the chat has few messages.
+4. The gate decides for each chat how much the home expert has to say, from the alphabet, the number of messages and the
+   turn-taking. The scores are averaged with that share (`mix`).
+5. `to_probabilities` turns the scores of a chat's participants into probabilities: it scores the participants together,
+   moves the answer towards the base rate when the chat has few words, and bounds it as long as the chat has few
+   messages.
 
-Training fits all of it with scikit-learn. The artifact holds plain arrays, and scoring needs only NumPy, so loading an
-artifact runs no code from it and serving starts without scikit-learn. `tests/test_train.py` checks that both give the
-same numbers.
+Training fits all of it with scikit-learn. The artifact holds plain arrays (`models/weights.py`), and scoring needs only
+NumPy, so loading an artifact runs no code from it and serving starts without scikit-learn. `tests/test_train.py` checks
+that both give the same numbers.
 """
 
-import hashlib
-import io
-import json
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Self, get_type_hints
-from zipfile import BadZipFile
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,46 +34,21 @@ from numpy.typing import NDArray
 from models.chat import Chat, Confidence, Participant, Prediction, RunningDialog
 from models.features import (
     BOUNDARY,
-    COUNTS,
     LONGEST_WORD,
-    N_BUCKETS,
-    STYLE,
-    TALK,
     Floats,
     Ints,
     Side,
     pair_ngrams,
     read_sides,
-    style,
     word_counts,
     word_hash,
     word_ngrams,
 )
+from models.signals import GATE, OF_NGRAMS, SUMS, by_chat, combine, describe, situations
 from models.trees import Forest, Trees
-
-ARTIFACT = "classifier.npz"
-METRICS = "metrics.json"
-FORMAT = 4  # of the artifact; increases whenever features, arrays or the constants below change
-SHIPPED = Path(__file__).parent  # the folder of the artifact that comes with the project
-
-# What the linear models say: of the home game's chats, and of all games' chats.
-LINEAR = (
-    "says what bots say at home",
-    "says what is said to bots at home",
-    "says what bots say",
-    "says what is said to bots",
-)
-# Columns of the sums over a side's words and pairs of words: what the linear models need, then `COUNTS` (words only).
-OF_NGRAMS = (*LINEAR, "squared length at home", "squared length")
-SUMS = (*OF_NGRAMS, "words", *COUNTS)
-# The experts' inputs: the participant's own signals, then those of the other participants.
-SIGNALS = (*LINEAR, *STYLE, *(f"the other one: {name}" for name in (*LINEAR, *STYLE)))
-SITUATIONS = ("running dialog", "strict turn-taking", "free turn-taking")
-RUNNING_DIALOG, STRICT, FREE = range(len(SITUATIONS))
-GATE = ("share of Cyrillic letters", "share of Latin letters", "messages", "writes twice in a row")
+from models.weights import SHIPPED, Expert, Weights, read_artifact
 
 # Chosen by cross-validation, see the model card. Three numbers are those of the three situations.
-HOME_SHARE = (0.45, 0.985)  # the least and the largest share of the home expert in a score
 BOLDER = 1.65  # factor of the elsewhere expert's log odds
 TEMPER = (0.9, 1.02, 0.94)  # factor of the score
 LIFT = 0.2  # log odds; makes up for "at most one bot", which lowers the probabilities of two suspects too much
@@ -93,87 +65,6 @@ CONFIDENCE: Mapping[Confidence, float] = {"high": 0.92, "medium": 0.7, "low": 0.
 
 _CACHED_WORDS = 1 << 15
 _CHUNK = 1 << 13  # words that are looked up before the cache may be emptied
-
-
-class ModelError(Exception):
-    """The model folder holds no artifact that this version can serve; the message says why in one line."""
-
-
-@dataclass(frozen=True)
-class Expert:
-    """Trees that score one situation.
-
-    `boosted`: leaves in log odds, to be summed with `start`. `randomised`: leaves as probabilities, to be averaged.
-    Features of the trees are numbers of `SIGNALS`.
-    """
-
-    boosted: Trees
-    start: Floats
-    randomised: Trees
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A logistic regression over the columns of `GATE` that tells chats of the home game from others."""
-
-    weights: Floats
-    bias: Floats
-
-    def share(self, inputs: Floats) -> Floats:
-        """Return the home expert's share in the score, (chats,), from inputs of shape (chats, len(GATE))."""
-        least, most = HOME_SHARE
-        return np.asarray(least + (most - least) / (1 + np.exp(-(inputs @ self.weights + self.bias))))
-
-
-@dataclass(frozen=True)
-class Weights:
-    """All that was learned, as arrays.
-
-    `linear`, shape (len(LINEAR), N_BUCKETS): weights of the n-grams in the columns of `LINEAR`. `idf`, shape
-    (2, N_BUCKETS): inverse document frequency of an n-gram at home and in all games. `running`, `strict`, `free`: the
-    home expert in each of the `SITUATIONS`. `base`: share of bots among the home game's participants. `typical`, shape
-    (len(SIGNALS),): mean signals of the home game's participants.
-    """
-
-    linear: NDArray[np.float32]
-    idf: NDArray[np.float32]
-    running: Expert
-    strict: Expert
-    free: Expert
-    elsewhere: Trees
-    gate: Gate
-    base: Floats
-    typical: Floats
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return everything as arrays by name; the names of nested arrays contain dots."""
-        return _flatten(self)
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Rebuild weights from what `arrays` returned; raises KeyError or ValueError if names or shapes differ."""
-        weights: Self = _nest(cls, arrays)
-        shapes = [array.shape for array in (weights.linear, weights.idf, weights.typical, weights.gate.weights)]
-        if shapes != [(len(LINEAR), N_BUCKETS), (2, N_BUCKETS), (len(SIGNALS),), (len(GATE),)]:
-            raise ValueError(f"arrays for other features: {shapes}")
-        return weights
-
-
-def _flatten(part: Any, prefix: str = "") -> dict[str, NDArray[Any]]:
-    named: dict[str, NDArray[Any]] = {}
-    for field in fields(part):
-        value = getattr(part, field.name)
-        named |= _flatten(value, f"{prefix}{field.name}.") if is_dataclass(value) else {prefix + field.name: value}
-    return named
-
-
-def _nest(kind: type[Any], arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> Any:
-    return kind(
-        **{
-            name: _nest(hint, arrays, f"{prefix}{name}.") if hint in (Trees, Expert, Gate) else arrays[prefix + name]
-            for name, hint in get_type_hints(kind).items()
-        }
-    )
 
 
 @dataclass(frozen=True)
@@ -200,6 +91,23 @@ class Assessment:
         return [home[row] for row in accumulate(map(len, self.sides[:-1]), initial=0)]
 
 
+def log_odds(probability: Any) -> Any:
+    """Return the log odds of a probability or an array of them."""
+    return np.log(probability) - np.log1p(-probability)
+
+
+def mix(boosted: Floats, randomised: Floats, elsewhere: Floats, home: Floats, share: float | Floats) -> Floats:
+    """Return the average of both experts' scores, in log odds; `home` is the share of the home expert.
+
+    The home expert averages its boosted trees' log odds, which have this `share`, and those of its randomised trees'
+    probability. The elsewhere expert gives a probability as well; an average of trees is more cautious than it needs to
+    be, which `BOLDER` undoes.
+    """
+    of_trees, said_elsewhere = log_odds(np.minimum(np.maximum([randomised, elsewhere], CLIPPED), 1 - CLIPPED))
+    at_home = share * boosted + (1 - share) * of_trees
+    return np.asarray(home * at_home + (1 - home) * BOLDER * said_elsewhere)
+
+
 class _Experts:
     """Scores rows of signals with both experts, in one situation."""
 
@@ -218,6 +126,46 @@ class _Experts:
         return mix(boosted, randomised, elsewhere, home, self._share)
 
 
+_FEW = np.array(FEW_WORDS) ** 4
+_TEMPER = np.array(TEMPER)
+
+
+def to_probabilities(score: Floats, sizes: Ints, gate: Floats, words: Floats, situation: Ints, base: float) -> Floats:
+    """Turn scores into probabilities, (sides,), of chats with so many sides, of these situations.
+
+    `gate` and `words` are what `describe` returns.
+
+    At most one participant of a chat of two is a bot, as in the training data: a softmax over "nobody" (log odds 0) and
+    the two. In a chat of more, each participant is compared with the average of the others. The log odds then move
+    towards those of the base rate, the fewer words of a chat can be read. After one or two messages they are bounded:
+    whoever seems certain then is right too rarely.
+    """
+    lifted = np.minimum(_TEMPER[situation].repeat(sizes) * score + LIFT, 30)
+    odds = np.exp(lifted)
+    others = np.maximum(by_chat(odds, sizes) - odds, 0) / np.maximum(sizes - 1, 1).repeat(sizes)
+    kept = (words**4 / (words**4 + _FEW[situation])).repeat(sizes)
+    start = log_odds(base)
+    few = gate[:, GATE.index("messages")] < np.log1p(FEW_MESSAGES + 0.5)
+    most = np.where(few, log_odds(MOST_LIKELY), np.inf).repeat(sizes)
+    odds = start + kept * (lifted - np.log1p(others) - start)
+    return np.asarray(1 / (1 + np.exp(-np.minimum(np.maximum(odds, -most), most))))
+
+
+def to_participant(side: Side, probability: float) -> Participant:
+    """Return the answer for one participant."""
+    return Participant.model_construct(
+        participant_id=side.participant_id,
+        is_bot_probability=probability,
+        confidence=confidence_of(probability),
+    )
+
+
+def confidence_of(probability: float) -> Confidence:
+    """Return how sure a probability is."""
+    likelier = max(probability, 1 - probability)
+    return next(name for name, least in CONFIDENCE.items() if likelier >= least)
+
+
 class Classifier:
     """Scores chats: each participant's probability of being a bot."""
 
@@ -232,6 +180,11 @@ class Classifier:
         self.grams = np.ascontiguousarray(np.concatenate([grams, np.zeros((1, grams.shape[1]))]))
         self._start_cache()
 
+    @classmethod
+    def load(cls, folder: Path = SHIPPED) -> Self:
+        """Load the artifact of a model folder; raises `ModelError` if it is missing, damaged or of another format."""
+        return cls(*read_artifact(folder))
+
     def for_another_thread(self) -> Self:
         """Return the same classifier with a cache of its own; the weights and trees are shared."""
         twin = copy(self)
@@ -243,15 +196,15 @@ class Classifier:
 
         Returns one prediction for each, in order, with the participants in the order of their first message.
         """
-        return self.answers(chats, self.assess(chats)) if chats else []
+        return self.to_predictions(chats, self.assess(chats)) if chats else []
 
-    def answers(self, chats: Sequence[Chat], assessment: Assessment) -> list[Prediction]:
+    def to_predictions(self, chats: Sequence[Chat], assessment: Assessment) -> list[Prediction]:
         """Return the predictions for chats that were assessed."""
         probabilities = iter(assessment.probabilities.tolist())
         return [
             Prediction.model_construct(
                 chat_id=chat.chat_id,
-                participants=[answer(side, next(probabilities)) for side in sides],
+                participants=[to_participant(side, next(probabilities)) for side in sides],
                 model_version=self.version,
             )
             for chat, sides in zip(chats, assessment.sides, strict=True)
@@ -270,7 +223,7 @@ class Classifier:
         of_chats = situations(gate, running)
         situation = of_chats.repeat(sizes)
         score = self.score(signals, home, situation)
-        probabilities = decide(score, sizes, gate, words, of_chats, float(self.weights.base))
+        probabilities = to_probabilities(score, sizes, gate, words, of_chats, float(self.weights.base))
         return Assessment(by_chat, signals, home, situation, score, words.repeat(sizes), probabilities)
 
     def score(self, signals: Floats, home: Floats, situation: Ints) -> Floats:
@@ -326,146 +279,3 @@ class Classifier:
     def _forget(self) -> None:
         """Empty the cache of words, except for the boundary, which adds nothing."""
         self._rows: dict[str, int] = {BOUNDARY: 0}
-
-    @classmethod
-    def load(cls, folder: Path = SHIPPED) -> Self:
-        """Load the artifact of a model folder; raises `ModelError` if it is missing, damaged or of another format."""
-        try:
-            metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-            version = str(metrics["version"])
-            form, checksum, numpy = (metrics["artifact"][name] for name in ("format", "sha256", "numpy"))
-            content = (folder / ARTIFACT).read_bytes()
-        except OSError as error:
-            raise ModelError(f"{error.filename}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{folder / METRICS}: cannot be read: {error!r}") from None
-        if form != FORMAT:
-            raise ModelError(f"{folder}: the artifact has format {form}, this version reads {FORMAT}; train it again")
-        if hashlib.sha256(content).hexdigest() != checksum:
-            raise ModelError(
-                f"{folder / ARTIFACT}: the checksum differs from that in {METRICS}; the file is damaged or from another"
-                " training run"
-            )
-        if str(numpy).split(".")[0] != np.__version__.split(".")[0]:
-            raise ModelError(
-                f"{folder}: the artifact was written with numpy {numpy}, this is {np.__version__};"
-                f" install numpy {numpy} or train again"
-            )
-        try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return cls(Weights.from_arrays(arrays), version)
-        except (ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise ModelError(f"{folder / ARTIFACT}: not an artifact of format {FORMAT}: {error!r}") from None
-
-
-def log_odds(probability: Any) -> Any:
-    """Return the log odds of a probability or an array of them."""
-    return np.log(probability) - np.log1p(-probability)
-
-
-def mix(boosted: Floats, randomised: Floats, elsewhere: Floats, home: Floats, share: float | Floats) -> Floats:
-    """Return the average of both experts' scores, in log odds; `home` is the share of the home expert.
-
-    The home expert averages its boosted trees' log odds, which have this `share`, and those of its randomised trees'
-    probability. The elsewhere expert gives a probability as well; an average of trees is more cautious than it needs to
-    be, which `BOLDER` undoes.
-    """
-    of_trees, said_elsewhere = log_odds(np.minimum(np.maximum([randomised, elsewhere], CLIPPED), 1 - CLIPPED))
-    at_home = share * boosted + (1 - share) * of_trees
-    return np.asarray(home * at_home + (1 - home) * BOLDER * said_elsewhere)
-
-
-def answer(side: Side, probability: float) -> Participant:
-    """Return the answer for one participant."""
-    return Participant.model_construct(
-        participant_id=side.participant_id,
-        is_bot_probability=probability,
-        confidence=confidence_of(probability),
-    )
-
-
-def confidence_of(probability: float) -> Confidence:
-    """Return how sure a probability is."""
-    likelier = max(probability, 1 - probability)
-    return next(name for name, least in CONFIDENCE.items() if likelier >= least)
-
-
-def _columns(names: Sequence[str], first: str, last: str) -> slice:
-    """Return the columns from the first name to the last one."""
-    return slice(names.index(first), names.index(last) + 1)
-
-
-_SAID, _LENGTHS = _columns(SUMS, LINEAR[0], LINEAR[-1]), _columns(SUMS, "squared length at home", "squared length")
-_COUNTED, _ALPHABETS = _columns(SUMS, COUNTS[0], COUNTS[-1]), _columns(SUMS, "Cyrillic letters", "Latin letters")
-_LETTERS, _WORDS = _columns(SUMS, "letters", "letters"), SUMS.index("words")
-_MESSAGES, _TWICE = TALK.index("messages"), TALK.index("writes twice in a row")
-# Columns of what `combine` puts together of one side: linear scores and talk, which are averaged, and counts.
-_OF_SIDE = (*LINEAR, *TALK, *COUNTS)
-_OF_LINEAR, _OF_TALK = _columns(_OF_SIDE, LINEAR[0], LINEAR[-1]), _columns(_OF_SIDE, TALK[0], TALK[-1])
-_AVERAGED, _OF_COUNTS = _columns(_OF_SIDE, LINEAR[0], TALK[-1]), _columns(_OF_SIDE, COUNTS[0], COUNTS[-1])
-
-
-def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
-    """Return the signals, (sides, len(SIGNALS)): each side's features beside those of the other sides of its chat.
-
-    `sums` (sides, len(SUMS)) and `talk` (sides, len(TALK)) describe the sides of all chats; `sizes` (chats,) is the
-    number of sides in each. With more than two participants, the others' words are counted together, and their talk and
-    linear scores are averaged. A participant who is alone has zeros there.
-    """
-    linear = sums[:, _SAID] / np.sqrt(sums[:, _LENGTHS] + 1).repeat(2, axis=1)
-    own = np.concatenate([linear, talk, sums[:, _COUNTED]], axis=1)
-    others = by_chat(own, sizes) - own
-    others[:, _AVERAGED] /= np.maximum(sizes - 1, 1).repeat(sizes)[:, None]
-    both = np.concatenate([own, others])
-    features = np.concatenate([both[:, _OF_LINEAR], style(both[:, _OF_COUNTS], both[:, _OF_TALK])], axis=1)
-    return np.concatenate([features[: len(own)], features[len(own) :]], axis=1)
-
-
-def describe(sums: Floats, talk: Floats, sizes: Ints) -> tuple[Floats, Floats]:
-    """Return the gate's inputs, (chats, len(GATE)), and the number of words that can be read, (chats,).
-
-    The arguments are those of `combine`. The training data holds no other alphabets than Cyrillic and Latin: the larger
-    their share in a chat's letters, the fewer of its words count.
-    """
-    start = np.cumsum(sizes) - sizes
-    totals = np.add.reduceat(sums, start)
-    share = totals[:, _ALPHABETS] / np.maximum(totals[:, _LETTERS], 1)
-    messages = np.log1p(np.add.reduceat(np.expm1(talk[:, _MESSAGES]), start))
-    twice = np.maximum.reduceat(talk[:, _TWICE], start)
-    gate = np.concatenate([share, messages[:, None], twice[:, None]], axis=1)
-    return gate, totals[:, _WORDS] * share.sum(axis=1) ** 2
-
-
-def situations(gate: Floats, running: NDArray[np.bool_]) -> Ints:
-    """Return each chat's number in `SITUATIONS`, (chats,); `gate` is as `describe` returns it."""
-    return np.where(running, RUNNING_DIALOG, np.where(gate[:, GATE.index("writes twice in a row")] == 0, STRICT, FREE))
-
-
-_FEW = np.array(FEW_WORDS) ** 4
-_TEMPER = np.array(TEMPER)
-
-
-def decide(score: Floats, sizes: Ints, gate: Floats, words: Floats, situation: Ints, base: float) -> Floats:
-    """Turn scores into probabilities, (sides,), of chats with so many sides, of these situations.
-
-    `gate` and `words` are what `describe` returns.
-
-    At most one participant of a chat of two is a bot, as in the training data: a softmax over "nobody" (log odds 0) and
-    the two. In a chat of more, each participant is compared with the average of the others. The log odds then move
-    towards those of the base rate, the fewer words of a chat can be read. After one or two messages they are bounded:
-    whoever seems certain then is right too rarely.
-    """
-    lifted = np.minimum(_TEMPER[situation].repeat(sizes) * score + LIFT, 30)
-    odds = np.exp(lifted)
-    others = np.maximum(by_chat(odds, sizes) - odds, 0) / np.maximum(sizes - 1, 1).repeat(sizes)
-    kept = (words**4 / (words**4 + _FEW[situation])).repeat(sizes)
-    start = log_odds(base)
-    few = gate[:, GATE.index("messages")] < np.log1p(FEW_MESSAGES + 0.5)
-    most = np.where(few, log_odds(MOST_LIKELY), np.inf).repeat(sizes)
-    odds = start + kept * (lifted - np.log1p(others) - start)
-    return np.asarray(1 / (1 + np.exp(-np.minimum(np.maximum(odds, -most), most))))
-
-
-def by_chat(values: Floats, sizes: Ints) -> Floats:
-    """Sum the rows of each chat's sides, and return the sum for each of the sides."""
-    return np.asarray(np.add.reduceat(values, np.cumsum(sizes) - sizes).repeat(sizes, axis=0))

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.chat import Chat, ExplainedParticipant, Explanation, Message, Signal, Span
-from models.classifier import LINEAR, OF_NGRAMS, SIGNALS, UNLIKE, Classifier, answer
+from models.classifier import UNLIKE, Classifier, to_participant
 from models.features import Floats, Ints, pair_ngrams, word_hash, word_ngrams
+from models.signals import LINEAR, OF_NGRAMS, SIGNALS
 
 SHOWN_SIGNALS = 10
 SHOWN_SPANS = 10
@@ -46,7 +47,7 @@ def explain(classifier: Classifier, chat: Chat, is_wanted: Callable[[], bool] = 
         strongest = np.argsort(-np.abs(weights), kind="stable")[:SHOWN_SIGNALS]
         participants.append(
             ExplainedParticipant(
-                **answer(side, float(assessment.probabilities[row])).model_dump(),
+                **to_participant(side, float(assessment.probabilities[row])).model_dump(),
                 base=base,
                 signals=[Signal(name=SIGNALS[at], weight=weights[at]) for at in strongest],
                 rest=score - base - float(weights[strongest].sum()),

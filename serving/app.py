@@ -4,7 +4,7 @@
     request metrics     BentoML's
     tracing, access log BentoML's, if configured
     CORS                with `CORS_ORIGINS`
-    Gate                API keys; every error in one shape
+    AccessAndErrors     API keys; every error in one shape
     PredictionRoutes    reads, validates and answers predictions
     other routes        Swagger UI and /try; BentoML's for health, metrics and schema
 
@@ -16,30 +16,20 @@ import logging
 from typing import Any
 
 import bentoml
-from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from models.chat import ChatOrMessage, Chats, ChatToExplain
 from serving import page
 from serving.access import Access
 from serving.batching import load_classifier
-from serving.bentoml_internals import middleware_of, name_worker_in_log
+from serving.bentoml_internals import api_methods, middleware_of, name_worker_in_log
 from serving.dialogs import Dialogs
-from serving.gate import Gate, KnownPaths, known_paths
+from serving.middleware import AccessAndErrors, KnownPaths, known_paths
 from serving.monitoring import Monitoring
 from serving.predictions import PredictionRoutes
 from serving.settings import read_settings
 from serving.swagger import swagger_routes
-
-# path: type of the body, and the method of the service that answers it
-PREDICTIONS: dict[str, tuple[type[BaseModel], str]] = {
-    "/predict": (ChatOrMessage, "answer"),
-    "/predict_batch": (Chats, "answer_batch"),
-    "/explain": (ChatToExplain, "answer_why"),
-}
-
 
 logger = logging.getLogger("bentoml.service")
 
@@ -86,10 +76,10 @@ class PredictionService(bentoml.Service[Any]):
             Middleware(KnownPaths, known=known_paths(app.routes)),
             *bentoml_parts.outer,
             *([cors] if settings.cors_origins else []),
-            Middleware(Gate, access=access),
+            Middleware(AccessAndErrors, access=access),
             Middleware(
                 PredictionRoutes,
-                routes=PREDICTIONS,
+                routes=api_methods(self),
                 max_body_bytes=settings.max_body_bytes,
                 max_in_flight=bentoml_parts.max_in_flight,
                 timeout=bentoml_parts.timeout,

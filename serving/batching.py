@@ -8,8 +8,9 @@ and explanations are made in another, so that others are answered meanwhile.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -20,8 +21,9 @@ from typing import TypeVar
 from bentoml.exceptions import BentoMLException
 
 from models.chat import EXAMPLE_CHAT, Chat, Explanation, Prediction
-from models.classifier import Classifier, ModelError
+from models.classifier import Classifier
 from models.explain import explain
+from models.weights import ModelError
 from serving.bentoml_internals import adaptive_batching, get_tracer
 from serving.errors import RefusedError, no_answer
 from serving.metrics import ModelMetrics
@@ -48,18 +50,70 @@ def count_words(chat: Chat) -> int:
 
 @dataclass(slots=True)
 class Job:
-    """A chat on its way through the queue. When nobody waits for it any more, `chat` is set to None: it is not scored.
+    """A chat on its way to its score. When nobody waits for it any more, `chat` is set to None: it is not scored.
 
-    `home` is the home expert's share in the score. `arrived`, `started` and `ended` are ns since the epoch: when it
-    came, and when it or its batch was scored.
+    `size`: see `size`. `home` is the home expert's share in the score. `arrived`, `started` and `ended` are ns since
+    the epoch: when it came, and when it or its batch was scored.
     """
 
     chat: Chat | None
+    size: int
     prediction: Prediction | None = None
     home: float = 0.0
     arrived: int = field(default_factory=time_ns)
     started: int = 0
     ended: int = 0
+
+
+def batches(jobs: Sequence[Job]) -> Iterator[tuple[list[Job], list[Chat]]]:
+    """Cut jobs into batches of at most `MAX_BATCH_SIZE` chats and `LARGE` characters; a large chat is one by itself."""
+    batch: list[Job] = []
+    chats: list[Chat] = []
+    filled = 0
+    for job in jobs:
+        if job.chat is None:
+            continue
+        if batch and (len(batch) == MAX_BATCH_SIZE or filled + job.size > LARGE):
+            yield batch, chats
+            batch, chats, filled = [], [], 0
+        batch.append(job)
+        chats.append(job.chat)
+        filled += job.size
+    if batch:
+        yield batch, chats
+
+
+@contextmanager
+def scoring(jobs: Sequence[Job]) -> Iterator[None]:
+    """Score some jobs; an error leaves one traceback in the log and becomes a 500 for all who wait for them."""
+    started = time_ns()
+    try:
+        yield
+    except Exception:
+        logger.exception("Scoring failed")
+        raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR) from None
+    finally:
+        ended = time_ns()
+        for job in jobs:
+            job.started, job.ended = started, ended
+
+
+class SlowLane:
+    """One thread for work that takes long, with a classifier of its own, whose cache is not for two threads."""
+
+    def __init__(self, classifier: Classifier, name: str) -> None:
+        self._thread = ThreadPoolExecutor(1, name)
+        self._classifier = classifier.for_another_thread()
+
+    async def run(self, work: Callable[[Classifier], T], job: Job) -> T:
+        """Do the work of a job when its turn comes; work that nobody waits for any more is left out."""
+
+        def run_unless_abandoned() -> T:
+            if job.chat is None:
+                raise no_answer()
+            return work(self._classifier)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run_unless_abandoned)
 
 
 def load_classifier(folder: Path) -> Classifier:
@@ -84,7 +138,7 @@ class Scorer:
         self._tracer = get_tracer()
         self._metrics = ModelMetrics(classifier.version)
         self._callers = 0  # who wait for a score, of large chats as well
-        self._enqueue = adaptive_batching(self._score_batch, no_answer, MAX_BATCH_SIZE, MAX_LATENCY_MS)
+        self._enqueue = adaptive_batching(self._score_queued, no_answer, MAX_BATCH_SIZE, MAX_LATENCY_MS)
         self._large_chats = SlowLane(classifier, "large-chats")
         self._explanations = SlowLane(classifier, "explanations")
 
@@ -93,18 +147,18 @@ class Scorer:
 
         Raises `RefusedError` with 500 if scoring fails, with 503 if it takes too long.
         """
-        jobs = [Job(chat) for chat in chats]
+        jobs = [Job(chat, size(chat)) for chat in chats]
         self._callers += 1
         self._metrics.enter(len(jobs))
         try:
-            await asyncio.sleep(0)  # requests that arrived at the same time see each other
-            if self._callers == 1 and sum(map(size, chats)) <= LARGE:
-                await self._score_batch(jobs)
-            elif len(jobs) == 1:
-                await self._score(jobs[0])
-            else:
-                for part, _ in _parts(jobs):  # others get in between the parts of a large batch
-                    await asyncio.gather(*map(self._score, part))
+            for batch, of_batch in batches(jobs):
+                await asyncio.sleep(0)  # requests that arrived meanwhile get in between
+                if batch[0].size > LARGE:
+                    await self._large_chats.run(partial(self._score, batch, of_batch), batch[0])
+                elif self._callers == 1:
+                    self._score(batch, of_batch, self._classifier)
+                else:
+                    await self._queue(batch)
         finally:
             self._callers -= 1
             self._metrics.leave(len(jobs))
@@ -118,42 +172,45 @@ class Scorer:
 
     async def explain(self, chat: Chat) -> Explanation:
         """Score one chat and say what moved the score; raises as `predict` does."""
-        job = Job(chat)
+        job = Job(chat, size(chat))
+
+        def work(classifier: Classifier) -> Explanation:
+            with scoring([job]):
+                return explain(classifier, chat, lambda: job.chat is not None)
+
         self._metrics.enter(1)
         try:
-            explanation = await self._explanations.run(
-                lambda classifier: explain(classifier, chat, lambda: job.chat is not None), job
-            )
+            explanation = await self._explanations.run(work, job)
         finally:
             self._metrics.leave(1)
             job.chat = None  # after a timeout, the thread stops at the next participant
         self._trace([job])
         return explanation
 
-    async def _score(self, job: Job) -> None:
-        chat = job.chat
-        if chat is None or size(chat) <= LARGE:
-            await self._enqueue(job)
+    async def _queue(self, batch: Sequence[Job]) -> None:
+        """Put jobs into BentoML's adaptive batching, and wait until they are scored."""
+        if len(batch) == 1:  # without the task that `gather` makes for each
+            await self._enqueue(batch[0])
         else:
-            answers = await self._large_chats.run(lambda classifier: self._answer(classifier, [chat]), job)
-            ((job.prediction, job.home),) = answers
+            await asyncio.gather(*map(self._enqueue, batch))
 
-    async def _score_batch(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Score a batch on the event loop, `LARGE` characters at a time, with others let in between."""
-        for number, (part, chats) in enumerate(_parts(jobs)):
+    async def _score_queued(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Score what BentoML's adaptive batching collected while others were being scored."""
+        for number, (batch, chats) in enumerate(batches(jobs)):
             if number:
                 await asyncio.sleep(0)
-            answers = _run(partial(self._answer, self._classifier, chats), part)
-            for job, (prediction, home) in zip(part, answers, strict=True):
-                job.prediction, job.home = prediction, home
+            self._score(batch, chats, self._classifier)
         return jobs
 
-    def _answer(self, classifier: Classifier, chats: Sequence[Chat]) -> Iterable[tuple[Prediction, float]]:
-        """Return each chat's prediction and the home expert's share in its score, from one assessment."""
-        assessment = classifier.assess(chats)
-        if self._monitoring:
-            self._monitoring.record(classifier.version, chats, assessment)
-        return zip(classifier.answers(chats, assessment), assessment.home_of_chats(), strict=True)
+    def _score(self, batch: Sequence[Job], chats: Sequence[Chat], classifier: Classifier) -> None:
+        """Score a batch. One assessment gives the predictions, the metrics and the monitoring log."""
+        with scoring(batch):
+            assessment = classifier.assess(chats)
+            if self._monitoring:
+                self._monitoring.record(classifier.version, chats, assessment)
+            predictions = classifier.to_predictions(chats, assessment)
+            for job, prediction, home in zip(batch, predictions, assessment.home_of_chats(), strict=True):
+                job.prediction, job.home = prediction, home
 
     def _trace(self, jobs: Sequence[Job]) -> None:
         """Record, if traces are on, each job's wait in the queue and its scoring as spans of the current request."""
@@ -162,53 +219,3 @@ class Scorer:
         for job in jobs:
             for name, start, end in (("queue", job.arrived, job.started), ("score", job.started, job.ended)):
                 self._tracer.start_span(name, start_time=start).end(end)
-
-
-class SlowLane:
-    """One thread for work that takes long, with a classifier of its own, whose cache is not for two threads."""
-
-    def __init__(self, classifier: Classifier, name: str) -> None:
-        self._thread = ThreadPoolExecutor(1, name)
-        self._classifier = classifier.for_another_thread()
-
-    async def run(self, work: Callable[[Classifier], T], job: Job) -> T:
-        """Do the work of a job when its turn comes; work that nobody waits for any more is left out."""
-
-        def run_unless_abandoned() -> T:
-            if job.chat is None:
-                raise no_answer()
-            return _run(lambda: work(self._classifier), [job])
-
-        return await asyncio.get_running_loop().run_in_executor(self._thread, run_unless_abandoned)
-
-
-def _run(work: Callable[[], T], jobs: Sequence[Job]) -> T:
-    """Do the work of some jobs; an error leaves one traceback in the log and becomes a 500 for all who wait for it."""
-    started = time_ns()
-    try:
-        return work()
-    except Exception:
-        logger.exception("Scoring failed")
-        raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR) from None
-    finally:
-        ended = time_ns()
-        for job in jobs:
-            job.started, job.ended = started, ended
-
-
-def _parts(jobs: Sequence[Job]) -> Iterator[tuple[list[Job], list[Chat]]]:
-    """Cut a batch into parts of at most `MAX_BATCH_SIZE` chats and, unless it is one chat, `LARGE` characters."""
-    part: list[Job] = []
-    chats: list[Chat] = []
-    filled = 0
-    for job in jobs:
-        if job.chat is None:
-            continue
-        if part and (len(part) == MAX_BATCH_SIZE or filled + size(job.chat) > LARGE):
-            yield part, chats
-            part, chats, filled = [], [], 0
-        part.append(job)
-        chats.append(job.chat)
-        filled += size(job.chat)
-    if part:
-        yield part, chats

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from _bentoml_impl.server.app import ContextMiddleware
 from bentoml import server_context
@@ -26,6 +26,7 @@ from bentoml._internal.utils.metrics import exponential_buckets
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.trace import Tracer
 from prometheus_client import Histogram
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
@@ -54,6 +55,18 @@ def configure_process() -> None:
 def name_worker_in_log() -> None:
     """Let log lines name the service and the worker, which BentoML does not know yet when it writes its first line."""
     _component_name.cache_clear()
+
+
+def api_methods(service: Any) -> dict[str, tuple[type[BaseModel], Callable[[Any, Any], Awaitable[BaseModel]]]]:
+    """Return the API methods of a service by route, as plain functions: the type of the one parameter, the function.
+
+    What BentoML puts around them reads their signature for each call.
+    """
+    methods = {}
+    for api in service.apis.values():
+        body_type, _ = get_type_hints(api.func).values()
+        methods[api.route] = body_type, api.func
+    return methods
 
 
 @dataclass

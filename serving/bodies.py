@@ -7,11 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from models.chat import CHAT, MESSAGE
 from serving.errors import Receive, RefusedError, Scope
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # RFC 8259 8.1 allows a parser to ignore it
-_IDENTIFIER_MEMBERS = ("constrained-int", "constrained-str")  # members of unions, which pydantic names among the fields
-_UNION_MEMBERS = (*_IDENTIFIER_MEMBERS, "chat", "message")
 
 
 async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
@@ -87,12 +86,12 @@ def _fields(error: ValidationError) -> list[dict[str, str]]:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """Write a location as `messages[1].text`, without the union members that pydantic adds."""
+    """Write a location as `messages[1].text`, without the tag that pydantic puts in front."""
     path = ""
     for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part not in _UNION_MEMBERS:
+        elif part not in (CHAT, MESSAGE):
             path += f".{part}" if path else part
     return path or "body"
 
@@ -100,6 +99,4 @@ def _path(location: tuple[int | str, ...]) -> str:
 def _message(part: Any) -> str:
     if part["type"] == "json_invalid":
         return "not valid JSON"
-    if part["loc"] and part["loc"][-1] in _IDENTIFIER_MEMBERS:
-        return "Input should be an integer of 64 bits or a string of at most 128 characters"
     return str(part["msg"])

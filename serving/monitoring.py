@@ -29,7 +29,9 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from models.chat import Chat, RunningDialog
-from models.classifier import FORMAT, SIGNALS, Assessment, confidence_of
+from models.classifier import Assessment, confidence_of
+from models.signals import SIGNALS
+from models.weights import FORMAT
 
 WRITE_EVERY = 0.5  # seconds
 MAX_WAITING = 20_000  # participants whose lines are not written yet, 5 MB

@@ -6,8 +6,9 @@ context for each request (`docs/design.md`); they stay for what is not a predict
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 import bentoml
 from pydantic import BaseModel
@@ -24,15 +25,15 @@ logger = logging.getLogger("bentoml.predictions")
 class PredictionRoutes:
     """ASGI middleware that answers predictions and passes every other request on.
 
-    `routes` maps a path to the type of its body, of at most `max_body_bytes`, and to the name of the method of the
-    worker's service (`TuringTestService`) that answers it. At most `max_in_flight` requests are answered at a time, the
-    others are rejected with 429; `timeout`, in seconds, is for one request, body included. `None`: no limit.
+    `routes` maps a path to the type of its body, of at most `max_body_bytes`, and to the method of the service
+    (`TuringTestService`) that answers it. At most `max_in_flight` requests are answered at a time, the others are
+    rejected with 429; `timeout`, in seconds, is for one request, body included. `None`: no limit.
     """
 
     def __init__(
         self,
         app: App,
-        routes: Mapping[str, tuple[type[BaseModel], str]],
+        routes: Mapping[str, tuple[type[BaseModel], Callable[[Any, Any], Awaitable[BaseModel]]]],
         max_body_bytes: int,
         max_in_flight: int | None,
         timeout: float | None,
@@ -60,7 +61,7 @@ class PredictionRoutes:
                 request = parse_body(body_type, body)
                 self._in_flight += 1
                 try:
-                    answer = await getattr(bentoml.get_current_service(), method)(request)
+                    answer = await method(bentoml.get_current_service(), request)
                 finally:
                     self._in_flight -= 1
         except TimeoutError:

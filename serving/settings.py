@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.classifier import SHIPPED
+from models.weights import SHIPPED
 from serving.history_url import SqliteFile, parse_history_url
 
 MAX_HISTORY_DAYS = 36_500  # a hundred years

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.classifier import SHIPPED
+from models.weights import SHIPPED
 from serving.page import FOLDER
 from tests.conftest import ROOT
 

@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from models.chat import ChatOrMessage, Chats, ChatToExplain
 from service import TuringTestService
 from serving.bentoml_internals import (
     CorkDispatcher,
@@ -20,6 +21,7 @@ from serving.bentoml_internals import (
     TimeoutMiddleware,
     _component_name,
     adaptive_batching,
+    api_methods,
     do_not_track,
     middleware_of,
 )
@@ -33,6 +35,15 @@ def test_the_dispatcher_takes_these_arguments() -> None:
     assert {"fallback", "get_batch_size"} < parameters.keys(), CHANGED + "CorkDispatcher"
     assert list(parameters)[:2] == ["max_latency_in_ms", "max_batch_size"], CHANGED + "CorkDispatcher"
     assert "wait" in vars(Optimizer(1.0)), CHANGED + "Optimizer"
+
+
+def test_a_service_has_its_api_methods_by_route() -> None:
+    found = {path: (body_type, method.__name__) for path, (body_type, method) in api_methods(TuringTestService).items()}
+    assert found == {
+        "/predict": (ChatOrMessage, "predict"),
+        "/predict_batch": (Chats, "predict_batch"),
+        "/explain": (ChatToExplain, "explain"),
+    }, CHANGED + "Service.apis or APIMethod"
 
 
 def test_the_name_of_a_worker_in_the_log_is_cached() -> None:

@@ -24,7 +24,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from starlette.testclient import TestClient
 
 from models.chat import EXAMPLE_CHAT, Chat, ChatOrMessage
-from models.classifier import SHIPPED, Classifier
+from models.classifier import Classifier
+from models.weights import SHIPPED
 from service import TuringTestService
 from tests.conftest import CURL_CHAT, ROOT, Server, free_port, is_ready, running, send, start_server, wait_until
 

@@ -8,19 +8,10 @@ import numpy as np
 import pytest
 
 from models.chat import Chat
-from models.classifier import (
-    ARTIFACT,
-    FORMAT,
-    HOME_SHARE,
-    LINEAR,
-    METRICS,
-    SHIPPED,
-    SIGNALS,
-    SITUATIONS,
-    Classifier,
-    ModelError,
-)
+from models.classifier import Classifier
 from models.features import STYLE, read_sides
+from models.signals import LINEAR, SIGNALS, SITUATIONS
+from models.weights import ARTIFACT, FORMAT, HOME_SHARE, METRICS, SHIPPED, ModelError
 from tests.conftest import make_chat, sample_bodies
 from train.copies import so_far
 

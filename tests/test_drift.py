@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from models.chat import Chat, RunningDialog
-from models.classifier import METRICS, SHIPPED, Classifier
+from models.classifier import Classifier
+from models.weights import METRICS, SHIPPED
 from serving.monitoring import Monitoring
 from tests.conftest import SAMPLE, make_chat
 from train.__main__ import main

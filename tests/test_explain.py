@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from models.classifier import HOME_SHARE, LINEAR, SIGNALS, Classifier
+from models.classifier import Classifier
 from models.explain import SHOWN_SIGNALS, SHOWN_SPANS, explain, spans, weigh
+from models.signals import LINEAR, SIGNALS
+from models.weights import HOME_SHARE
 from tests.conftest import CURL_CHAT, Server, make_chat, send
 
 CHAT = make_chat((0, "  Hello, my  friend!"), (1, "hi"), (0, ""), (2, "who are you? 😀"), (1, "I am a person"))

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from models.chat import RunningDialog
-from models.classifier import METRICS, Classifier
+from models.classifier import Classifier
+from models.weights import METRICS
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
 from tests.engine import IMAGE, NETWORK, Container, container, docker, inspect, remove_images
 from tests.stores import PostgreSql

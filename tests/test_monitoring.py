@@ -15,7 +15,8 @@ import jsonschema
 import pytest
 import yaml
 
-from models.classifier import HOME_SHARE, METRICS, SHIPPED, UNLIKE
+from models.classifier import UNLIKE
+from models.weights import HOME_SHARE, METRICS, SHIPPED
 from serving.metrics import HOME_SHARES
 from tests.conftest import CLIENT, ROOT, Server, free_port, running, sample_bodies, send, wait_until
 from tests.prometheus import is_up, numbers, query

@@ -11,8 +11,9 @@ import pytest
 from bentoml.exceptions import BentoMLConfigException
 
 from models.chat import Chat, RunningDialog
-from models.classifier import SIGNALS, Assessment, Classifier
+from models.classifier import Assessment, Classifier
 from models.features import read_sides
+from models.signals import SIGNALS
 from serving import monitoring
 from serving.monitoring import FILES, OWN, Monitoring
 from tests.conftest import SAMPLE, Server, make_chat, running, sample_bodies, send, wait_until

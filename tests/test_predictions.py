@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from serving.access import Access
 from serving.errors import App, Receive, Scope, Send
-from serving.gate import Gate
+from serving.middleware import AccessAndErrors
 from serving.predictions import PredictionRoutes
 
 JSON = (b"content-type", b"application/json")
@@ -35,7 +35,7 @@ async def not_reached(scope: Scope, _receive: Receive, _send: Send) -> None:
 
 @pytest.fixture
 def routes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., App]:
-    """Return what builds the routes behind the gate, in front of a service with the given method `answer`."""
+    """Return what builds the routes behind the errors, in front of a service with the given method `answer`."""
 
     def build(
         answer: Callable[[Any], Awaitable[Any]] = echo,
@@ -43,10 +43,9 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., App]:
         max_in_flight: int | None = 100,
         timeout: float | None = 5,
     ) -> App:
-        service = type("Service", (), {"answer": staticmethod(answer)})
-        monkeypatch.setattr("bentoml.get_current_service", lambda: service)
-        routes = {"/predict": (Number, "answer")}
-        return Gate(PredictionRoutes(not_reached, routes, max_body_bytes, max_in_flight, timeout), Access())
+        monkeypatch.setattr("bentoml.get_current_service", lambda: None)
+        routes = {"/predict": (Number, lambda _, request: answer(request))}
+        return AccessAndErrors(PredictionRoutes(not_reached, routes, max_body_bytes, max_in_flight, timeout), Access())
 
     return build
 

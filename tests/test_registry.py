@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models.classifier import ARTIFACT, METRICS, Classifier
+from models.classifier import Classifier
+from models.weights import ARTIFACT, METRICS
 from tests.conftest import CURL_CHAT, ROOT, SAMPLE, running, send, start_server
 from train.registry import NAME
 

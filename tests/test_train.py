@@ -13,7 +13,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from models.chat import RunningDialog
-from models.classifier import ARTIFACT, METRICS, SHIPPED, Classifier
+from models.classifier import Classifier
+from models.weights import ARTIFACT, METRICS, SHIPPED
 from tests.conftest import ROOT, SAMPLE, make_chat, sample_bodies
 from train import evaluate as evaluation
 from train.__main__ import main

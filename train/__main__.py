@@ -12,7 +12,8 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from models.classifier import SHIPPED, Classifier, ModelError
+from models.classifier import Classifier
+from models.weights import SHIPPED, ModelError
 from train.artifact import write_artifact
 from train.card import write_card
 from train.data import DataError, read_chats, read_editions, write_edition

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import sklearn
 
-from models.classifier import ARTIFACT, FORMAT, METRICS, Weights
+from models.weights import ARTIFACT, FORMAT, METRICS, Weights
 from train.data import Edition
 from train.evaluate import Measured
 

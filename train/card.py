@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.classifier import HOME_SHARE, MOST_LIKELY
+from models.classifier import MOST_LIKELY
+from models.weights import HOME_SHARE
 from train.evaluate import COMPLETE_CHATS, SHIFTED_CHATS, across, cross_validated, is_at_home, left_out, streamed
 
 CARD = "README.md"

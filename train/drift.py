@@ -19,8 +19,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
-from models.classifier import CONFIDENCE, FORMAT
+from models.classifier import CONFIDENCE
 from models.features import Floats
+from models.weights import FORMAT
 from serving.monitoring import OWN
 from train.data import DataError
 from train.reference import AFTER, CHATS, DIALOGS, VALUES, Distribution, Reference, Sample, bin_counts

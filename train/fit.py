@@ -24,24 +24,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from models.chat import Chat
-from models.classifier import (
-    BOOSTED,
-    GATE,
-    LINEAR,
-    RUNNING_DIALOG,
-    SIGNALS,
-    SITUATIONS,
-    SUMS,
-    Expert,
-    Gate,
-    Weights,
-    combine,
-    decide,
-    describe,
-    log_odds,
-    mix,
-    situations,
-)
+from models.classifier import BOOSTED, log_odds, mix, to_probabilities
 from models.features import (
     BOUNDARY,
     COUNTS,
@@ -56,7 +39,9 @@ from models.features import (
     word_hash,
     word_ngrams,
 )
+from models.signals import GATE, LINEAR, RUNNING_DIALOG, SIGNALS, SITUATIONS, SUMS, combine, describe, situations
 from models.trees import Trees
+from models.weights import Expert, Gate, Weights
 from train.copies import assist, last_answers, lose, so_far, split
 from train.data import Edition
 
@@ -285,7 +270,7 @@ class Fitted:
         elsewhere = _of_bots(self.elsewhere, inputs[:, self.general])
         share = np.array(BOOSTED)[situation].repeat(sizes)
         score = mix(boosted, randomised, elsewhere, self.gate.share(gate).repeat(sizes), share)
-        return decide(score, sizes, gate, words, situation, self.base)
+        return to_probabilities(score, sizes, gate, words, situation, self.base)
 
     def weights(self) -> Weights:
         """Return the arrays that serving loads."""

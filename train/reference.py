@@ -13,8 +13,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from models.chat import Chat
-from models.classifier import CONFIDENCE, SIGNALS, UNLIKE, Assessment, Classifier, confidence_of
+from models.classifier import CONFIDENCE, UNLIKE, Assessment, Classifier, confidence_of
 from models.features import Floats, Ints
+from models.signals import SIGNALS
 from serving.monitoring import OWN, logged, own_signals
 from train.copies import so_far
 from train.data import DataError, Edition

@@ -8,7 +8,7 @@ from pathlib import Path
 import bentoml
 from bentoml.exceptions import NotFound
 
-from models.classifier import ARTIFACT, METRICS
+from models.weights import ARTIFACT, METRICS
 from train.card import CARD
 from train.reference import REFERENCE
 from train.report import REPORT

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from models.classifier import SIGNALS, STRICT
+from models.signals import SIGNALS, STRICT
 from train.evaluate import BINS, COMPLETE_CHATS, Measured, clipped_log_loss
 from train.fit import Fitted
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from packaging.markers import Marker
 
-from models.classifier import ARTIFACT, FORMAT, METRICS, SHIPPED
+from models.weights import ARTIFACT, FORMAT, METRICS, SHIPPED
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, start_server, wait_until
 from tests.engine import IMAGE, docker, inspect
 from tests.test_compose import NAME, compose, health, project

@@ -1,4 +1,4 @@
-"""Known paths, API keys, and one shape for all errors, BentoML's own included."""
+"""ASGI middleware: known paths; API keys and one shape for all errors, BentoML's own included."""
 
 import logging
 from collections.abc import Iterable, Iterator, MutableMapping
@@ -15,7 +15,7 @@ from serving.errors import App, Receive, RefusedError, Scope, Send
 
 NOT_FOUND = "/404"  # stands for every unknown path in logs and metrics, which would otherwise grow without bound
 
-logger = logging.getLogger("bentoml.gate")
+logger = logging.getLogger("bentoml.middleware")
 
 
 class KnownPaths:
@@ -51,7 +51,7 @@ def _paths(routes: Iterable[BaseRoute]) -> Iterator[str]:
             yield route.path
 
 
-class Gate:
+class AccessAndErrors:
     """ASGI middleware that checks API keys and turns errors into responses."""
 
     def __init__(self, app: App, access: Access) -> None:

@@ -1,0 +1,80 @@
+"""From the sides of chats to one row of named signals for each participant, and to what is known of each chat."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features import COUNTS, STYLE, TALK, Floats, Ints, style
+
+# What the linear models say: of the home game's chats, and of all games' chats.
+LINEAR = (
+    "says what bots say at home",
+    "says what is said to bots at home",
+    "says what bots say",
+    "says what is said to bots",
+)
+# Columns of the sums over a side's words and pairs of words: what the linear models need, then `COUNTS` (words only).
+OF_NGRAMS = (*LINEAR, "squared length at home", "squared length")
+SUMS = (*OF_NGRAMS, "words", *COUNTS)
+# The experts' inputs: the participant's own signals, then those of the other participants.
+SIGNALS = (*LINEAR, *STYLE, *(f"the other one: {name}" for name in (*LINEAR, *STYLE)))
+SITUATIONS = ("running dialog", "strict turn-taking", "free turn-taking")
+RUNNING_DIALOG, STRICT, FREE = range(len(SITUATIONS))
+GATE = ("share of Cyrillic letters", "share of Latin letters", "messages", "writes twice in a row")
+
+
+def _columns(names: Sequence[str], first: str, last: str) -> slice:
+    """Return the columns from the first name to the last one."""
+    return slice(names.index(first), names.index(last) + 1)
+
+
+_SAID, _LENGTHS = _columns(SUMS, LINEAR[0], LINEAR[-1]), _columns(SUMS, "squared length at home", "squared length")
+_COUNTED, _ALPHABETS = _columns(SUMS, COUNTS[0], COUNTS[-1]), _columns(SUMS, "Cyrillic letters", "Latin letters")
+_LETTERS, _WORDS = _columns(SUMS, "letters", "letters"), SUMS.index("words")
+_MESSAGES, _TWICE = TALK.index("messages"), TALK.index("writes twice in a row")
+# Columns of what `combine` puts together of one side: linear scores and talk, which are averaged, and counts.
+_OF_SIDE = (*LINEAR, *TALK, *COUNTS)
+_OF_LINEAR, _OF_TALK = _columns(_OF_SIDE, LINEAR[0], LINEAR[-1]), _columns(_OF_SIDE, TALK[0], TALK[-1])
+_AVERAGED, _OF_COUNTS = _columns(_OF_SIDE, LINEAR[0], TALK[-1]), _columns(_OF_SIDE, COUNTS[0], COUNTS[-1])
+
+
+def by_chat(values: Floats, sizes: Ints) -> Floats:
+    """Sum the rows of each chat's sides, and return the sum for each of the sides."""
+    return np.asarray(np.add.reduceat(values, np.cumsum(sizes) - sizes).repeat(sizes, axis=0))
+
+
+def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
+    """Return the signals, (sides, len(SIGNALS)): each side's features beside those of the other sides of its chat.
+
+    `sums` (sides, len(SUMS)) and `talk` (sides, len(TALK)) describe the sides of all chats; `sizes` (chats,) is the
+    number of sides in each. With more than two participants, the others' words are counted together, and their talk and
+    linear scores are averaged. A participant who is alone has zeros there.
+    """
+    linear = sums[:, _SAID] / np.sqrt(sums[:, _LENGTHS] + 1).repeat(2, axis=1)
+    own = np.concatenate([linear, talk, sums[:, _COUNTED]], axis=1)
+    others = by_chat(own, sizes) - own
+    others[:, _AVERAGED] /= np.maximum(sizes - 1, 1).repeat(sizes)[:, None]
+    both = np.concatenate([own, others])
+    features = np.concatenate([both[:, _OF_LINEAR], style(both[:, _OF_COUNTS], both[:, _OF_TALK])], axis=1)
+    return np.concatenate([features[: len(own)], features[len(own) :]], axis=1)
+
+
+def describe(sums: Floats, talk: Floats, sizes: Ints) -> tuple[Floats, Floats]:
+    """Return the gate's inputs, (chats, len(GATE)), and the number of words that can be read, (chats,).
+
+    The arguments are those of `combine`. The training data holds no other alphabets than Cyrillic and Latin: the larger
+    their share in a chat's letters, the fewer of its words count.
+    """
+    start = np.cumsum(sizes) - sizes
+    totals = np.add.reduceat(sums, start)
+    share = totals[:, _ALPHABETS] / np.maximum(totals[:, _LETTERS], 1)
+    messages = np.log1p(np.add.reduceat(np.expm1(talk[:, _MESSAGES]), start))
+    twice = np.maximum.reduceat(talk[:, _TWICE], start)
+    gate = np.concatenate([share, messages[:, None], twice[:, None]], axis=1)
+    return gate, totals[:, _WORDS] * share.sum(axis=1) ** 2
+
+
+def situations(gate: Floats, running: NDArray[np.bool_]) -> Ints:
+    """Return each chat's number in `SITUATIONS`, (chats,); `gate` is as `describe` returns it."""
+    return np.where(running, RUNNING_DIALOG, np.where(gate[:, GATE.index("writes twice in a row")] == 0, STRICT, FREE))

@@ -1,0 +1,141 @@
+"""What was learned: arrays, as the artifact holds them.
+
+The artifact holds no code, and is read without running any.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Self, get_type_hints
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features import N_BUCKETS, Floats
+from models.signals import GATE, LINEAR, SIGNALS
+from models.trees import Trees
+
+ARTIFACT = "classifier.npz"
+METRICS = "metrics.json"
+FORMAT = 4  # of the artifact; increases whenever features, signals, arrays or constants of the classifier change
+SHIPPED = Path(__file__).parent  # the folder of the artifact that comes with the project
+
+HOME_SHARE = (0.45, 0.985)  # the least and the largest share of the home expert in a score; by cross-validation
+
+
+class ModelError(Exception):
+    """The model folder holds no artifact that this version can serve; the message says why in one line."""
+
+
+@dataclass(frozen=True)
+class Expert:
+    """Trees that score one situation.
+
+    `boosted`: leaves in log odds, to be summed with `start`. `randomised`: leaves as probabilities, to be averaged.
+    Features of the trees are numbers of `SIGNALS`.
+    """
+
+    boosted: Trees
+    start: Floats
+    randomised: Trees
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A logistic regression over the columns of `GATE` that tells chats of the home game from others."""
+
+    weights: Floats
+    bias: Floats
+
+    def share(self, inputs: Floats) -> Floats:
+        """Return the home expert's share in the score, (chats,), from inputs of shape (chats, len(GATE))."""
+        least, most = HOME_SHARE
+        return np.asarray(least + (most - least) / (1 + np.exp(-(inputs @ self.weights + self.bias))))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """All that was learned, as arrays.
+
+    `linear`, shape (len(LINEAR), N_BUCKETS): weights of the n-grams in the columns of `LINEAR`. `idf`, shape
+    (2, N_BUCKETS): inverse document frequency of an n-gram at home and in all games. `running`, `strict`, `free`: the
+    home expert in each of the `SITUATIONS`. `base`: share of bots among the home game's participants. `typical`, shape
+    (len(SIGNALS),): mean signals of the home game's participants.
+    """
+
+    linear: NDArray[np.float32]
+    idf: NDArray[np.float32]
+    running: Expert
+    strict: Expert
+    free: Expert
+    elsewhere: Trees
+    gate: Gate
+    base: Floats
+    typical: Floats
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return everything as arrays by name; the names of nested arrays contain dots."""
+        return _flatten(self)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Rebuild weights from what `arrays` returned; raises KeyError or ValueError if names or shapes differ."""
+        weights: Self = _nest(cls, arrays)
+        shapes = [array.shape for array in (weights.linear, weights.idf, weights.typical, weights.gate.weights)]
+        if shapes != [(len(LINEAR), N_BUCKETS), (2, N_BUCKETS), (len(SIGNALS),), (len(GATE),)]:
+            raise ValueError(f"arrays for other features: {shapes}")
+        return weights
+
+
+def _flatten(part: Any, prefix: str = "") -> dict[str, NDArray[Any]]:
+    named: dict[str, NDArray[Any]] = {}
+    for field in fields(part):
+        value = getattr(part, field.name)
+        named |= _flatten(value, f"{prefix}{field.name}.") if is_dataclass(value) else {prefix + field.name: value}
+    return named
+
+
+def _nest(kind: type[Any], arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> Any:
+    return kind(
+        **{
+            name: _nest(hint, arrays, f"{prefix}{name}.") if hint in (Trees, Expert, Gate) else arrays[prefix + name]
+            for name, hint in get_type_hints(kind).items()
+        }
+    )
+
+
+def read_artifact(folder: Path) -> tuple[Weights, str]:
+    """Read the artifact of a model folder; returns the weights and their version.
+
+    Raises `ModelError` if it is missing, damaged or of another format.
+    """
+    try:
+        metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        version = str(metrics["version"])
+        form, checksum, numpy = (metrics["artifact"][name] for name in ("format", "sha256", "numpy"))
+        content = (folder / ARTIFACT).read_bytes()
+    except OSError as error:
+        raise ModelError(f"{error.filename}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder / METRICS}: cannot be read: {error!r}") from None
+    if form != FORMAT:
+        raise ModelError(f"{folder}: the artifact has format {form}, this version reads {FORMAT}; train it again")
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise ModelError(
+            f"{folder / ARTIFACT}: the checksum differs from that in {METRICS}; the file is damaged or from another"
+            " training run"
+        )
+    if str(numpy).split(".")[0] != np.__version__.split(".")[0]:
+        raise ModelError(
+            f"{folder}: the artifact was written with numpy {numpy}, this is {np.__version__};"
+            f" install numpy {numpy} or train again"
+        )
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return Weights.from_arrays(arrays), version
+    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise ModelError(f"{folder / ARTIFACT}: not an artifact of format {FORMAT}: {error!r}") from None
