@@ -44,9 +44,9 @@ def _split(text: object) -> object:
 
 def _check_origin(origin: str) -> str:
     """Reject what is neither an origin as browsers send it (RFC 6454, section 6.2) nor `*` for all of them."""
-    if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?", origin) or re.fullmatch(
-        r"http:.*:80|https:.*:443", origin
-    ):
+    match = re.fullmatch(r"\*|([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]*))?", origin)
+    scheme, _, port = match.groups() if match else (None, None, None)
+    if not match or (port and int(port) > 65535) or (scheme, port) in (("http", "80"), ("https", "443")):
         raise ValueError(
             "An origin is a scheme, a host in lower case and a port other than the default, as in https://a.example"
         )

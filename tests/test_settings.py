@@ -50,7 +50,7 @@ def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["*", "http://localhost:3000", "https://a.example:8443", "http://[::1]:80800", "chrome-extension://abc"]
+    "origin", ["*", "http://localhost:3000", "https://a.example:8443", "http://[::1]:8080", "chrome-extension://abc"]
 )
 def test_what_browsers_send_is_an_origin(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
     assert read(monkeypatch, CORS_ORIGINS=origin).cors_origins == (origin,)
@@ -95,6 +95,7 @@ def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CORS_ORIGINS", "https://*.a.example"),
         ("CORS_ORIGINS", "https://A.example"),
         ("CORS_ORIGINS", "https://a.example:443"),
+        ("CORS_ORIGINS", "http://[::1]:80800"),
         ("CORS_ORIGINS", "https://user:password@a.example"),
         ("CORS_ORIGINS", "https://a.example?x"),
         ("CORS_ORIGINS", "https://a.example, https://b.example/"),
