@@ -82,7 +82,8 @@ class TuringTestService:
     async def __is_ready__(self) -> bool:
         return not SHUTDOWN.begun and await self.dialogs.is_ready()
 
-    # Over HTTP, `PredictionRoutes` (`serving/predictions.py`) calls these with a body that is validated already.
+    # Over HTTP, `PredictionRoutes` (`serving/predictions.py`) calls these with a validated body, which `model_validate`
+    # returns as it is. In Python they take dicts as well, and `explain` any `Chat`.
 
     @bentoml.api
     async def predict(self, request: ChatOrMessage, /) -> Answer:

@@ -197,7 +197,7 @@ CHAT, MESSAGE = "chat", "message"  # tags, which pydantic puts in front of the f
 
 
 def _shape(body: Any) -> str | None:
-    """Distinguish a chat from a message by the fields that only one of them has."""
+    """Distinguish a chat (or its prediction) from a message (or its answer) by the fields that only one of them has."""
     if isinstance(body, Chat | Prediction):
         return CHAT
     if isinstance(body, PlatformMessage | MessageAnswer):

@@ -3,8 +3,8 @@
 How a chat is scored (`Classifier.assess`):
 
 1. `models/features.py` splits the chat into its participants' sides and turns each side into numbers.
-2. A linear model over hashed n-grams scores the words of both sides. `models/signals.py` puts these scores and the
-   style of both sides into one row of named `SIGNALS` for each participant.
+2. Linear models over hashed n-grams score the words of both sides (`models/ngrams.py`). `models/signals.py` puts these
+   scores and the style of both sides into one row of named `SIGNALS` for each participant.
 3. Two experts score each row, in log odds.
    - The home expert knows the game it was trained on: boosted and randomised trees for each of three `SITUATIONS`. In a
      running dialog, the participant who was asked about always has the last word; in a complete chat the participants
@@ -33,20 +33,15 @@ from numpy.typing import NDArray
 
 from models.chat import Chat, Confidence, Participant, Prediction, RunningDialog
 from models.features import (
-    BOUNDARY,
-    LONGEST_WORD,
     Floats,
     Ints,
     Side,
-    pair_ngrams,
     read_sides,
-    word_counts,
-    word_hash,
-    word_ngrams,
 )
-from models.signals import GATE, OF_NGRAMS, SUMS, by_chat, combine, describe, situations
+from models.ngrams import Ngrams
+from models.signals import GATE, by_chat, combine, describe, situations
 from models.trees import Forest, Trees
-from models.weights import SHIPPED, Expert, Weights, read_artifact
+from models.weights import SHIPPED, HomeExpert, Weights, read_artifact
 
 # Chosen by cross-validation, see the model card. Three numbers are those of the three situations.
 BOLDER = 1.65  # factor of the elsewhere expert's log odds
@@ -63,13 +58,10 @@ UNLIKE = 0.5
 # What `confidence` means: the least probability of the likelier side. The model card shows how often each is right.
 CONFIDENCE: Mapping[Confidence, float] = {"high": 0.92, "medium": 0.7, "low": 0.0}
 
-_CACHED_WORDS = 1 << 15
-_CHUNK = 1 << 13  # words that are looked up before the cache may be emptied
-
 
 @dataclass(frozen=True)
 class Assessment:
-    """Everything that was worked out for a list of chats, one row for each participant, chats one after the other.
+    """Everything that is known of a list of chats, one row for each participant, chats one after the other.
 
     `sides`: the participants of each chat. `signals`: (rows, len(SIGNALS)). All others are (rows,): `home`, the home
     expert's share in the score, within `HOME_SHARE` (the larger, the more the chat is like those of the training game);
@@ -96,23 +88,23 @@ def log_odds(probability: Any) -> Any:
     return np.log(probability) - np.log1p(-probability)
 
 
-def mix(boosted: Floats, randomised: Floats, elsewhere: Floats, home: Floats, share: float | Floats) -> Floats:
+def mix(boosted: Floats, randomised: Floats, elsewhere: Floats, home: Floats, boosted_share: float | Floats) -> Floats:
     """Return the average of both experts' scores, in log odds; `home` is the share of the home expert.
 
-    The home expert averages its boosted trees' log odds, which have this `share`, and those of its randomised trees'
-    probability. The elsewhere expert gives a probability as well; an average of trees is more cautious than it needs to
-    be, which `BOLDER` undoes.
+    The home expert averages the log odds of its boosted trees, which have the `boosted_share`, and those of the
+    probability that its randomised trees give. The elsewhere expert gives a probability as well; an average of trees is
+    more cautious than it needs to be, which `BOLDER` undoes.
     """
     of_trees, said_elsewhere = log_odds(np.minimum(np.maximum([randomised, elsewhere], CLIPPED), 1 - CLIPPED))
-    at_home = share * boosted + (1 - share) * of_trees
+    at_home = boosted_share * boosted + (1 - boosted_share) * of_trees
     return np.asarray(home * at_home + (1 - home) * BOLDER * said_elsewhere)
 
 
 class _Experts:
     """Scores rows of signals with both experts, in one situation."""
 
-    def __init__(self, home: Expert, elsewhere: Trees, share: float) -> None:
-        self._share = share
+    def __init__(self, home: HomeExpert, elsewhere: Trees, boosted_share: float) -> None:
+        self._boosted_share = boosted_share
         self._boosted, self._start = Forest(home.boosted), float(home.start)
         self._randomised = Forest(home.randomised, elsewhere)
         sizes = len(home.randomised.feature), len(elsewhere.feature)
@@ -123,17 +115,19 @@ class _Experts:
         boosted = self._boosted.leaves(signals).sum(axis=1, dtype=np.float64) + self._start
         leaves = self._randomised.leaves(signals)
         randomised, elsewhere = (leaves @ self._averages).T
-        return mix(boosted, randomised, elsewhere, home, self._share)
+        return mix(boosted, randomised, elsewhere, home, self._boosted_share)
 
 
 _FEW = np.array(FEW_WORDS) ** 4
 _TEMPER = np.array(TEMPER)
 
 
-def to_probabilities(score: Floats, sizes: Ints, gate: Floats, words: Floats, situation: Ints, base: float) -> Floats:
+def to_probabilities(
+    score: Floats, sizes: Ints, gate_inputs: Floats, words: Floats, situation: Ints, base: float
+) -> Floats:
     """Turn scores into probabilities, (sides,), of chats with so many sides, of these situations.
 
-    `gate` and `words` are what `describe` returns.
+    `gate_inputs` and `words` are what `describe` returns.
 
     At most one participant of a chat of two is a bot, as in the training data: a softmax over "nobody" (log odds 0) and
     the two. In a chat of more, each participant is compared with the average of the others. The log odds then move
@@ -145,7 +139,7 @@ def to_probabilities(score: Floats, sizes: Ints, gate: Floats, words: Floats, si
     others = np.maximum(by_chat(odds, sizes) - odds, 0) / np.maximum(sizes - 1, 1).repeat(sizes)
     kept = (words**4 / (words**4 + _FEW[situation])).repeat(sizes)
     start = log_odds(base)
-    few = gate[:, GATE.index("messages")] < np.log1p(FEW_MESSAGES + 0.5)
+    few = gate_inputs[:, GATE.index("messages")] < np.log1p(FEW_MESSAGES + 0.5)
     most = np.where(few, log_odds(MOST_LIKELY), np.inf).repeat(sizes)
     odds = start + kept * (lifted - np.log1p(others) - start)
     return np.asarray(1 / (1 + np.exp(-np.minimum(np.maximum(odds, -most), most))))
@@ -174,11 +168,7 @@ class Classifier:
         self.weights = weights
         of_situations = (weights.running, weights.strict, weights.free)
         self._experts = [_Experts(home, weights.elsewhere, BOOSTED[at]) for at, home in enumerate(of_situations)]
-        # the columns of `OF_NGRAMS`
-        grams = np.concatenate([weights.linear.astype(np.float64), weights.idf.astype(np.float64) ** 2]).T
-        # rows lie together in memory; the last one stands for no n-gram
-        self.grams = np.ascontiguousarray(np.concatenate([grams, np.zeros((1, grams.shape[1]))]))
-        self._start_cache()
+        self.ngrams = Ngrams(weights.linear, weights.idf)
 
     @classmethod
     def load(cls, folder: Path = SHIPPED) -> Self:
@@ -188,7 +178,7 @@ class Classifier:
     def for_another_thread(self) -> Self:
         """Return the same classifier with a cache of its own; the weights and trees are shared."""
         twin = copy(self)
-        twin._start_cache()
+        twin.ngrams = self.ngrams.for_another_thread()
         return twin
 
     def predict(self, chats: Sequence[Chat]) -> list[Prediction]:
@@ -211,20 +201,20 @@ class Classifier:
         ]
 
     def assess(self, chats: Sequence[Chat]) -> Assessment:
-        """Work out everything there is to say about one or more chats."""
-        by_chat = [read_sides(chat) for chat in chats]
-        sides = [side for of_chat in by_chat for side in of_chat]
-        sizes = np.array([len(of_chat) for of_chat in by_chat])
-        sums, talk = self._sums(sides), np.array([side.talk for side in sides])
+        """Assess one or more chats."""
+        sides_of_chats = [read_sides(chat) for chat in chats]
+        sides = [side for of_chat in sides_of_chats for side in of_chat]
+        sizes = np.array([len(of_chat) for of_chat in sides_of_chats])
+        sums, talk = self.ngrams.sums(sides), np.array([side.talk for side in sides])
         signals = combine(sums, talk, sizes)
-        gate, words = describe(sums, talk, sizes)
+        gate_inputs, words = describe(sums, talk, sizes)
         running = np.array([isinstance(chat, RunningDialog) for chat in chats])
-        home = self.weights.gate.share(gate).repeat(sizes)
-        of_chats = situations(gate, running)
+        home = self.weights.gate.share(gate_inputs).repeat(sizes)
+        of_chats = situations(gate_inputs, running)
         situation = of_chats.repeat(sizes)
         score = self.score(signals, home, situation)
-        probabilities = to_probabilities(score, sizes, gate, words, of_chats, float(self.weights.base))
-        return Assessment(by_chat, signals, home, situation, score, words.repeat(sizes), probabilities)
+        probabilities = to_probabilities(score, sizes, gate_inputs, words, of_chats, float(self.weights.base))
+        return Assessment(sides_of_chats, signals, home, situation, score, words.repeat(sizes), probabilities)
 
     def score(self, signals: Floats, home: Floats, situation: Ints) -> Floats:
         """Return each row's score, (rows,), in log odds; the arguments are columns of `Assessment`."""
@@ -237,45 +227,3 @@ class Classifier:
             chosen = situation == number
             score[chosen] = self._experts[number].score(values[chosen], home[chosen])
         return score
-
-    def _sums(self, sides: Sequence[Side]) -> Floats:
-        """Return the columns of `SUMS` for each side, from its words and pairs of words."""
-        words = [word for side in sides for word in side.words]
-        lengths = [len(side.words) for side in sides]
-        first = np.cumsum([0, *lengths[:-1]])
-        sums = np.zeros((len(sides), len(SUMS)))
-        hashes = np.empty(len(words), np.uint64)
-        for start in range(0, len(words), _CHUNK):
-            part = words[start : start + _CHUNK]
-            if len(self._rows) + len(part) > _CACHED_WORDS:
-                self._forget()
-            rows = [self._rows[word] if word in self._rows else self._look_up(word) for word in part]
-            hashes[start : start + _CHUNK] = self._hashes.take(rows)
-            # the sides that have words in this chunk, and where they begin in it
-            begun, begins = np.searchsorted(first, [start, start + len(part)], side="left")
-            begun -= first[min(begun, len(first) - 1)] != start
-            cuts = np.maximum(first[begun:begins] - start, 0)
-            sums[begun:begins] += np.add.reduceat(self._values.take(rows, axis=0), cuts)
-        pairs = pair_ngrams(hashes)
-        sums[:, : len(OF_NGRAMS)] += np.add.reduceat(self.grams.take(pairs, axis=0), first)
-        return sums
-
-    def _look_up(self, word: str) -> int:
-        """Return the cache's row for a word, which holds what the word adds to `SUMS`, and its hash."""
-        key = word[:LONGEST_WORD]
-        if key in self._rows:
-            return self._rows[key]
-        row = self._rows[key] = len(self._rows)
-        self._values[row] = [*self.grams[word_ngrams(word)].sum(axis=0), 1, *word_counts(word)]
-        self._hashes[row] = word_hash(word)
-        return row
-
-    def _start_cache(self) -> None:
-        """Make room for the values and hashes of words that were looked up."""
-        self._values = np.zeros((_CACHED_WORDS, len(SUMS)))
-        self._hashes = np.zeros(_CACHED_WORDS, np.uint64)
-        self._forget()
-
-    def _forget(self) -> None:
-        """Empty the cache of words, except for the boundary, which adds nothing."""
-        self._rows: dict[str, int] = {BOUNDARY: 0}

@@ -93,7 +93,7 @@ def spans(
     messages = chat.messages
     speakers = {who: number for number, who in enumerate(dict.fromkeys(message.participant_id for message in messages))}
     columns = [OF_NGRAMS.index(name) for name in (as_speaker, as_counterpart, squared_length)]
-    places, sums = _parts(messages, classifier.grams[:, columns])
+    places, sums = _parts(messages, classifier.ngrams.weights[:, columns])
     by_message = np.array([speakers[message.participant_id] for message in messages])
     speaker = by_message[[at for at, _, _ in places]]
     squares = np.bincount(speaker, sums[:, 2], len(speakers))

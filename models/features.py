@@ -111,8 +111,8 @@ def word_hash(word: str) -> int:
 def pair_ngrams(hashes: NDArray[np.uint64]) -> Ints:
     """Hash each two neighbours of a row of word hashes, (words,), as one n-gram.
 
-    Returns (words,): for each word, the bucket of the pair it begins, or `N_BUCKETS` (no n-gram) where two boundaries
-    meet and at the end.
+    Returns (words,): for each word, the bucket of the pair it begins, or `N_BUCKETS` (no n-gram) at the end and where
+    two boundaries meet, as at the seam of two sides, whose words follow one another in the row.
     """
     mixed = (hashes[:-1] * _MIX[0] + hashes[1:] * _MIX[1]) >> np.uint64(64 - N_BUCKETS.bit_length() + 1)
     mixed[(hashes[:-1] == 0) & (hashes[1:] == 0)] = N_BUCKETS
@@ -232,7 +232,7 @@ class _Turns:
             "empty messages": self.lengths.count(0) / turns,
             "has the last word": float(self.last == messages - 1),
         }
-        return list(values.values())
+        return [values[name] for name in TALK]
 
 
 def read_sides(chat: Chat) -> list[Side]:

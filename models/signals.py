@@ -7,20 +7,25 @@ from numpy.typing import NDArray
 
 from models.features import COUNTS, STYLE, TALK, Floats, Ints, style
 
-# What the linear models say: of the home game's chats, and of all games' chats.
+# Scores of the linear models: whether a side's words are those of a bot, or are said to one. Two models were fitted on
+# the home game's chats ("at home"), two on the chats of all games.
 LINEAR = (
     "says what bots say at home",
     "says what is said to bots at home",
     "says what bots say",
     "says what is said to bots",
 )
-# Columns of the sums over a side's words and pairs of words: what the linear models need, then `COUNTS` (words only).
+# Columns of the sums over a side's words and pairs of words; only words add to "words" and `COUNTS`. A squared length
+# is the sum of squared inverse document frequencies, and its root normalises the two scores of the same data.
 OF_NGRAMS = (*LINEAR, "squared length at home", "squared length")
 SUMS = (*OF_NGRAMS, "words", *COUNTS)
 # The experts' inputs: the participant's own signals, then those of the other participants.
 SIGNALS = (*LINEAR, *STYLE, *(f"the other one: {name}" for name in (*LINEAR, *STYLE)))
+# The home expert has trees for each situation: a dialog that goes on, and a complete chat in which nobody writes twice
+# in a row, or somebody does.
 SITUATIONS = ("running dialog", "strict turn-taking", "free turn-taking")
 RUNNING_DIALOG, STRICT, FREE = range(len(SITUATIONS))
+# Inputs of the gate, which decides how much the home expert has to say in a chat.
 GATE = ("share of Cyrillic letters", "share of Latin letters", "messages", "writes twice in a row")
 
 
@@ -29,19 +34,17 @@ def _columns(names: Sequence[str], first: str, last: str) -> slice:
     return slice(names.index(first), names.index(last) + 1)
 
 
-_SAID, _LENGTHS = _columns(SUMS, LINEAR[0], LINEAR[-1]), _columns(SUMS, "squared length at home", "squared length")
-_COUNTED, _ALPHABETS = _columns(SUMS, COUNTS[0], COUNTS[-1]), _columns(SUMS, "Cyrillic letters", "Latin letters")
-_LETTERS, _WORDS = _columns(SUMS, "letters", "letters"), SUMS.index("words")
-_MESSAGES, _TWICE = TALK.index("messages"), TALK.index("writes twice in a row")
-# Columns of what `combine` puts together of one side: linear scores and talk, which are averaged, and counts.
-_OF_SIDE = (*LINEAR, *TALK, *COUNTS)
-_OF_LINEAR, _OF_TALK = _columns(_OF_SIDE, LINEAR[0], LINEAR[-1]), _columns(_OF_SIDE, TALK[0], TALK[-1])
-_AVERAGED, _OF_COUNTS = _columns(_OF_SIDE, LINEAR[0], TALK[-1]), _columns(_OF_SIDE, COUNTS[0], COUNTS[-1])
-
-
 def by_chat(values: Floats, sizes: Ints) -> Floats:
     """Sum the rows of each chat's sides, and return the sum for each of the sides."""
     return np.asarray(np.add.reduceat(values, np.cumsum(sizes) - sizes).repeat(sizes, axis=0))
+
+
+# Columns of `SUMS`, and of what `combine` puts together of one side: scores and talk, which are averaged, and counts.
+_LINEAR, _SQUARED = _columns(SUMS, LINEAR[0], LINEAR[-1]), _columns(SUMS, "squared length at home", "squared length")
+_COUNTS = _columns(SUMS, COUNTS[0], COUNTS[-1])
+_OF_SIDE = (*LINEAR, *TALK, *COUNTS)
+_SIDE_LINEAR, _SIDE_TALK = _columns(_OF_SIDE, LINEAR[0], LINEAR[-1]), _columns(_OF_SIDE, TALK[0], TALK[-1])
+_SIDE_AVERAGED, _SIDE_COUNTS = _columns(_OF_SIDE, LINEAR[0], TALK[-1]), _columns(_OF_SIDE, COUNTS[0], COUNTS[-1])
 
 
 def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
@@ -51,13 +54,19 @@ def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
     number of sides in each. With more than two participants, the others' words are counted together, and their talk and
     linear scores are averaged. A participant who is alone has zeros there.
     """
-    linear = sums[:, _SAID] / np.sqrt(sums[:, _LENGTHS] + 1).repeat(2, axis=1)
-    own = np.concatenate([linear, talk, sums[:, _COUNTED]], axis=1)
+    linear = sums[:, _LINEAR] / np.sqrt(sums[:, _SQUARED] + 1).repeat(2, axis=1)  # two scores for each length
+    own = np.concatenate([linear, talk, sums[:, _COUNTS]], axis=1)
     others = by_chat(own, sizes) - own
-    others[:, _AVERAGED] /= np.maximum(sizes - 1, 1).repeat(sizes)[:, None]
+    others[:, _SIDE_AVERAGED] /= np.maximum(sizes - 1, 1).repeat(sizes)[:, None]
     both = np.concatenate([own, others])
-    features = np.concatenate([both[:, _OF_LINEAR], style(both[:, _OF_COUNTS], both[:, _OF_TALK])], axis=1)
+    features = np.concatenate([both[:, _SIDE_LINEAR], style(both[:, _SIDE_COUNTS], both[:, _SIDE_TALK])], axis=1)
     return np.concatenate([features[: len(own)], features[len(own) :]], axis=1)
+
+
+_ALPHABETS = _columns(SUMS, "Cyrillic letters", "Latin letters")
+_LETTERS = _columns(SUMS, "letters", "letters")  # a slice, so that the sums keep both dimensions
+_WORDS = SUMS.index("words")
+_MESSAGES, _TWICE = TALK.index("messages"), TALK.index("writes twice in a row")
 
 
 def describe(sums: Floats, talk: Floats, sizes: Ints) -> tuple[Floats, Floats]:
@@ -71,10 +80,11 @@ def describe(sums: Floats, talk: Floats, sizes: Ints) -> tuple[Floats, Floats]:
     share = totals[:, _ALPHABETS] / np.maximum(totals[:, _LETTERS], 1)
     messages = np.log1p(np.add.reduceat(np.expm1(talk[:, _MESSAGES]), start))
     twice = np.maximum.reduceat(talk[:, _TWICE], start)
-    gate = np.concatenate([share, messages[:, None], twice[:, None]], axis=1)
-    return gate, totals[:, _WORDS] * share.sum(axis=1) ** 2
+    gate_inputs = np.concatenate([share, messages[:, None], twice[:, None]], axis=1)
+    return gate_inputs, totals[:, _WORDS] * share.sum(axis=1) ** 2
 
 
-def situations(gate: Floats, running: NDArray[np.bool_]) -> Ints:
-    """Return each chat's number in `SITUATIONS`, (chats,); `gate` is as `describe` returns it."""
-    return np.where(running, RUNNING_DIALOG, np.where(gate[:, GATE.index("writes twice in a row")] == 0, STRICT, FREE))
+def situations(gate_inputs: Floats, running: NDArray[np.bool_]) -> Ints:
+    """Return each chat's number in `SITUATIONS`, (chats,); `gate_inputs` is as `describe` returns it."""
+    twice = gate_inputs[:, GATE.index("writes twice in a row")]
+    return np.where(running, RUNNING_DIALOG, np.where(twice == 0, STRICT, FREE))

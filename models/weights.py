@@ -32,8 +32,8 @@ class ModelError(Exception):
 
 
 @dataclass(frozen=True)
-class Expert:
-    """Trees that score one situation.
+class HomeExpert:
+    """The home expert in one situation.
 
     `boosted`: leaves in log odds, to be summed with `start`. `randomised`: leaves as probabilities, to be averaged.
     Features of the trees are numbers of `SIGNALS`.
@@ -63,15 +63,16 @@ class Weights:
 
     `linear`, shape (len(LINEAR), N_BUCKETS): weights of the n-grams in the columns of `LINEAR`. `idf`, shape
     (2, N_BUCKETS): inverse document frequency of an n-gram at home and in all games. `running`, `strict`, `free`: the
-    home expert in each of the `SITUATIONS`. `base`: share of bots among the home game's participants. `typical`, shape
-    (len(SIGNALS),): mean signals of the home game's participants.
+    home expert in each of the `SITUATIONS`. `elsewhere`: the elsewhere expert, trees with probabilities as leaves.
+    `base`: share of bots among the home game's participants. `typical`, shape (len(SIGNALS),): mean signals of the home
+    game's participants.
     """
 
     linear: NDArray[np.float32]
     idf: NDArray[np.float32]
-    running: Expert
-    strict: Expert
-    free: Expert
+    running: HomeExpert
+    strict: HomeExpert
+    free: HomeExpert
     elsewhere: Trees
     gate: Gate
     base: Floats
@@ -102,7 +103,9 @@ def _flatten(part: Any, prefix: str = "") -> dict[str, NDArray[Any]]:
 def _nest(kind: type[Any], arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> Any:
     return kind(
         **{
-            name: _nest(hint, arrays, f"{prefix}{name}.") if hint in (Trees, Expert, Gate) else arrays[prefix + name]
+            name: _nest(hint, arrays, f"{prefix}{name}.")
+            if isinstance(hint, type) and is_dataclass(hint)
+            else arrays[prefix + name]
             for name, hint in get_type_hints(kind).items()
         }
     )

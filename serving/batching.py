@@ -1,9 +1,9 @@
 """Scoring: one queue for everything small, a lane of its own for what is large.
 
-Every chat is scored here, whether it came alone, in a batch, or as a dialog so far. A chat that comes while no other is
-being scored goes straight to the classifier and never waits for company. Otherwise it joins BentoML's adaptive
-batching: chats that arrive while a batch is scored form the next one. Large chats are scored in a thread of their own,
-and explanations are made in another, so that others are answered meanwhile.
+Every chat is scored here, whether it came by itself, in a list, or as a dialog so far. As long as no other request
+waits for a score, its chats go straight to the classifier. Otherwise they go through BentoML's adaptive batching: what
+enters while a batch is scored forms the next one. Large chats are scored in a thread of their own, and explanations are
+made in another, so that others are answered meanwhile.
 """
 
 import asyncio
@@ -52,8 +52,8 @@ def count_words(chat: Chat) -> int:
 class Job:
     """A chat on its way to its score. When nobody waits for it any more, `chat` is set to None: it is not scored.
 
-    `size`: see `size`. `home` is the home expert's share in the score. `arrived`, `started` and `ended` are ns since
-    the epoch: when it came, and when it or its batch was scored.
+    `size` is what it costs to score, in characters. `home` is the home expert's share in the score. `arrived`,
+    `started` and `ended` are ns since the epoch: when it came, and when it or its batch was scored.
     """
 
     chat: Chat | None
@@ -65,27 +65,30 @@ class Job:
     ended: int = 0
 
 
-def batches(jobs: Sequence[Job]) -> Iterator[tuple[list[Job], list[Chat]]]:
-    """Cut jobs into batches of at most `MAX_BATCH_SIZE` chats and `LARGE` characters; a large chat is one by itself."""
-    batch: list[Job] = []
+def parts_of(jobs: Sequence[Job]) -> Iterator[tuple[list[Job], list[Chat]]]:
+    """Cut jobs into parts of at most `MAX_BATCH_SIZE` chats and `LARGE` characters; a large chat is a part by itself.
+
+    Jobs that nobody waits for any more are left out.
+    """
+    part: list[Job] = []
     chats: list[Chat] = []
     filled = 0
     for job in jobs:
         if job.chat is None:
             continue
-        if batch and (len(batch) == MAX_BATCH_SIZE or filled + job.size > LARGE):
-            yield batch, chats
-            batch, chats, filled = [], [], 0
-        batch.append(job)
+        if part and (len(part) == MAX_BATCH_SIZE or filled + job.size > LARGE):
+            yield part, chats
+            part, chats, filled = [], [], 0
+        part.append(job)
         chats.append(job.chat)
         filled += job.size
-    if batch:
-        yield batch, chats
+    if part:
+        yield part, chats
 
 
 @contextmanager
 def scoring(jobs: Sequence[Job]) -> Iterator[None]:
-    """Score some jobs; an error leaves one traceback in the log and becomes a 500 for all who wait for them."""
+    """Time the scoring of jobs; an error of it leaves one traceback and becomes a 500 for all who wait for them."""
     started = time_ns()
     try:
         yield
@@ -138,7 +141,7 @@ class Scorer:
         self._tracer = get_tracer()
         self._metrics = ModelMetrics(classifier.version)
         self._callers = 0  # who wait for a score, of large chats as well
-        self._enqueue = adaptive_batching(self._score_queued, no_answer, MAX_BATCH_SIZE, MAX_LATENCY_MS)
+        self._enqueue = adaptive_batching(self._score_batch, no_answer, MAX_BATCH_SIZE, MAX_LATENCY_MS)
         self._large_chats = SlowLane(classifier, "large-chats")
         self._explanations = SlowLane(classifier, "explanations")
 
@@ -151,14 +154,16 @@ class Scorer:
         self._callers += 1
         self._metrics.enter(len(jobs))
         try:
-            for batch, of_batch in batches(jobs):
-                await asyncio.sleep(0)  # requests that arrived meanwhile get in between
-                if batch[0].size > LARGE:
-                    await self._large_chats.run(partial(self._score, batch, of_batch), batch[0])
+            for part, of_part in parts_of(jobs):
+                # Requests that arrived meanwhile get in between. Those that are ready to be scored are counted before
+                # this one decides whether it has to queue.
+                await asyncio.sleep(0)
+                if part[0].size > LARGE:
+                    await self._large_chats.run(partial(self._score, part, of_part), part[0])
                 elif self._callers == 1:
-                    self._score(batch, of_batch, self._classifier)
+                    self._score(part, of_part, self._classifier)
                 else:
-                    await self._queue(batch)
+                    await self._queue(part)
         finally:
             self._callers -= 1
             self._metrics.leave(len(jobs))
@@ -187,29 +192,29 @@ class Scorer:
         self._trace([job])
         return explanation
 
-    async def _queue(self, batch: Sequence[Job]) -> None:
+    async def _queue(self, part: Sequence[Job]) -> None:
         """Put jobs into BentoML's adaptive batching, and wait until they are scored."""
-        if len(batch) == 1:  # without the task that `gather` makes for each
-            await self._enqueue(batch[0])
+        if len(part) == 1:  # without the task that `gather` makes for each
+            await self._enqueue(part[0])
         else:
-            await asyncio.gather(*map(self._enqueue, batch))
+            await asyncio.gather(*map(self._enqueue, part))
 
-    async def _score_queued(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Score what BentoML's adaptive batching collected while others were being scored."""
-        for number, (batch, chats) in enumerate(batches(jobs)):
+    async def _score_batch(self, batch: Sequence[Job]) -> Sequence[Job]:
+        """Score a batch of BentoML's adaptive batching, which counts chats and not their characters."""
+        for number, (part, chats) in enumerate(parts_of(batch)):
             if number:
                 await asyncio.sleep(0)
-            self._score(batch, chats, self._classifier)
-        return jobs
+            self._score(part, chats, self._classifier)
+        return batch
 
-    def _score(self, batch: Sequence[Job], chats: Sequence[Chat], classifier: Classifier) -> None:
-        """Score a batch. One assessment gives the predictions, the metrics and the monitoring log."""
-        with scoring(batch):
+    def _score(self, part: Sequence[Job], chats: Sequence[Chat], classifier: Classifier) -> None:
+        """Score chats and complete their jobs. One assessment gives all that is answered, counted and logged."""
+        with scoring(part):
             assessment = classifier.assess(chats)
             if self._monitoring:
                 self._monitoring.record(classifier.version, chats, assessment)
             predictions = classifier.to_predictions(chats, assessment)
-            for job, prediction, home in zip(batch, predictions, assessment.home_of_chats(), strict=True):
+            for job, prediction, home in zip(part, predictions, assessment.home_of_chats(), strict=True):
                 job.prediction, job.home = prediction, home
 
     def _trace(self, jobs: Sequence[Job]) -> None:

@@ -58,9 +58,9 @@ def name_worker_in_log() -> None:
 
 
 def api_methods(service: Any) -> dict[str, tuple[type[BaseModel], Callable[[Any, Any], Awaitable[BaseModel]]]]:
-    """Return the API methods of a service by route, as plain functions: the type of the one parameter, the function.
+    """Return the API methods of a service by route: the type of the one parameter beside self, and the function.
 
-    What BentoML puts around them reads their signature for each call.
+    As an attribute of an instance, a method is wrapped by BentoML, which inspects its signature for each call.
     """
     methods = {}
     for api in service.apis.values():

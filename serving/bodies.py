@@ -67,7 +67,8 @@ def parse_body(body_type: type[BaseModel], body: bytes) -> BaseModel:
     except ValidationError as error:
         invalid = error
     if any(hint in invalid.errors()[0]["msg"] for hint in ("surrogate", "hex escape")):
-        # pydantic rejects a lone surrogate as invalid JSON, which it is not; Python's parser leaves it to the field
+        # pydantic rejects a lone surrogate as invalid JSON, which it is not. With Python's parser the error names the
+        # field, and one in a field that nobody reads is no error.
         try:
             return body_type.model_validate(json.loads(body))
         except ValidationError as error:

@@ -51,9 +51,9 @@ class Dialog:
 def admit(group: Sequence[StoredMessage], stored: Sequence[StoredMessage]) -> tuple[list[Outcome], list[StoredMessage]]:
     """Decide which messages of a group are stored, in order.
 
-    `stored` holds all stored messages of their dialogs, and those with their ids in other dialogs. Returns one outcome
-    for each message of the group (the chat of its dialog up to it, or `RefusedError` with 409 or 413), and the
-    messages that are new, which are to be stored.
+    `stored` holds all stored messages of the group's dialogs, and those of other dialogs that have an id of the group.
+    Returns one outcome for each message of the group (the chat of its dialog up to it, or `RefusedError` with 409 or
+    413), and the messages that are new, which are to be stored.
     """
     known = {message.id: message for message in stored}
     dialogs = {message.dialog_id: Dialog(message.dialog_id) for message in group}

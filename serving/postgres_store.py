@@ -29,6 +29,14 @@ from serving.store import (
 SCHEMA_LOCK = 0x7475_7269  # any number, for PostgreSQL's lock while the table is created
 
 
+class _Session(NamedTuple):
+    """A connection, and what runs the two statements of an exchange on it."""
+
+    connection: "asyncpg.Connection"
+    find: Callable[..., Awaitable[list[asyncpg.Record]]]
+    insert: Callable[..., Awaitable[list[asyncpg.Record]]]
+
+
 class PostgresStore:
     """A PostgreSQL database, which any number of processes may share, directly or through a pooler."""
 
@@ -95,7 +103,7 @@ class PostgresStore:
         return outcomes
 
     @asynccontextmanager
-    async def _transaction(self, dialog_ids: Sequence[str], end: str) -> AsyncIterator["_Session"]:
+    async def _transaction(self, dialog_ids: Sequence[str], end: str) -> AsyncIterator[_Session]:
         """Run a transaction that locks some dialogs; the session is kept only if all went as it should."""
         if self._session is None or self._session.connection.is_closed():
             self._session = await self._connect()
@@ -116,7 +124,7 @@ class PostgresStore:
             if self._session is None:
                 session.connection.terminate()  # waits for nothing, whatever the server does
 
-    async def _connect(self) -> "_Session":
+    async def _connect(self) -> _Session:
         """Connect, and bring the table up to date."""
         connection = await asyncpg.connect(**self._address.connect_arguments, timeout=GIVE_UP, statement_cache_size=0)
         try:
@@ -148,14 +156,6 @@ class PostgresStore:
         if tables >= {"messages", "messages_version"}:
             return int(await connection.fetchval("SELECT max(version) FROM messages_version"))
         return int("messages" in tables)
-
-
-class _Session(NamedTuple):
-    """A connection, and what runs the two statements of an exchange on it."""
-
-    connection: "asyncpg.Connection"
-    find: Callable[..., Awaitable[list[asyncpg.Record]]]
-    insert: Callable[..., Awaitable[list[asyncpg.Record]]]
 
 
 def _lock_of(dialog_id: str) -> int:

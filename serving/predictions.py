@@ -1,7 +1,7 @@
 """The prediction routes: read a body, validate it, let the service answer, and write the response.
 
-Each request takes this way once. BentoML's own routes would parse the body a second time and cost a task, a timer and a
-context for each request (`docs/design.md`); they stay for what is not a prediction.
+A request is read, validated and answered once. BentoML's own routes would parse the body a second time and cost a task,
+a timer and a context for each request (`docs/design.md`); they stay for what is not a prediction.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class PredictionRoutes:
                 request = parse_body(body_type, body)
                 self._in_flight += 1
                 try:
-                    answer = await method(bentoml.get_current_service(), request)
+                    answer = await method(bentoml.get_current_service(), request)  # unbound: self comes first
                 finally:
                     self._in_flight -= 1
         except TimeoutError:

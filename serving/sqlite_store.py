@@ -102,7 +102,7 @@ class SqliteStore:
         """See `Store`."""
         statement = DELETE_DIALOGS.format(oldest="?1", limit="?2")
         return await self._in_transaction(
-            lambda connection: connection.execute(statement, (_written(oldest), DELETE_AT_ONCE)).rowcount
+            lambda connection: connection.execute(statement, (_as_text(oldest), DELETE_AT_ONCE)).rowcount
         )
 
     async def count(self) -> int:
@@ -133,7 +133,7 @@ class SqliteStore:
         dialog_ids = json.dumps(list({message.dialog_id for message in group}))
         rows = connection.execute(self._FIND, (ids, dialog_ids))
         outcomes, new = admit(group, [StoredMessage(*row) for row in rows])
-        now = _written(datetime.now(UTC))
+        now = _as_text(datetime.now(UTC))
         connection.executemany(self._INSERT, [(*message, now) for message in new])
         return outcomes
 
@@ -237,6 +237,6 @@ class SqliteStore:
         self._connection = None
 
 
-def _written(time: datetime) -> str:
+def _as_text(time: datetime) -> str:
     """Write a time as the column of SQLite keeps it: UTC, without a zone."""
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

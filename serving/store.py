@@ -1,8 +1,8 @@
 """The table of messages: its versions, what a store does with it, and what the errors of a store mean.
 
-There are two stores, `serving/sqlite_store.py` and `serving/postgres_store.py`. Each keeps one connection. It opens it
-when it is first needed, and closes it after an error, unless a message was what could not be stored: a connection that
-went stale (a restart, a failover, a replaced file) is not used again.
+There are two stores, `serving/sqlite_store.py` and `serving/postgres_store.py`. Each keeps one connection, opened when
+it is first needed. After an error the connection is closed, because it may be stale (a restart, a failover, a replaced
+file), unless the error was that of a message.
 
 Any number of processes may share the table: one transaction at a time writes to SQLite, and to PostgreSQL one for each
 dialog.
@@ -21,7 +21,7 @@ import asyncpg
 from serving.dialog import Outcome, StoredMessage
 
 GIVE_UP = 1.5  # seconds to wait for a store
-DELETE_AT_ONCE = 200  # messages, by which the dialogs are found that are deleted in one transaction
+DELETE_AT_ONCE = 200  # old messages that one transaction looks at to find the dialogs it deletes
 VERSION = 2  # of the tables below
 
 COLUMNS = "id, text, dialog_id, participant_index"
@@ -56,11 +56,11 @@ class WrongTableError(Exception):
 
 
 class Cause(Enum):
-    """Why a group of messages was not stored, as far as an error tells."""
+    """Why a group of messages was not stored."""
 
     TRY_AGAIN = auto()  # the connection was lost, or another process was faster
     MESSAGE = auto()  # a message of the group is what the store cannot hold
-    UNKNOWN = auto()  # it may be a message of the group
+    UNKNOWN = auto()  # possibly a message of the group
     STORE = auto()  # nothing can be stored for now
 
 

@@ -126,12 +126,12 @@ def test_memory_stays_bounded_whatever_a_chat_holds() -> None:
     classifier = Classifier.load()
     chat = make_chat((0, "hello there"), (1, "who are you"))
     before = probabilities(classifier, chat)
-    size = classifier._values.nbytes
+    size = classifier.ngrams._values.nbytes
     classifier.predict([make_chat((0, " ".join(f"w{number}" for number in range(200_000))))])
     classifier.predict([make_chat((0, " ".join(f"{number}{'x' * 5_000}" for number in range(1_000))))])
-    assert classifier._values.nbytes == size < 8_000_000
-    assert len(classifier._rows) <= len(classifier._values)
-    assert max(map(len, classifier._rows)) <= 40
+    assert classifier.ngrams._values.nbytes == size < 8_000_000
+    assert len(classifier.ngrams._rows) <= len(classifier.ngrams._values)
+    assert max(map(len, classifier.ngrams._rows)) <= 40
     assert probabilities(classifier, chat) == before
 
 
@@ -139,8 +139,8 @@ def test_a_long_chat_is_summed_like_its_parts() -> None:
     """The words are looked up in chunks; the sums do not depend on where a chunk ends."""
     classifier = Classifier.load()
     texts = [" ".join(f"w{number}" for number in range(start, start + 5_000)) for start in range(0, 40_000, 5_000)]
-    sums = classifier._sums(read_sides(make_chat(*enumerate(texts))))
-    alone = [classifier._sums(read_sides(make_chat((0, text))))[0] for text in texts]
+    sums = classifier.ngrams.sums(read_sides(make_chat(*enumerate(texts))))
+    alone = [classifier.ngrams.sums(read_sides(make_chat((0, text))))[0] for text in texts]
     assert np.allclose(sums, alone, rtol=0, atol=1e-9)
 
 
@@ -238,10 +238,10 @@ def test_classifiers_of_several_threads_share_all_but_their_caches() -> None:
     classifier = Classifier.load()
     other = classifier.for_another_thread()
     chats = [Chat.model_validate(body) for body in sample_bodies()]
-    assert other.grams is classifier.grams
+    assert other.ngrams.weights is classifier.ngrams.weights
     assert other._experts is classifier._experts
     for name in ("_rows", "_values", "_hashes"):
-        assert getattr(other, name) is not getattr(classifier, name)
+        assert getattr(other.ngrams, name) is not getattr(classifier.ngrams, name)
     with ThreadPoolExecutor(2) as threads:
         one, two = threads.map(lambda scorer: [scorer.predict(chats) for _ in range(5)], (classifier, other))
     assert one == two

@@ -41,7 +41,7 @@ from models.features import (
 )
 from models.signals import GATE, LINEAR, RUNNING_DIALOG, SIGNALS, SITUATIONS, SUMS, combine, describe, situations
 from models.trees import Trees
-from models.weights import Expert, Gate, Weights
+from models.weights import Gate, HomeExpert, Weights
 from train.copies import assist, last_answers, lose, so_far, split
 from train.data import Edition
 
@@ -234,12 +234,12 @@ class FittedHome:
         boosted = _sign(self.boosted) * self.boosted.decision_function(chosen)
         return np.array([boosted, _of_bots(self.randomised, chosen)])
 
-    def arrays(self) -> Expert:
+    def arrays(self) -> HomeExpert:
         """Return the arrays that serving loads."""
         boosted = self.boosted
         prior = boosted.init_.class_prior_[list(boosted.classes_).index(1)]
         rate = _sign(boosted) * boosted.learning_rate
-        return Expert(
+        return HomeExpert(
             boosted=_trees([(t.tree_, rate * t.tree_.value[:, 0, 0]) for t in boosted.estimators_[:, 0]], AT_HOME),
             start=np.array(log_odds(prior)),
             randomised=_randomised_trees(self.randomised, AT_HOME),

@@ -1,0 +1,75 @@
+"""The weights of hashed n-grams, and their sums over the words of a chat."""
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features import BOUNDARY, LONGEST_WORD, Floats, Side, pair_ngrams, word_counts, word_hash, word_ngrams
+from models.signals import OF_NGRAMS, SUMS
+
+_CACHED_WORDS = 1 << 15
+_CHUNK = 1 << 13  # words that are looked up before the cache may be emptied
+
+
+class Ngrams:
+    """Sums what n-grams and words add to the columns of `SUMS`; what a word adds is cached.
+
+    `linear` and `idf` are those of `models.weights.Weights`.
+    """
+
+    def __init__(self, linear: NDArray[np.float32], idf: NDArray[np.float32]) -> None:
+        columns = np.concatenate([linear.astype(np.float64), idf.astype(np.float64) ** 2]).T
+        # (N_BUCKETS + 1, len(OF_NGRAMS)): the last row stands for no n-gram. Rows lie together in memory.
+        self.weights: Floats = np.ascontiguousarray(np.concatenate([columns, np.zeros((1, columns.shape[1]))]))
+        self._start_cache()
+
+    def for_another_thread(self) -> Self:
+        """Return the same with a cache of its own; the weights are shared."""
+        twin = copy(self)
+        twin._start_cache()
+        return twin
+
+    def sums(self, sides: Sequence[Side]) -> Floats:
+        """Return the columns of `SUMS` for each side, (sides, len(SUMS)), from its words and pairs of words."""
+        words = [word for side in sides for word in side.words]
+        lengths = [len(side.words) for side in sides]
+        first = np.cumsum([0, *lengths[:-1]])
+        sums = np.zeros((len(sides), len(SUMS)))
+        hashes = np.empty(len(words), np.uint64)
+        for start in range(0, len(words), _CHUNK):
+            part = words[start : start + _CHUNK]
+            if len(self._rows) + len(part) > _CACHED_WORDS:
+                self._forget()
+            rows = [self._rows[word] if word in self._rows else self._look_up(word) for word in part]
+            hashes[start : start + _CHUNK] = self._hashes.take(rows)
+            # the sides that have words in this chunk; the first of them may have begun before it, and goes on at 0
+            begun, begins = np.searchsorted(first, [start, start + len(part)], side="left")
+            begun -= first[min(begun, len(first) - 1)] != start
+            cuts = np.maximum(first[begun:begins] - start, 0)
+            sums[begun:begins] += np.add.reduceat(self._values.take(rows, axis=0), cuts)
+        pairs = pair_ngrams(hashes)
+        sums[:, : len(OF_NGRAMS)] += np.add.reduceat(self.weights.take(pairs, axis=0), first)
+        return sums
+
+    def _look_up(self, word: str) -> int:
+        """Return the cache's row for a word, which holds what the word adds to `SUMS`, and its hash."""
+        key = word[:LONGEST_WORD]
+        if key in self._rows:
+            return self._rows[key]
+        row = self._rows[key] = len(self._rows)
+        self._values[row] = [*self.weights[word_ngrams(word)].sum(axis=0), 1, *word_counts(word)]
+        self._hashes[row] = word_hash(word)
+        return row
+
+    def _start_cache(self) -> None:
+        """Make room for the values and hashes of words that were looked up."""
+        self._values = np.zeros((_CACHED_WORDS, len(SUMS)))
+        self._hashes = np.zeros(_CACHED_WORDS, np.uint64)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Empty the cache of words, except for the boundary, which adds nothing."""
+        self._rows: dict[str, int] = {BOUNDARY: 0}
