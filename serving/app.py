@@ -19,14 +19,13 @@ from typing import Any
 import bentoml
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 
 from serving import page
 from serving.access import Access
 from serving.batching import load_classifier
 from serving.bentoml_internals import api_methods, middleware_of, name_worker_in_log
 from serving.dialogs import Dialogs
-from serving.middleware import AccessAndErrors, KnownPaths, known_paths
+from serving.middleware import AccessAndErrors, Cors, KnownPaths, known_paths
 from serving.monitoring import Monitoring
 from serving.predictions import PredictionRoutes
 from serving.settings import read_settings
@@ -66,7 +65,7 @@ class PredictionService(bentoml.Service[Any]):
         app: Starlette = super().to_asgi(is_main)
         app.router.routes[:0] = [*swagger_routes(self, access.needs_key), *page.routes()]
         cors = Middleware(
-            CORSMiddleware,
+            Cors,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],

@@ -29,6 +29,9 @@ from prometheus_client import Histogram
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from serving.middleware import Cors
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -97,6 +100,8 @@ def middleware_of(app: Starlette) -> BentoMLMiddleware:
             parts.max_in_flight = options["max_concurrency"]
         elif kind is RunnerTrafficMetricsMiddleware:
             parts.outer.append(Middleware(RequestMetrics, **options))
+        elif kind is CORSMiddleware:
+            parts.outer.append(Middleware(Cors, **options))
         elif kind is ContextMiddleware:
             parts.inner.append(middleware)
         elif traces or kind is not OpenTelemetryMiddleware:

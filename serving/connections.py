@@ -5,8 +5,10 @@
 - Idle connections are kept longer than load balancers keep theirs (60 s by default in nginx and at AWS): if the server
   closes first, the next request may already be on its way, and the load balancer answers 502.
 - A response that is sent before the request body has arrived ends the connection, with a lingering close.
-- An offered upgrade (h2c, WebSocket) is ignored, as RFC 9110, section 7.8, allows.
-- What is not HTTP gets 400, in the shape of `serving/errors.py`.
+- An offered upgrade (h2c, WebSocket) is ignored, as RFC 9110, section 7.8, allows, and so are the fields of a trailer
+  (section 6.5.1).
+- What is not HTTP gets 400, in the shape of `serving/errors.py`, after the responses to earlier requests.
+- A client that closes its side after a request (a half-close) gets the response.
 
 This module and `serving/shutdown.py` rely on uvicorn's internals. This one uses the registry
 `uvicorn.config.HTTP_PROTOCOLS`, and methods and attributes of `HttpToolsProtocol` and its `RequestResponseCycle`, which
@@ -16,13 +18,14 @@ variable or setting that would hold for the container as well.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
 import httptools
 import uvicorn.config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.errors import RefusedError
 
@@ -32,6 +35,7 @@ READ_SECONDS = 30.0  # for the client to read a response
 LINGER_SECONDS = 30.0  # nginx's lingering_time: for the rest of a request that has already been answered
 LINGER_STALL_SECONDS = 5.0  # nginx's lingering_timeout: until the next part of this rest
 MAX_DISCARDED_BYTES = 32 * 2**20  # of this rest
+HOST = re.compile(rb"[\w.~!$&'()*+,;=:%\[\]-]*")  # RFC 3986, section 3.2.2, with a port
 DEFAULT_KEEP_ALIVE = 5  # seconds; uvicorn's and BentoML's default, which stands for "not set"
 
 
@@ -99,6 +103,7 @@ class LingeringTransport:
         self.pause_reading = transport.pause_reading
         self.resume_reading = transport.resume_reading
         self.abort = transport.abort
+        self.can_write_eof = transport.can_write_eof  # not with TLS
         self._transport = transport
         self._loop = loop
         self._discarded = 0  # bytes
@@ -118,7 +123,7 @@ class LingeringTransport:
             return
         self.discards = True
         self._linger_until = self._loop.time() + LINGER_SECONDS
-        if self._transport.can_write_eof():  # not with TLS
+        if self.can_write_eof():
             self._transport.write_eof()
         self._transport.resume_reading()
         self.discard(0)
@@ -156,6 +161,8 @@ class HttpProtocol(HttpToolsProtocol):
     _head_bytes = 0  # received since the last end of a head, part of a body, or end of a request
     _progress = False  # whether the data being parsed contain one of these
     _may_keep_alive = False  # whether the connection may be kept once the request is complete
+    _refused: RefusedError | None = None  # what is wrong with a head that can be parsed
+    _running: RequestResponseCycle  # the request that the app answers; `cycle` is the last one received
 
     def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
@@ -173,6 +180,10 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all timeouts."""
         super().connection_lost(exc)
+        if self.cycle is not None and not self._running.response_complete:  # uvicorn tells only the last request
+            self._running.disconnected = True
+            self._running.message_event.set()
+        self.pipeline.clear()
         self._transport.cancel_timer()
         self._head_timeout.cancel()
         self._read_timeout.cancel()
@@ -190,7 +201,7 @@ class HttpProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as offered:
                 self._ignore_upgrades(memoryview(data)[offered.args[0] :])
         except httptools.HttpParserError:
-            self._reject(_head_too_large() if self._head_bytes > MAX_HEAD_BYTES else _not_http())
+            self._reject(self._refused or _not_http())
             return
         self._head_bytes = 0 if self._progress else self._head_bytes + len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
@@ -206,10 +217,13 @@ class HttpProtocol(HttpToolsProtocol):
         """Start the response; unless the request is complete by then, its header will say `Connection: close`."""
         if self.parser.should_upgrade():
             return  # `_ignore_upgrades` has this head parsed once more, without the offer
-        if len(self.url) + sum([len(name) + len(value) for name, value in self.headers]) > MAX_HEAD_BYTES:
-            self._head_bytes = MAX_HEAD_BYTES + 1
+        self._refused = self._check_head()
+        if self._refused:
             raise httptools.HttpParserError
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # RFC 9110, section 10.1.1
         super().on_headers_complete()
+        self.headers = []  # what follows the body is not added to the headers that the app reads
         self._progress = True
         self._transport.request_incomplete = True
         self._may_keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
@@ -226,8 +240,16 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._progress = True
         self._transport.request_incomplete = False
-        if not self.cycle.response_started:
-            self.cycle.keep_alive = self._may_keep_alive
+        if not self.cycle.response_started:  # a trailer may have said `Connection: close`, which the parser obeys
+            self.cycle.keep_alive = self._may_keep_alive and self.parser.should_keep_alive()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it
+        """Keep a connection whose client has closed its side until the last complete request is answered."""
+        self._drop_waiting_request()
+        if not self._is_responding() or self.cycle.more_body or not self._transport.can_write_eof():
+            return False
+        self.cycle.keep_alive = False
+        return True
 
     def on_response_complete(self) -> None:
         """Wait for the client to read the response."""
@@ -250,6 +272,27 @@ class HttpProtocol(HttpToolsProtocol):
         """Close the connection, after the response if there is one to come."""
         self._may_keep_alive = False
         super().shutdown()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _check_head(self) -> RefusedError | None:
+        if len(self.url) + sum([len(name) + len(value) for name, value in self.headers]) > MAX_HEAD_BYTES:
+            return _head_too_large()
+        hosts = [value for name, value in self.headers if name == b"host"]
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if len(hosts) > 1 or not all(map(HOST.fullmatch, hosts)):  # RFC 9112, section 3.2; none is tolerated
+            return _not_http()
+        if codings not in ([], [b"chunked"]):  # RFC 9112, section 6.1
+            return RefusedError(HTTPStatus.NOT_IMPLEMENTED, "the only transfer coding is chunked")
+        return None
+
+    def _drop_waiting_request(self) -> None:
+        """Drop the last request if it is incomplete and waits for the responses to earlier ones."""
+        if self.pipeline and self.cycle.more_body:
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._running
 
     def _is_responding(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -277,8 +320,9 @@ class HttpProtocol(HttpToolsProtocol):
     def _reject(self, refused: RefusedError) -> None:
         """Answer with an error what cannot be parsed, and close the connection."""
         self._transport.discards = self._transport.request_incomplete = True
+        self._drop_waiting_request()
         if self._is_responding() and self.cycle.more_body:  # the fault is in the body of the current request
-            if self.cycle.response_started or self.pipeline:
+            if self.cycle.response_started:
                 self._transport.abort()
                 return
             self.cycle.disconnected = True  # tells the app, which logs it, that the rest of the body will not come

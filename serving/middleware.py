@@ -1,4 +1,4 @@
-"""ASGI middleware: known paths; API keys and one shape for all errors, BentoML's own included."""
+"""ASGI middleware: known paths, CORS, API keys, and one shape for all errors, BentoML's and Starlette's included."""
 
 import logging
 from collections.abc import Iterable, Iterator, MutableMapping
@@ -6,13 +6,16 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from starlette.responses import RedirectResponse
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from serving.access import Access
 from serving.errors import App, Receive, RefusedError, Scope, Send
 
+KEPT = (b"allow", b"content-range")  # headers of BentoML's and Starlette's errors that mean something to a client
 NOT_FOUND = "/404"  # stands for every unknown path in logs and metrics, which would otherwise grow without bound
 
 logger = logging.getLogger("bentoml.middleware")
@@ -51,6 +54,22 @@ def _paths(routes: Iterable[BaseRoute]) -> Iterator[str]:
             yield route.path
 
 
+class Cors(CORSMiddleware):
+    """Starlette's CORS middleware, with rejected preflight requests in the one shape."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Return the response to a preflight request."""
+        response = super().preflight_response(request_headers)
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            return response
+        refused = RefusedError(HTTPStatus(response.status_code), bytes(response.body).decode())
+        refused.log("a preflight request")
+        of_cors = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+        reshaped = refused.response()
+        reshaped.headers.update(of_cors)
+        return reshaped
+
+
 class AccessAndErrors:
     """ASGI middleware that checks API keys and turns errors into responses."""
 
@@ -86,7 +105,7 @@ def _in_one_shape(send: Send, scope: Scope, receive: Receive) -> Send:
             refused = RefusedError(HTTPStatus(message["status"]))
             refused.log(scope["path"])
             response = refused.response()
-            response.raw_headers += [header for header in message["headers"] if header[0] == b"allow"]
+            response.raw_headers += [header for header in message["headers"] if header[0] in KEPT]
             await response(scope, receive, send)
         elif not replaced:
             await send(message)

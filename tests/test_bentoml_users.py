@@ -173,6 +173,10 @@ def test_bentomls_own_cors_option_covers_predictions(tmp_path: Path) -> None:
             command = ["curl", "-s", "-i", "-H", "Origin: https://a.example", f"{server.url}{path}"]
             head = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             assert "access-control-allow-origin: https://a.example" in head
+        command = ["curl", "-s", "-X", "OPTIONS", "-H", "Origin: https://b.example", f"{server.url}/predict"]
+        command += ["-H", "Access-Control-Request-Method: GET"]
+        body = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert json.loads(body) == {"error": "Disallowed CORS origin", "detail": []}
 
 
 def test_two_services_on_one_machine_keep_their_own_metrics(tmp_path: Path) -> None:

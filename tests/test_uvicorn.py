@@ -30,10 +30,23 @@ METHODS = {
     "on_response_complete": "(self) -> 'None'",
     "pause_writing": "(self) -> 'None'",
     "resume_writing": "(self) -> 'None'",
+    "eof_received": "(self) -> 'None'",
+    "_start_asgi_task": "(self, cycle: 'RequestResponseCycle', app: 'ASGI3Application') -> 'None'",
     "shutdown": "(self) -> 'None'",
     "_unset_keepalive_if_required": "(self) -> 'None'",
 }
-ATTRIBUTES = ["cycle", "flow", "headers", "loop", "parser", "pipeline", "server_state", "timeout_keep_alive", "url"]
+ATTRIBUTES = [
+    "cycle",
+    "expect_100_continue",
+    "flow",
+    "headers",
+    "loop",
+    "parser",
+    "pipeline",
+    "server_state",
+    "timeout_keep_alive",
+    "url",
+]
 CYCLE_ATTRIBUTES = ["disconnected", "keep_alive", "message_event", "more_body", "response_complete", "response_started"]
 
 

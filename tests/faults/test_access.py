@@ -167,6 +167,13 @@ def test_other_methods_get_405(server: Server) -> None:
     assert set(answer.json) == {"error", "detail"}
 
 
+def test_a_range_that_cannot_be_had_names_the_size(server: Server) -> None:
+    answer, headers = get(f"{server.url}/static_content/swagger-ui.css", Range="bytes=999999999-")
+    assert answer.status == 416
+    assert re.fullmatch(r"(bytes )?\*/\d+", headers["content-range"])
+    assert set(answer.json) == {"error", "detail"}
+
+
 ORIGIN = "https://game.example"
 
 
@@ -183,7 +190,10 @@ def test_configured_origins_have_access(tmp_path: Path) -> None:
         }
         answer, headers = get(f"{served.url}/predict", "OPTIONS", Origin=ORIGIN, **asked)
         assert (answer.status, headers["access-control-allow-origin"]) == (200, ORIGIN)
-        assert get(f"{served.url}/predict", "OPTIONS", Origin="https://evil.example", **asked)[0].status == 400
+        answer, headers = get(f"{served.url}/predict", "OPTIONS", Origin="https://evil.example", **asked)
+        assert (answer.status, answer.json) == (400, {"error": "Disallowed CORS origin", "detail": []})
+        assert "access-control-allow-origin" not in headers
+        assert "a preflight request 400: Disallowed CORS origin" in served.log.read_text()
         answer, headers = get(f"{served.url}/predict", "POST", Origin=ORIGIN)
         assert (answer.status, headers["access-control-allow-origin"]) == (401, ORIGIN), (
             "the page can read errors as well"

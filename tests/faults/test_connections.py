@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from serving import connections
 from serving.connections import MAX_DISCARDED_BYTES, MAX_HEAD_BYTES
@@ -78,7 +78,14 @@ class App:
             return message
 
         request = Request(scope, receive_and_note)
-        response = {"/": self.echo, "/early": self.early, "/large": self.large, "/stream": self.stream}[scope["path"]]
+        paths = {
+            "/": self.echo,
+            "/early": self.early,
+            "/headers": self.headers,
+            "/large": self.large,
+            "/stream": self.stream,
+        }
+        response = paths[scope["path"]]
         try:
             await (await response(request))(scope, receive, send)
         except Exception:  # a client that disconnects is no fault of the app
@@ -91,6 +98,10 @@ class App:
 
     async def early(self, _: Request) -> PlainTextResponse:
         return PlainTextResponse("too large", 413)
+
+    async def headers(self, request: Request) -> JSONResponse:
+        await request.body()
+        return JSONResponse(list(request.headers))
 
     async def large(self, _: Request) -> PlainTextResponse:
         return PlainTextResponse("x" * LARGE)
@@ -430,6 +441,91 @@ def test_what_follows_a_request_does_not_take_its_response(served: Uvicorn) -> N
         client.sendall(GET.replace(b"/ ", b"/?wait=0.3 ", 1) * 2 + b"\x16\x03\x01" * 1_000_000)
         assert [read_response(stream).status for _ in range(2)] == [200, 200]
         assert stream.read() == b""
+
+
+# Requests that come without waiting for the response to the one before
+
+
+@pytest.mark.parametrize("bad", [b"POST / HTTP/1.1\r\nHost: x\r\n" + CHUNKED + b"z\r\n", b"\x16\x03\x01"])
+@pytest.mark.parametrize("good", [1, 2])
+def test_a_bad_request_takes_no_response_from_earlier_ones(
+    served: Uvicorn, caplog: pytest.LogCaptureFixture, bad: bytes, good: int
+) -> None:
+    with caplog.at_level(logging.INFO), served.connect() as (client, stream):
+        client.sendall(GET.replace(b"/ ", b"/?wait=0.2 ", 1) * good + bad)
+        assert [read_response(stream).status for _ in range(good)] == [200] * good
+        assert stream.read() == b""
+    assert [line.getMessage() for line in caplog.records] == ["a request 400: the request is not valid HTTP"]
+
+
+@pytest.mark.parametrize("requests", [1, 2, 3])
+def test_a_client_that_is_gone_leaves_nothing_in_the_log(
+    served: Uvicorn, caplog: pytest.LogCaptureFixture, requests: int
+) -> None:
+    with caplog.at_level(logging.INFO):
+        with served.connect() as (client, _):
+            client.sendall(GET.replace(b"/ ", b"/?wait=0.2 ", 1) * requests)
+            time.sleep(0.05)
+        wait_until(lambda: served.connections() == 0)
+        time.sleep(0.5)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("rest", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel"])
+@pytest.mark.parametrize("requests", [1, 3])
+def test_a_client_that_closes_its_side_gets_all_responses(served: Uvicorn, requests: int, rest: bytes) -> None:
+    with served.connect() as (client, stream):
+        client.sendall(GET.replace(b"/ ", b"/?wait=0.2 ", 1) * requests + rest)
+        client.shutdown(socket.SHUT_WR)
+        assert [read_response(stream).status for _ in range(requests)] == [200] * requests
+        assert stream.read() == b""
+    wait_until(lambda: served.connections() == 0)
+
+
+def test_a_client_that_closes_its_side_too_early_gets_nothing(app: App, served: Uvicorn) -> None:
+    with served.connect() as (client, stream):
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel")
+        client.shutdown(socket.SHUT_WR)
+        assert stream.read() == b""
+    wait_until(lambda: app.received[-1:] == ["http.disconnect"])
+
+
+# Fields of the head, and of the trailer
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_trailer_changes_nothing_but_the_end_of_the_connection(served: Uvicorn, at_once: bool) -> None:
+    """The parser obeys its `Connection: close`, and takes no other request; the client has to be told."""
+    head, rest = b"POST /headers HTTP/1.1\r\nHost: x\r\n" + CHUNKED, b"5\r\nhello\r\n0\r\n%b\r\n"
+    with served.connect() as (client, stream):
+        for trailer, connection in ((b"X-Late: 1\r\n", None), (b"Connection: close\r\n", "close")):
+            for part in [head + rest % trailer] if at_once else [head, rest % trailer]:
+                client.sendall(part)
+                time.sleep(0.05)
+            response = read_response(stream)
+            assert json.loads(response.body) == ["host", "transfer-encoding"]
+            assert response.headers.get("connection") == connection
+        assert stream.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost: [::1]:8000\r\n\r\n", 200),
+        (b"GET / HTTP/1.0\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        (b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n", 200),
+    ],
+)
+def test_fields_of_the_head_are_checked(served: Uvicorn, head: bytes, status: int) -> None:
+    with served.connect() as (client, stream):
+        client.sendall(head)
+        assert read_response(stream).status == status
 
 
 # What has to go on working
