@@ -8,6 +8,7 @@ becomes of each message.
 import asyncio
 import logging
 import math
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -76,6 +77,8 @@ class Dialogs:
         except WrongTableError as error:
             raise BentoMLConfigException(f"HISTORY_URL: {self._store}: {error}") from None
         except Exception as error:  # whatever it is, it goes into the log
+            if type(error) is sqlite3.DatabaseError:  # the file is damaged, or not SQLite's
+                raise BentoMLConfigException(f"HISTORY_URL: {self._store}: {error}") from None
             logger.warning("%s: messages cannot be stored yet: %s", self._store, reason_of(error))
         finally:
             await self.close()

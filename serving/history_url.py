@@ -6,7 +6,7 @@ No error quotes the URL: a character of the password that should have been encod
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,10 @@ def _parse_sqlite(rest: str) -> SqliteFile:
     name = rest.removeprefix("/")
     if name == rest or not name or name.startswith((":memory:", "file:")) or "?" in name:
         raise ValueError("has to name a file, as in sqlite:///dialogs.sqlite or sqlite:////history/dialogs.sqlite")
-    file = Path(name).resolve()
+    try:
+        file = Path(name).resolve()
+    except (OSError, RuntimeError):  # a loop of links
+        raise ValueError("has to name a file, not a loop of links") from None
     if os.path.isdir(file):  # noqa: PTH112  # False, not an error, if this user may not look
         raise ValueError("has to name a file, not a folder")
     return SqliteFile(file)
@@ -101,7 +104,7 @@ def _parse_postgres(rest: str) -> PostgresAddress:
     password = _decode(password) or parameters.get("password", "")
     database = _decode(database) or parameters.get("dbname", "")
     hosts = hosts or parameters.get("host", "")
-    found = [_parse_host(host, parameters.get("port", "5432")) for host in hosts.split(",")]
+    found = _parse_hosts(hosts.split(","), parameters.get("port", "5432").split(","))
     arguments: dict[str, Any] = {
         "host": [host for host, _ in found],
         "port": [port for _, port in found],
@@ -138,6 +141,15 @@ def _parse_parameters(query: str) -> dict[str, str]:
         if name not in (*_PLACE, *_PASSED_ON, *_OF_THE_SESSION, *_WITHOUT_EFFECT):
             raise ValueError(f"the parameter {name} is not known")
     return parameters
+
+
+def _parse_hosts(hosts: Sequence[str], default_ports: Sequence[str]) -> list[tuple[str, int]]:
+    """Return hosts and ports; the default ports are one for all hosts, or one for each."""
+    if len(default_ports) == 1:
+        default_ports = [*default_ports] * len(hosts)
+    if len(default_ports) != len(hosts):
+        raise ValueError("there have to be as many ports as hosts, or one")
+    return [_parse_host(host, port) for host, port in zip(hosts, default_ports, strict=True)]
 
 
 def _parse_host(text: str, default_port: str) -> tuple[str, int]:

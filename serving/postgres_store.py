@@ -1,6 +1,7 @@
 """The table of messages in PostgreSQL."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -15,18 +16,21 @@ from serving.history_url import PostgresAddress
 from serving.store import (
     COLUMNS,
     COUNT_DIALOGS,
-    DELETE_AT_ONCE,
-    DELETE_DIALOGS,
+    FIND_AT_ONCE,
+    FIND_OLD,
     GIVE_UP,
     VERSION,
     Cause,
     cause_of,
     check_columns,
+    in_parts,
     make_probe,
     upgrade_from,
 )
 
 SCHEMA_LOCK = 0x7475_7269  # any number, for PostgreSQL's lock while the table is created
+# A server that waits for a lock, such as that of an ALTER TABLE, does not notice that its client has given up.
+LIMITS = f"SET LOCAL lock_timeout = {GIVE_UP * 1000:.0f}"
 
 
 class _Session(NamedTuple):
@@ -45,16 +49,23 @@ class PostgresStore:
         SELECT {COLUMNS}, now()
         FROM unnest($1::text[], $2::text[], $3::text[], $4::int[]) WITH ORDINALITY AS new ({COLUMNS}, number)
         ORDER BY number"""  # noqa: S608
+    _DELETE = """DELETE FROM messages WHERE dialog_id = ANY($1::text[]) AND NOT EXISTS (
+        SELECT 1 FROM messages AS later WHERE later.dialog_id = messages.dialog_id AND later.created_at >= $2
+    )"""
     # Each dialog is locked, so that its messages are stored one after the other. The locks come before the statement
     # that reads, which would otherwise not see what was committed while it waited for them.
-    # The server ends the transaction of a worker that it cannot reach, which would hold on to its locks; the worker
-    # itself has given up by then.
-    _BEGIN = """BEGIN ISOLATION LEVEL READ COMMITTED;
-        SET LOCAL idle_in_transaction_session_timeout = '2s';
-        SELECT pg_advisory_xact_lock(dialog) FROM unnest(ARRAY[{dialogs}]::bigint[]) AS dialog"""
+    # The server ends the transaction of a worker that is gone, which would hold on to its locks or to its place among
+    # the connections; the worker itself has given up by then.
+    _BEGIN = f"""BEGIN ISOLATION LEVEL READ COMMITTED;
+        {LIMITS}; SET LOCAL statement_timeout = '2s'; SET LOCAL idle_in_transaction_session_timeout = '2s';
+        SELECT pg_advisory_xact_lock(dialog) FROM unnest(ARRAY[{{dialogs}}]::bigint[]) AS dialog"""  # noqa: S608
 
     def __init__(self, address: PostgresAddress) -> None:
         self._address = address
+        arguments = address.connect_arguments
+        self._hosts = deque(
+            zip(arguments["host"], arguments["port"], strict=True)
+        )  # the one that answered last is first
         self._session: _Session | None = None
         self._lock = asyncio.Lock()
 
@@ -73,17 +84,21 @@ class PostgresStore:
         """See `Store`. It has a connection of its own, so that messages do not wait for it."""
         session = await self._connect()
         try:
-            statement = DELETE_DIALOGS.format(oldest="$1", limit="$2")
-            done = await session.connection.execute(statement, oldest, DELETE_AT_ONCE)
+            async with _limited(session.connection):
+                found = await session.connection.fetch(FIND_OLD.format(oldest="$1", limit="$2"), oldest, FIND_AT_ONCE)
+            for part in in_parts([(dialog_id, messages) for dialog_id, messages in found]):
+                async with _limited(session.connection):
+                    await session.connection.execute(self._DELETE, part, oldest)
         finally:
             session.connection.terminate()
-        return int(done.split()[-1])
+        return len(found)
 
     async def count(self) -> int:
         """See `Store`. It has a connection of its own."""
         session = await self._connect()
         try:
-            return int(await session.connection.fetchval(COUNT_DIALOGS))
+            async with _limited(session.connection):
+                return int(await session.connection.fetchval(COUNT_DIALOGS))
         finally:
             session.connection.terminate()
 
@@ -126,28 +141,42 @@ class PostgresStore:
 
     async def _connect(self) -> _Session:
         """Connect, and bring the table up to date."""
-        connection = await asyncpg.connect(**self._address.connect_arguments, timeout=GIVE_UP, statement_cache_size=0)
+        connection = await self._connect_to_any()
         try:
             if await self._find_version(connection) != VERSION:
-                async with connection.transaction():
-                    await connection.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
-                    version = await self._find_version(connection)
-                    if version:
-                        table = await connection.prepare("SELECT * FROM messages LIMIT 0")
-                        check_columns([attribute.name for attribute in table.get_attributes()])
-                    for statement in upgrade_from(version, seq="BIGSERIAL", time="TIMESTAMPTZ"):
-                        await connection.execute(statement)
+                await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+                version = await self._find_version(connection)
+                if version:
+                    table = await connection.prepare("SELECT * FROM messages LIMIT 0")
+                    check_columns([attribute.name for attribute in table.get_attributes()])
+                for statement in upgrade_from(version, seq="BIGSERIAL", time="TIMESTAMPTZ"):
+                    await connection.execute(statement)
+                await connection.execute("COMMIT")
             # Behind a pooler such as PgBouncer the next transaction may get another connection of the server, which
             # does not know the statements that were prepared on this one. It shows by the process that serves it.
             if connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"):
                 return _Session(
                     connection, partial(connection.fetch, self._FIND), partial(connection.fetch, self._INSERT)
                 )
-            find, insert = await connection.prepare(self._FIND), await connection.prepare(self._INSERT)
+            async with _limited(connection):
+                find, insert = await connection.prepare(self._FIND), await connection.prepare(self._INSERT)
         except BaseException:
             connection.terminate()
             raise
         return _Session(connection, find.fetch, insert.fetch)
+
+    async def _connect_to_any(self) -> "asyncpg.Connection":
+        """Connect to the first host that answers within its share of `GIVE_UP` seconds."""
+        failed: Exception = OSError("no host")
+        for _ in range(len(self._hosts)):
+            host, port = self._hosts[0]
+            place = {"host": [host], "port": [port], "timeout": GIVE_UP / len(self._hosts), "statement_cache_size": 0}
+            try:
+                return await asyncpg.connect(**{**self._address.connect_arguments, **place})
+            except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched) as error:
+                failed = error
+                self._hosts.rotate(-1)
+        raise failed
 
     async def _find_version(self, connection: "asyncpg.Connection") -> int:
         # to_regclass would not see what another process has made while this one waited for the lock
@@ -156,6 +185,17 @@ class PostgresStore:
         if tables >= {"messages", "messages_version"}:
             return int(await connection.fetchval("SELECT max(version) FROM messages_version"))
         return int("messages" in tables)
+
+
+@asynccontextmanager
+async def _limited(connection: "asyncpg.Connection") -> AsyncIterator[None]:
+    """Run a transaction that waits for a lock for `GIVE_UP` seconds at most.
+
+    After an error it is left open, as a server that does not answer would not end it either: close the connection.
+    """
+    await connection.execute(f"BEGIN; {LIMITS}")
+    yield
+    await connection.execute("COMMIT")
 
 
 def _lock_of(dialog_id: str) -> int:

@@ -8,11 +8,12 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bentoml.exceptions import BentoMLConfigException
 from filelock import lock_descriptor, unlock_descriptor
@@ -22,19 +23,22 @@ from serving.history_url import SqliteFile
 from serving.store import (
     COLUMNS,
     COUNT_DIALOGS,
-    DELETE_AT_ONCE,
-    DELETE_DIALOGS,
+    FIND_AT_ONCE,
+    FIND_OLD,
     GIVE_UP,
     Cause,
     cause_of,
     check_columns,
+    in_parts,
     make_probe,
     reason_of,
     upgrade_from,
 )
 
 LOCK_POLL = 0.0005  # seconds between two attempts to lock the file
-CHECKPOINT_EVERY = 250  # transactions of one process
+LOG_BYTES = 8_000_000  # of SQLite's log, after which it is moved into the database
+MAX_LOG_BYTES = 256_000_000  # after which messages wait for it
+CHECKPOINT_SECONDS = 1.0  # between two checkpoints of one process, at least
 SLOW_DISK = 0.3  # seconds for a checkpoint
 
 T = TypeVar("T")
@@ -71,15 +75,21 @@ class SqliteStore:
 
     _FIND = f"""SELECT {COLUMNS} FROM messages
         WHERE id IN (SELECT value FROM json_each(?)) OR dialog_id IN (SELECT value FROM json_each(?)) ORDER BY seq"""  # noqa: S608
+    _DELETE = """DELETE FROM messages WHERE dialog_id IN (SELECT value FROM json_each(?1)) AND NOT EXISTS (
+        SELECT 1 FROM messages AS later WHERE later.dialog_id = messages.dialog_id AND later.created_at >= ?2
+    )"""
     _INSERT = f"INSERT INTO messages ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
 
     def __init__(self, address: SqliteFile) -> None:
         self._file = address.file
+        self._log = Path(f"{address.file}-wal")
         self._connection: sqlite3.Connection | None = None
-        self._inode = 0
-        self._transactions = 0
-        self._checkpointing: asyncio.Task[None] | None = None
+        self._opened: tuple[int, int] | None = None  # identity of the file that the connection has open
+        self._opened_log: tuple[int, int] | None = None  # identity of its log
         self._thread = ThreadPoolExecutor(1, "sqlite")
+        self._checkpoints = ThreadPoolExecutor(1, "checkpoint")
+        self._checkpointing: Future[None] | None = None
+        self._next_checkpoint = 0.0
 
     def __str__(self) -> str:
         return f"SQLite {self._file}"
@@ -99,21 +109,31 @@ class SqliteStore:
         await self._in_transaction(insert_and_delete)
 
     async def delete_some(self, oldest: datetime) -> int:
-        """See `Store`."""
-        statement = DELETE_DIALOGS.format(oldest="?1", limit="?2")
-        return await self._in_transaction(
-            lambda connection: connection.execute(statement, (_as_text(oldest), DELETE_AT_ONCE)).rowcount
-        )
+        """See `Store`. It searches with a connection and a thread of its own."""
+        before = _as_text(oldest)
+        await self._in_transaction(lambda _: None)  # makes the table, if there is none
+        found = await self._read(FIND_OLD.format(oldest="?1", limit="?2"), before, FIND_AT_ONCE)
+        for part in in_parts(found):
+            # those that have got a message since they were found stay
+            await self._in_transaction(partial(self._delete, json.dumps(part), before))
+        return len(found)
+
+    def _delete(self, dialog_ids: str, oldest: str, connection: sqlite3.Connection) -> None:
+        connection.execute(self._DELETE, (dialog_ids, oldest))
 
     async def count(self) -> int:
         """See `Store`. It has a connection and a thread of its own."""
+        ((number,),) = await self._read(COUNT_DIALOGS)
+        return int(number)
+
+    async def _read(self, statement: str, *values: object) -> list[Any]:
         connection = sqlite3.connect(
             f"{self._file.as_uri()}?mode=ro", uri=True, timeout=GIVE_UP, check_same_thread=False
         )
 
-        def run() -> int:
+        def run() -> list[Any]:
             with closing(connection):
-                return int(connection.execute(COUNT_DIALOGS).fetchone()[0])
+                return connection.execute(statement, values).fetchall()
 
         try:
             return await asyncio.to_thread(run)
@@ -124,9 +144,9 @@ class SqliteStore:
 
     async def close(self) -> None:
         """See `Store`."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
         if self._checkpointing:
-            await self._checkpointing
+            await asyncio.wrap_future(self._checkpointing)
 
     def _exchange(self, connection: sqlite3.Connection, group: Sequence[StoredMessage]) -> list[Outcome]:
         ids = json.dumps([message.id for message in group])
@@ -138,46 +158,67 @@ class SqliteStore:
         return outcomes
 
     async def _in_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        result = await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
-        self._transactions += 1
-        if self._transactions % CHECKPOINT_EVERY == 0 and (self._checkpointing is None or self._checkpointing.done()):
-            self._checkpointing = asyncio.create_task(asyncio.to_thread(self._checkpoint))
-        return result
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
+        finally:
+            self._checkpoint_if_due()
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            if not self._is_in_place():
-                self._close()
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._only_writer():
+        if _identity(self._file) is None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._only_writer():
+            try:
+                if self._connection and self._opened != _identity(self._file):
+                    self._close()  # nobody would ever read what goes to a file that is not at its path any more
                 if self._connection is None:
                     self._connection = self._connect()
                 self._connection.execute("BEGIN IMMEDIATE")  # one writer at a time, from the first statement on
                 result = work(self._connection)
                 self._connection.execute("COMMIT")
-        except BaseException as error:
-            if isinstance(error, Exception) and cause_of(error) is Cause.MESSAGE and self._connection:
-                self._connection.rollback()
-            else:
-                self._close()
-            raise
+                self._opened_log = self._opened_log or _identity(self._log)
+            except BaseException as error:
+                if isinstance(error, Exception) and cause_of(error) is Cause.MESSAGE and self._connection:
+                    self._connection.rollback()
+                else:
+                    self._close()
+                raise
         return result
 
-    def _checkpoint(self) -> None:
-        """Move what was committed from SQLite's log into the database.
+    def _checkpoint_if_due(self) -> None:
+        """Start a checkpoint if SQLite's log is long, in a thread of its own."""
+        now = time.monotonic()
+        log = _size(self._log)
+        if (
+            log > LOG_BYTES
+            and now > self._next_checkpoint
+            and (self._checkpointing is None or self._checkpointing.done())
+        ):
+            self._next_checkpoint = now + CHECKPOINT_SECONDS
+            self._checkpointing = self._checkpoints.submit(self._checkpoint)
 
-        SQLite itself does so at the end of a transaction, which then waits for the disk. Here the others go on, with a
-        connection of its own. As they add to the log meanwhile, a second checkpoint moves that little while they wait:
-        SQLite overwrites the log only after one that left nothing. On a disk that was slow just now there is no
-        second one, and the log grows until the disk is faster.
+    def _checkpoint(self) -> None:
+        """Move what was committed from SQLite's log into the database, and empty the log.
+
+        SQLite itself does so at the end of a transaction, which then waits for the disk. Here transactions go on while
+        most of the log is moved, with a connection of its own. They wait for the rest, which they have added meanwhile,
+        and which is little. On a disk that was slow just now the rest is left in the log until the disk is faster, or
+        until the log has `MAX_LOG_BYTES`.
         """
+        if self._opened != _identity(self._file):
+            return  # the log is that of another file
         try:
-            with closing(sqlite3.connect(self._file, isolation_level=None)) as connection:
+            # no wait for readers, who keep the log from being emptied: a later checkpoint will do it
+            with closing(sqlite3.connect(self._file, isolation_level=None, timeout=0)) as connection:
                 start = time.monotonic()
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                if time.monotonic() - start < SLOW_DISK:
+                is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if is_busy:
+                    return  # with the checkpoint of another process
+                self._sync_lock()  # if there was little to move, it did not tell how slow the disk is
+                if time.monotonic() - start < SLOW_DISK or _size(self._log) > MAX_LOG_BYTES:
                     with self._only_writer():
-                        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                        # The first transaction in an empty log waits for the disk. Let it be this one.
+                        connection.execute("PRAGMA user_version = 0")
         except (sqlite3.Error, OSError) as error:
             logger.warning("%s: no checkpoint: %s", self, reason_of(error))
 
@@ -207,7 +248,7 @@ class SqliteStore:
         try:
             connection.execute("PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
             connection.execute("PRAGMA synchronous=NORMAL")  # what is committed survives the end of any process
-            connection.execute("PRAGMA wal_autocheckpoint=0")  # `_checkpoint` does it
+            connection.execute("PRAGMA wal_autocheckpoint=0")  # see `_checkpoint`
             connection.execute("BEGIN IMMEDIATE")
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             version = int("messages" in tables)
@@ -218,23 +259,59 @@ class SqliteStore:
             for statement in upgrade_from(version, seq="INTEGER NOT NULL", time="DATETIME"):
                 connection.execute(statement)
             connection.execute("COMMIT")
-            self._inode = self._file.stat().st_ino
+            self._opened, self._opened_log = _identity(self._file), None
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _is_in_place(self) -> bool:
-        """Return whether the open file is still the one at its path; nobody would ever read what goes to another."""
+    def _sync_lock(self) -> None:
+        with _lock_file(self._file).open("r+b", buffering=0) as file:
+            file.write(b"\0")
+            os.fsync(file.fileno())
+
+    def _end(self) -> None:
         try:
-            return self._file.stat().st_ino == self._inode
-        except FileNotFoundError:
-            return False
+            with self._only_writer():
+                self._close()
+        except OSError:  # another process holds the lock, or the folder is gone
+            self._close()
 
     def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        """Close the connection, also if there is another file in the place of its own, or none.
+
+        SQLite finds the log of a database by its name. So the log of a file that is gone must not stay for the one that
+        is there now, whose log must not be deleted: another process may be writing to it already.
+        """
+        if self._connection is None:
+            return
+        moved = []
+        if self._opened != _identity(self._file):
+            beside = [self._log, Path(f"{self._file}-shm")]
+            if _identity(self._log) == self._opened_log:
+                for file in beside:
+                    file.unlink(missing_ok=True)
+            moved = [file.rename(f"{file}-kept") for file in beside if file.exists()]
+        self._connection.close()
         self._connection = None
+        for file in moved:
+            file.rename(str(file).removesuffix("-kept"))
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Return what tells a file from any other, whatever its name is; `None` if it is not there."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _as_text(time: datetime) -> str:

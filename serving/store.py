@@ -10,7 +10,7 @@ dialog.
 
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import Enum, auto
 from typing import Protocol
@@ -21,7 +21,8 @@ import asyncpg
 from serving.dialog import Outcome, StoredMessage
 
 GIVE_UP = 1.5  # seconds to wait for a store
-DELETE_AT_ONCE = 200  # old messages that one transaction looks at to find the dialogs it deletes
+FIND_AT_ONCE = 200  # old dialogs
+DELETE_AT_ONCE = 1_000  # messages of old dialogs, in one transaction; a dialog is deleted in one
 VERSION = 2  # of the tables below
 
 COLUMNS = "id, text, dialog_id, participant_index"
@@ -44,11 +45,9 @@ _UPGRADES = {  # from a version to the next; 0 is an empty database, and 1 a tab
     ),
 }
 COUNT_DIALOGS = "SELECT count(DISTINCT dialog_id) FROM messages"
-DELETE_DIALOGS = """DELETE FROM messages WHERE dialog_id IN (
-    SELECT dialog_id FROM messages WHERE created_at < {oldest} AND NOT EXISTS (
-        SELECT 1 FROM messages AS later WHERE later.dialog_id = messages.dialog_id AND later.created_at >= {oldest}
-    ) LIMIT {limit}
-)"""
+FIND_OLD = """SELECT dialog_id, count(*) FROM messages
+    WHERE dialog_id IN (SELECT DISTINCT dialog_id FROM messages WHERE created_at < {oldest})
+    GROUP BY dialog_id HAVING max(created_at) < {oldest} LIMIT {limit}"""
 
 
 class WrongTableError(Exception):
@@ -114,7 +113,10 @@ class Store(Protocol):
         ...
 
     async def delete_some(self, oldest: datetime) -> int:
-        """Delete some of the dialogs whose last message is older; returns how many messages were deleted."""
+        """Delete some of the dialogs whose last message is older; returns how many were found, 0 if there are no more.
+
+        A transaction deletes a few of them, so that messages get in between.
+        """
         ...
 
     async def count(self) -> int:
@@ -124,6 +126,20 @@ class Store(Protocol):
     async def close(self) -> None:
         """Close the connection; the next use opens another."""
         ...
+
+
+def in_parts(found: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
+    """Cut dialogs, each with its number of messages, into parts of about `DELETE_AT_ONCE` messages."""
+    part: list[str] = []
+    filled = 0
+    for dialog_id, messages in found:
+        if part and filled + messages > DELETE_AT_ONCE:
+            yield part
+            part, filled = [], 0
+        part.append(dialog_id)
+        filled += messages
+    if part:
+        yield part
 
 
 def upgrade_from(version: int, **types: str) -> list[str]:

@@ -37,6 +37,8 @@ def test_a_url_names_host_port_user_password_and_database(scheme: str) -> None:
         ("postgresql://a:1,b:2/db", "a:1,b:2/db"),
         ("postgresql://u@%2Frun%2Fpostgresql/db", "/run/postgresql:5432/db"),
         ("postgresql:///db?host=/run/postgresql&port=5433", "/run/postgresql:5433/db"),
+        ("postgresql:///db?host=a,b&port=5433,5434", "a:5433,b:5434/db"),
+        ("postgresql:///db?host=a,b&port=5433", "a:5433,b:5433/db"),
         ("postgresql://?host=h&user=u&password=p&dbname=d", "h:5432/d"),
     ],
 )
@@ -85,6 +87,7 @@ def test_other_characters_of_a_password_are_read_as_libpq_reads_them(password: s
         (f"postgresql://me:{PIECE}@host:5432:5432/db", "host is missing or not valid"),
         (f"postgresql://me:{PIECE}@host,/db", "host is missing"),
         ("postgresql://host/db?port=x", "port has to be"),
+        ("postgresql:///db?host=a,b,c&port=1,2", "as many ports as hosts"),
         ("postgresql://host/db?sslmode", "has to have a value"),
         ("postgresql://host/db?sslmode=on", "sslmode has to be one of"),
         ("postgresql://host/db?ssl_mode=require", "parameter ssl_mode is not known"),
@@ -129,6 +132,13 @@ def test_what_cannot_work_is_refused_in_one_line(
 def test_what_consoles_of_providers_show_is_taken(query: str) -> None:
     address = postgres(f"postgresql://me:pass@host/db?{query}")
     assert address.connect_arguments["server_settings"].keys() <= {"application_name", "options"}
+
+
+def test_a_loop_of_links_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    with pytest.raises(ValueError, match="loop of links"):
+        parse_history_url(f"sqlite:///{tmp_path}/one")
 
 
 def test_a_path_of_a_sqlite_file_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

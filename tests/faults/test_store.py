@@ -2,20 +2,23 @@
 
 import asyncio
 import json
+import socket
 import sqlite3
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from bentoml.exceptions import BentoMLConfigException
 
 from models.chat import PlatformMessage
+from serving import sqlite_store
 from serving.dialogs import Dialogs
 from serving.errors import RefusedError
 from serving.postgres_store import PostgresStore
@@ -377,13 +380,163 @@ def test_messages_do_not_wait_for_a_slow_disk(tmp_path: Path) -> None:
         before = asyncio.run(closed_loop(served.url, 16, 5, say))
         assert Path(f"{file}-wal").stat().st_size < 60_000_000
         slow.touch()
-        replies = asyncio.run(closed_loop(served.url, 4, 8, say))
+        replies = asyncio.run(closed_loop(served.url, 4, 5, say))
         waited = slow.stat().st_size
         slow.unlink()
         after = asyncio.run(closed_loop(served.url, 4, 2, say))
     assert {reply.status for reply in before + replies + after} == {200}
     assert max(reply.seconds for reply in replies) < 1
     assert waited
+
+
+def test_the_log_of_sqlite_stays_small_on_a_disk_that_is_always_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_store, "SLOW_DISK", 0)
+    monkeypatch.setattr(sqlite_store, "LOG_BYTES", 100_000)
+    monkeypatch.setattr(sqlite_store, "MAX_LOG_BYTES", 1_000_000)
+    monkeypatch.setattr(sqlite_store, "CHECKPOINT_SECONDS", 0)
+    store = Sqlite()
+    log = Path(f"{store.file}-wal")
+
+    async def tell() -> list[int]:
+        sizes = []
+        async with opened(store.url) as dialogs:
+            for _ in range(600):
+                assert await statuses_of(dialogs, [message("x" * 8_000) for _ in range(4)]) == [200] * 4
+                sizes.append(log.stat().st_size)
+        return sizes
+
+    sizes = asyncio.run(tell())
+    assert store.file.stat().st_size > 15_000_000
+    assert max(sizes) < 10_000_000
+    assert not log.exists()
+    store.remove()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("how", ["replaced", "deleted"])
+def test_a_file_in_the_place_of_another_keeps_its_own_log(how: str, processes: int) -> None:
+    """A backup is moved over the file while messages are stored: none of the old file's log gets into it."""
+    store, backup = Sqlite(), Sqlite()
+
+    async def tell() -> None:
+        async with AsyncExitStack() as stack:
+            several = [await stack.enter_async_context(opened(store.url)) for _ in range(processes)]
+
+            async def talk(number: int) -> None:
+                for dialogs in several:
+                    assert await statuses_of(dialogs, [message() for _ in range(number)]) == [200] * number
+
+            await talk(100)
+            with sqlite3.connect(store.file) as source, sqlite3.connect(backup.file) as target:
+                source.backup(target)
+            target.close()
+            source.close()
+            await talk(300)
+            if how == "replaced":
+                backup.file.rename(store.file)
+            else:
+                store.file.unlink()
+            await talk(200)
+            assert all([await dialogs.is_ready() for dialogs in several])
+
+    asyncio.run(tell())
+    assert store.query("PRAGMA integrity_check") == ["ok"]
+    stored = 300 if how == "replaced" else 200
+    assert store.query("SELECT count(*) FROM messages") == [str(stored * processes)]
+    store.remove()
+    backup.remove()
+
+
+@pytest.mark.mount
+def test_a_file_system_in_the_place_of_another_is_noticed(tmp_path: Path) -> None:
+    """The first file of each may have the same inode."""
+    file = tmp_path / "dialogs.sqlite"
+
+    async def tell() -> None:
+        async with opened(f"sqlite:///{file}") as dialogs:
+            with SmallDisk(tmp_path):
+                file.touch()
+                assert await status_of(dialogs.store_message(message())) == 200
+                with SmallDisk(tmp_path):
+                    file.touch()
+                    assert await status_of(dialogs.store_message(message())) == 200
+                    with sqlite3.connect(file) as connection:
+                        assert connection.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+                    connection.close()
+
+    asyncio.run(tell())
+
+
+def test_deleting_old_dialogs_holds_up_no_message(store: Store) -> None:
+    """Many messages, of old dialogs and of such that go on; the search takes longer than a message waits."""
+    days = 1 / 86400
+    old = "'2020-01-01 00:00:00.000000'"
+    now = "'2100-01-01 00:00:00.000000'"
+
+    def fill(dialogs: int, messages: int, prefix: str, last: str) -> str:
+        if isinstance(store, Sqlite):
+            numbers = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i FROM n"
+        else:
+            numbers = "SELECT i FROM generate_series(0, {}) AS i"
+        kind = "text" if isinstance(store, Sqlite) else "timestamptz"
+        return f"""INSERT INTO messages (id, text, dialog_id, participant_index, created_at)
+            SELECT '{prefix}' || d.i || '-' || m.i, 'x', '{prefix}' || d.i, 0,
+                CAST(CASE WHEN m.i = {messages - 1} THEN {last} ELSE {old} END AS {kind})
+            FROM ({numbers.format(dialogs - 1)}) AS d, ({numbers.format(messages - 1)}) AS m"""  # noqa: S608
+
+    async def tell() -> float:
+        async with opened(store.url) as dialogs:
+            await becomes(dialogs, True)
+            execute(store, fill(100, 2_000, "goes-on-", now), fill(100, 1_000, "old-", old))
+        slowest = 0.0
+        async with opened(store.url, days) as dialogs:
+            end = time.monotonic() + 20
+            while time.monotonic() < end:
+                begin = time.monotonic()
+                assert await status_of(dialogs.store_message(message())) == 200
+                slowest = max(slowest, time.monotonic() - begin)
+                if not int(store.query("SELECT count(*) FROM messages WHERE id LIKE 'old-%'")[0]):
+                    return slowest
+                await asyncio.sleep(0.05)
+        raise AssertionError("old dialogs are still there")
+
+    assert asyncio.run(tell()) < 1
+    assert store.query("SELECT count(*) FROM messages WHERE id LIKE 'goes-on-%'") == ["200000"]
+
+
+@pytest.mark.postgresql
+def test_a_locked_table_collects_no_sessions(postgresql: PostgreSql) -> None:
+    count = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres' AND pid <> pg_backend_pid()"
+
+    async def tell() -> None:
+        async with opened(postgresql.url) as dialogs:
+            await becomes(dialogs, True)
+            locker = await asyncpg.connect(postgresql.url)
+            await locker.execute("BEGIN; LOCK TABLE messages")
+            for _ in range(6):
+                assert await status_of(dialogs.store_message(message())) == 503
+            # one that waits for its lock to time out, and one that comes after it
+            assert int(postgresql.query(count)[0]) <= 1 + 3
+            await locker.close()
+            await becomes(dialogs, True)
+
+    asyncio.run(tell())
+
+
+@pytest.mark.postgresql
+def test_a_host_that_is_silent_is_passed_over(postgresql: PostgreSql) -> None:
+    """Its port takes connections and answers none."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = postgresql.url.replace("@", f"@127.0.0.1:{silent.getsockname()[1]},", 1)
+
+        async def tell() -> None:
+            async with opened(url) as dialogs:
+                for _ in range(3):
+                    assert await status_of(dialogs.store_message(message())) == 200
+                    assert await dialogs.is_ready()
+                    postgresql.end_sessions()
+
+        asyncio.run(tell())
 
 
 def test_a_table_that_was_dropped_is_made_anew(store: Store) -> None:
@@ -570,6 +723,13 @@ def test_a_table_that_changes_under_the_service(store: Store, caplog: pytest.Log
         lambda: execute(store, "ALTER TABLE messages RENAME COLUMN said TO text"),
     )
     assert "text" in caplog.text
+
+
+def test_a_file_that_is_no_database_stops_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "dialogs.sqlite"
+    file.write_text("no database " * 100)
+    with pytest.raises(BentoMLConfigException, match=r"HISTORY_URL: SQLite .*: file is not a database"):
+        asyncio.run(Dialogs(f"sqlite:///{file}").check())
 
 
 def test_a_store_that_is_down_does_not_stop_the_start(caplog: pytest.LogCaptureFixture) -> None:
