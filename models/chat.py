@@ -62,7 +62,7 @@ def _reject_nul(text: str) -> str:
 StoredText = Annotated[SaidText, AfterValidator(_reject_nul)]
 StoredName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_reject_nul)]
 MAX_MESSAGES = 2_000  # in a chat or dialog
-MAX_CHATS = 256  # in a batch
+MAX_CHATS = 256  # in a request to /predict_batch
 MAX_EXPLAINED = 64  # participants in a chat to explain
 
 Confidence = Literal["high", "medium", "low"]

@@ -9,7 +9,7 @@ How a chat is scored (`Classifier.assess`):
    - The home expert knows the game it was trained on: boosted and randomised trees for each of three `SITUATIONS`. In a
      running dialog, the participant who was asked about always has the last word; in a complete chat the participants
      strictly take turns, or somebody writes twice in a row.
-   - The elsewhere expert, randomised trees, sees only signals that point the same way in every game.
+   - The elsewhere expert, randomised trees, was fitted only on signals that point the same way in every game.
 4. The gate decides for each chat how much the home expert has to say, from the alphabet, the number of messages and the
    turn-taking. The scores are averaged with that share (`mix`).
 5. `to_probabilities` turns the scores of a chat's participants into probabilities: it scores the participants together,
@@ -103,11 +103,11 @@ def mix(boosted: Floats, randomised: Floats, elsewhere: Floats, home: Floats, bo
 class _Experts:
     """Scores rows of signals with both experts, in one situation."""
 
-    def __init__(self, home: HomeExpert, elsewhere: Trees, boosted_share: float) -> None:
+    def __init__(self, home_expert: HomeExpert, elsewhere: Trees, boosted_share: float) -> None:
         self._boosted_share = boosted_share
-        self._boosted, self._start = Forest(home.boosted), float(home.start)
-        self._randomised = Forest(home.randomised, elsewhere)
-        sizes = len(home.randomised.feature), len(elsewhere.feature)
+        self._boosted, self._start = Forest(home_expert.boosted), float(home_expert.start)
+        self._randomised = Forest(home_expert.randomised, elsewhere)
+        sizes = len(home_expert.randomised.feature), len(elsewhere.feature)
         self._averages = np.repeat(np.eye(2) / sizes, sizes, axis=1).T  # takes the mean of each one's trees
 
     def score(self, signals: NDArray[np.float32], home: Floats) -> Floats:
@@ -125,9 +125,10 @@ _TEMPER = np.array(TEMPER)
 def to_probabilities(
     score: Floats, sizes: Ints, gate_inputs: Floats, words: Floats, situation: Ints, base: float
 ) -> Floats:
-    """Turn scores into probabilities, (sides,), of chats with so many sides, of these situations.
+    """Turn scores, (sides,), into probabilities, (sides,).
 
-    `gate_inputs` and `words` are what `describe` returns.
+    `sizes` is the number of sides of each chat. `gate_inputs` and `words` are what `describe` returns, and `situation`
+    is what `situations` returns: each has an entry for a chat.
 
     At most one participant of a chat of two is a bot, as in the training data: a softmax over "nobody" (log odds 0) and
     the two. In a chat of more, each participant is compared with the average of the others. The log odds then move
@@ -166,7 +167,7 @@ class Classifier:
     def __init__(self, weights: Weights, version: str) -> None:
         self.version = version
         self.weights = weights
-        of_situations = (weights.running, weights.strict, weights.free)
+        of_situations = (weights.running, weights.strict, weights.free)  # in the order of `SITUATIONS`
         self._experts = [_Experts(home, weights.elsewhere, BOOSTED[at]) for at, home in enumerate(of_situations)]
         self.ngrams = Ngrams(weights.linear, weights.idf)
 
@@ -210,10 +211,10 @@ class Classifier:
         gate_inputs, words = describe(sums, talk, sizes)
         running = np.array([isinstance(chat, RunningDialog) for chat in chats])
         home = self.weights.gate.share(gate_inputs).repeat(sizes)
-        of_chats = situations(gate_inputs, running)
-        situation = of_chats.repeat(sizes)
+        situation_of_chats = situations(gate_inputs, running)
+        situation = situation_of_chats.repeat(sizes)
         score = self.score(signals, home, situation)
-        probabilities = to_probabilities(score, sizes, gate_inputs, words, of_chats, float(self.weights.base))
+        probabilities = to_probabilities(score, sizes, gate_inputs, words, situation_of_chats, float(self.weights.base))
         return Assessment(sides_of_chats, signals, home, situation, score, words.repeat(sizes), probabilities)
 
     def score(self, signals: Floats, home: Floats, situation: Ints) -> Floats:

@@ -1,8 +1,8 @@
 """Turn a chat into numbers. Training and serving share this module.
 
-Texts are split into tokens (words and pairs of neighbouring words), and every text feature is a sum over tokens. Each
-token is therefore computed once and cached, each participant's words are summed once and used for both sides (a
-participant's own words are the other participant's "others' words"), and no text is stored, because tokens are hashed.
+Texts are split into tokens (words and pairs of neighbouring words), and every text feature is a sum over tokens. So
+each participant's words are summed once and used for both sides (a participant's own words are the other participant's
+"others' words"), and what a word adds is cached (`models/ngrams.py`). Tokens are hashed: the artifact holds no text.
 """
 
 from collections import Counter
@@ -253,12 +253,12 @@ def read_sides(chat: Chat) -> list[Side]:
         before = now
     speakers: Counter[str] = Counter()
     writers: Counter[str] = Counter()
-    for side in turns.values():
-        speakers.update(set(side.bare))
-        writers.update(set(side.lowered))
+    for own in turns.values():
+        speakers.update(set(own.bare))
+        writers.update(set(own.lowered))
     return [
-        Side(participant, side.words, side.talk(len(chat.messages), characters, speakers, writers))
-        for participant, side in turns.items()
+        Side(participant, own.words, own.talk(len(chat.messages), characters, speakers, writers))
+        for participant, own in turns.items()
     ]
 
 

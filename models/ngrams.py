@@ -17,7 +17,7 @@ _CHUNK = 1 << 13  # words that are looked up before the cache may be emptied
 class Ngrams:
     """Sums what n-grams and words add to the columns of `SUMS`; what a word adds is cached.
 
-    `linear` and `idf` are those of `models.weights.Weights`.
+    `linear`, shape (len(LINEAR), N_BUCKETS), and `idf`, shape (2, N_BUCKETS), are those of `models/weights.py`.
     """
 
     def __init__(self, linear: NDArray[np.float32], idf: NDArray[np.float32]) -> None:
@@ -25,6 +25,16 @@ class Ngrams:
         # (N_BUCKETS + 1, len(OF_NGRAMS)): the last row stands for no n-gram. Rows lie together in memory.
         self.weights: Floats = np.ascontiguousarray(np.concatenate([columns, np.zeros((1, columns.shape[1]))]))
         self._start_cache()
+
+    def _start_cache(self) -> None:
+        """Make room for the values and hashes of words that were looked up."""
+        self._values = np.zeros((_CACHED_WORDS, len(SUMS)))
+        self._hashes = np.zeros(_CACHED_WORDS, np.uint64)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Empty the cache of words, except for the boundary, which adds nothing."""
+        self._rows: dict[str, int] = {BOUNDARY: 0}
 
     def for_another_thread(self) -> Self:
         """Return the same with a cache of its own; the weights are shared."""
@@ -63,13 +73,3 @@ class Ngrams:
         self._values[row] = [*self.weights[word_ngrams(word)].sum(axis=0), 1, *word_counts(word)]
         self._hashes[row] = word_hash(word)
         return row
-
-    def _start_cache(self) -> None:
-        """Make room for the values and hashes of words that were looked up."""
-        self._values = np.zeros((_CACHED_WORDS, len(SUMS)))
-        self._hashes = np.zeros(_CACHED_WORDS, np.uint64)
-        self._forget()
-
-    def _forget(self) -> None:
-        """Empty the cache of words, except for the boundary, which adds nothing."""
-        self._rows: dict[str, int] = {BOUNDARY: 0}

@@ -31,7 +31,7 @@ from serving.monitoring import Monitoring
 
 MAX_BATCH_SIZE = 64  # chats; a larger batch gains nothing and delays the others
 MAX_LATENCY_MS = 10_000  # BentoML rejects what it expects to take longer; `TIMEOUT` in service.py is shorter
-LARGE = 50_000  # characters; scoring as many of unknown words takes 0.1 s, in which the worker answers nobody else
+LARGE = 50_000  # characters; with all words new to the cache, they take 0.1 s, in which the worker answers nobody else
 CHARACTERS_PER_MESSAGE = 20  # what a message costs besides its text
 
 T = TypeVar("T")
@@ -52,8 +52,9 @@ def count_words(chat: Chat) -> int:
 class Job:
     """A chat on its way to its score. When nobody waits for it any more, `chat` is set to None: it is not scored.
 
-    `size` is what it costs to score, in characters. `home` is the home expert's share in the score. `arrived`,
-    `started` and `ended` are ns since the epoch: when it came, and when it or its batch was scored.
+    `size` is what it costs to score, in characters. `home` is the home expert's share in the score
+    (`models/classifier.py`). `arrived`, `started` and `ended` are ns since the epoch: when it came, and when it or its
+    batch was scored.
     """
 
     chat: Chat | None
@@ -102,7 +103,7 @@ def scoring(jobs: Sequence[Job]) -> Iterator[None]:
 
 
 class SlowLane:
-    """One thread for work that takes long, with a classifier of its own, whose cache is not for two threads."""
+    """One thread for work that takes long. It has a classifier with a cache of its own."""
 
     def __init__(self, classifier: Classifier, name: str) -> None:
         self._thread = ThreadPoolExecutor(1, name)
@@ -140,7 +141,7 @@ class Scorer:
         self._monitoring = monitoring
         self._tracer = get_tracer()
         self._metrics = ModelMetrics(classifier.version)
-        self._callers = 0  # who wait for a score, of large chats as well
+        self._callers = 0  # requests that wait for a score; large chats count, as a short one may follow them in a list
         self._enqueue = adaptive_batching(self._score_batch, no_answer, MAX_BATCH_SIZE, MAX_LATENCY_MS)
         self._large_chats = SlowLane(classifier, "large-chats")
         self._explanations = SlowLane(classifier, "explanations")
@@ -148,7 +149,8 @@ class Scorer:
     async def predict(self, chats: Sequence[Chat]) -> list[Prediction]:
         """Score chats; returns one prediction for each, in order.
 
-        Raises `RefusedError` with 500 if scoring fails, with 503 if it takes too long.
+        Raises `RefusedError` with 500 if scoring fails, with 503 if the queue is too long. The caller's timeout may end
+        it at any time: what is left is then not scored.
         """
         jobs = [Job(chat, size(chat)) for chat in chats]
         self._callers += 1

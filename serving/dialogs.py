@@ -102,8 +102,8 @@ class Dialogs:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[RunningDialog] = loop.create_future()
-        stored = StoredMessage(message.id, message.text, message.dialog_id, message.participant_index)
-        self._waiting.append((stored, future))
+        new = StoredMessage(message.id, message.text, message.dialog_id, message.participant_index)
+        self._waiting.append((new, future))
         if self._storing is None or self._storing.done():
             self._storing = asyncio.create_task(self._store_waiting())
         timer = loop.call_later(GIVE_UP, _settle, future, _unavailable())  # whatever happens to the group
@@ -150,7 +150,9 @@ class Dialogs:
             outcomes: Sequence[Outcome] = await _in_time(_try_twice(lambda: self._store.exchange(messages)))
         except Exception as error:  # whatever it is, every caller gets an answer
             cause = cause_of(error)
-            if cause is not Cause.STORE and len(group) > 1:  # find the one message, and store the others
+            if (
+                cause is not Cause.STORE and len(group) > 1
+            ):  # it is, or may be, one message: find it, and store the others
                 await self._store_group(group[: len(group) // 2])
                 await self._store_group(group[len(group) // 2 :])
                 return

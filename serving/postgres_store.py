@@ -55,7 +55,7 @@ class PostgresStore:
     # Each dialog is locked, so that its messages are stored one after the other. The locks come before the statement
     # that reads, which would otherwise not see what was committed while it waited for them.
     # The server ends the transaction of a worker that is gone, which would hold on to its locks or to its place among
-    # the connections; the worker itself has given up by then.
+    # the connections; the worker itself has given up by then (`GIVE_UP`).
     _BEGIN = f"""BEGIN ISOLATION LEVEL READ COMMITTED;
         {LIMITS}; SET LOCAL statement_timeout = '2s'; SET LOCAL idle_in_transaction_session_timeout = '2s';
         SELECT pg_advisory_xact_lock(dialog) FROM unnest(ARRAY[{{dialogs}}]::bigint[]) AS dialog"""  # noqa: S608

@@ -61,7 +61,7 @@ class PredictionRoutes:
                 request = parse_body(body_type, body)
                 self._in_flight += 1
                 try:
-                    answer = await method(bentoml.get_current_service(), request)  # unbound: self comes first
+                    answer = await method(bentoml.get_current_service(), request)  # unbound, see `api_methods`
                 finally:
                     self._in_flight -= 1
         except TimeoutError:

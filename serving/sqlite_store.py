@@ -213,7 +213,7 @@ class SqliteStore:
                 is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 if is_busy:
                     return  # with the checkpoint of another process
-                self._sync_lock()  # if there was little to move, it did not tell how slow the disk is
+                self._sync_to_disk()  # if there was little to move, it did not tell how slow the disk is
                 if time.monotonic() - start < SLOW_DISK or _size(self._log) > MAX_LOG_BYTES:
                     with self._only_writer():
                         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -265,7 +265,7 @@ class SqliteStore:
             raise
         return connection
 
-    def _sync_lock(self) -> None:
+    def _sync_to_disk(self) -> None:
         with _lock_file(self._file).open("r+b", buffering=0) as file:
             file.write(b"\0")
             os.fsync(file.fileno())
