@@ -7,7 +7,8 @@
 - A response that is sent before the request body has arrived ends the connection, with a lingering close.
 - An offered upgrade (h2c, WebSocket) is ignored, as RFC 9110, section 7.8, allows, and so are the fields of a trailer
   (section 6.5.1).
-- What is not HTTP gets 400, in the shape of `serving/errors.py`, after the responses to earlier requests.
+- What is not HTTP gets 400, in the shape of `serving/errors.py`. If earlier requests are still to be answered, their
+  responses are sent and the connection is closed.
 - A client that closes its side after a request (a half-close) gets the response.
 
 This module and `serving/shutdown.py` rely on uvicorn's internals. This one uses the registry
@@ -248,7 +249,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._drop_waiting_request()
         if not self._is_responding() or self.cycle.more_body or not self._transport.can_write_eof():
             return False
-        self.cycle.keep_alive = False
+        self.cycle.keep_alive = self._transport.request_incomplete = False
         return True
 
     def on_response_complete(self) -> None:
@@ -280,8 +281,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _check_head(self) -> RefusedError | None:
         if len(self.url) + sum([len(name) + len(value) for name, value in self.headers]) > MAX_HEAD_BYTES:
             return _head_too_large()
-        hosts = [value for name, value in self.headers if name == b"host"]
-        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        hosts = [value.strip(b" \t") for name, value in self.headers if name == b"host"]
+        codings = [value.strip(b" \t").lower() for name, value in self.headers if name == b"transfer-encoding"]
         if len(hosts) > 1 or not all(map(HOST.fullmatch, hosts)):  # RFC 9112, section 3.2; none is tolerated
             return _not_http()
         if codings not in ([], [b"chunked"]):  # RFC 9112, section 6.1
@@ -320,6 +321,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _reject(self, refused: RefusedError) -> None:
         """Answer with an error what cannot be parsed, and close the connection."""
         self._transport.discards = self._transport.request_incomplete = True
+        self._head_timeout.stop()
         self._drop_waiting_request()
         if self._is_responding() and self.cycle.more_body:  # the fault is in the body of the current request
             if self.cycle.response_started:

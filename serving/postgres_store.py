@@ -49,8 +49,8 @@ class PostgresStore:
         SELECT {COLUMNS}, now()
         FROM unnest($1::text[], $2::text[], $3::text[], $4::int[]) WITH ORDINALITY AS new ({COLUMNS}, number)
         ORDER BY number"""  # noqa: S608
-    _DELETE = """DELETE FROM messages WHERE dialog_id = ANY($1::text[]) AND NOT EXISTS (
-        SELECT 1 FROM messages AS later WHERE later.dialog_id = messages.dialog_id AND later.created_at >= $2
+    _DELETE = """DELETE FROM messages WHERE dialog_id = ANY($1::text[]) AND dialog_id NOT IN (
+        SELECT dialog_id FROM messages WHERE dialog_id = ANY($1::text[]) AND created_at >= $2
     )"""
     # Each dialog is locked, so that its messages are stored one after the other. The locks come before the statement
     # that reads, which would otherwise not see what was committed while it waited for them.
@@ -168,14 +168,19 @@ class PostgresStore:
     async def _connect_to_any(self) -> "asyncpg.Connection":
         """Connect to the first host that answers within its share of `GIVE_UP` seconds."""
         failed: Exception = OSError("no host")
-        for _ in range(len(self._hosts)):
-            host, port = self._hosts[0]
+        for host, port in tuple(self._hosts):
             place = {"host": [host], "port": [port], "timeout": GIVE_UP / len(self._hosts), "statement_cache_size": 0}
             try:
                 return await asyncpg.connect(**{**self._address.connect_arguments, **place})
-            except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched) as error:
+            except (
+                OSError,
+                asyncpg.PostgresConnectionError,
+                asyncpg.CannotConnectNowError,
+                asyncpg.TargetServerAttributeNotMatched,
+            ) as error:
                 failed = error
-                self._hosts.rotate(-1)
+                if self._hosts[0] == (host, port):  # another connection may have moved it already
+                    self._hosts.rotate(-1)
         raise failed
 
     async def _find_version(self, connection: "asyncpg.Connection") -> int:

@@ -75,8 +75,8 @@ class SqliteStore:
 
     _FIND = f"""SELECT {COLUMNS} FROM messages
         WHERE id IN (SELECT value FROM json_each(?)) OR dialog_id IN (SELECT value FROM json_each(?)) ORDER BY seq"""  # noqa: S608
-    _DELETE = """DELETE FROM messages WHERE dialog_id IN (SELECT value FROM json_each(?1)) AND NOT EXISTS (
-        SELECT 1 FROM messages AS later WHERE later.dialog_id = messages.dialog_id AND later.created_at >= ?2
+    _DELETE = """DELETE FROM messages WHERE dialog_id IN (SELECT value FROM json_each(?1)) AND dialog_id NOT IN (
+        SELECT dialog_id FROM messages WHERE dialog_id IN (SELECT value FROM json_each(?1)) AND created_at >= ?2
     )"""
     _INSERT = f"INSERT INTO messages ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
 
@@ -204,9 +204,9 @@ class SqliteStore:
         and which is little. On a disk that was slow just now the rest is left in the log until the disk is faster, or
         until the log has `MAX_LOG_BYTES`.
         """
-        if self._opened != _identity(self._file):
-            return  # the log is that of another file
         try:
+            if self._opened != _identity(self._file):
+                return  # the log is that of another file
             # no wait for readers, who keep the log from being emptied: a later checkpoint will do it
             with closing(sqlite3.connect(self._file, isolation_level=None, timeout=0)) as connection:
                 start = time.monotonic()
@@ -280,22 +280,16 @@ class SqliteStore:
     def _close(self) -> None:
         """Close the connection, also if there is another file in the place of its own, or none.
 
-        SQLite finds the log of a database by its name. So the log of a file that is gone must not stay for the one that
-        is there now, whose log must not be deleted: another process may be writing to it already.
+        SQLite finds the log of a database by its name, and leaves it behind when the database has moved: the file that
+        is there now would get the log of the one that is gone.
         """
         if self._connection is None:
             return
-        moved = []
-        if self._opened != _identity(self._file):
-            beside = [self._log, Path(f"{self._file}-shm")]
-            if _identity(self._log) == self._opened_log:
-                for file in beside:
-                    file.unlink(missing_ok=True)
-            moved = [file.rename(f"{file}-kept") for file in beside if file.exists()]
+        if self._opened != _identity(self._file) and self._opened_log == _identity(self._log):
+            for file in (self._log, Path(f"{self._file}-shm")):
+                file.unlink(missing_ok=True)
         self._connection.close()
         self._connection = None
-        for file in moved:
-            file.rename(str(file).removesuffix("-kept"))
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
@@ -310,7 +304,7 @@ def _identity(file: Path) -> tuple[int, int] | None:
 def _size(file: Path) -> int:
     try:
         return file.stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 

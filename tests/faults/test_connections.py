@@ -512,7 +512,8 @@ def test_a_trailer_changes_nothing_but_the_end_of_the_connection(served: Uvicorn
     ("head", "status"),
     [
         (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", 200),
-        (b"GET / HTTP/1.1\r\nHost: [::1]:8000\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost: [::1]:8000 \t\r\n\r\n", 200),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked \r\n\r\n0\r\n\r\n", 200),
         (b"GET / HTTP/1.0\r\n\r\n", 200),
         (b"GET / HTTP/1.1\r\n\r\n", 200),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),

@@ -5,9 +5,10 @@ import json
 import socket
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -524,19 +525,43 @@ def test_a_locked_table_collects_no_sessions(postgresql: PostgreSql) -> None:
 
 
 @pytest.mark.postgresql
-def test_a_host_that_is_silent_is_passed_over(postgresql: PostgreSql) -> None:
-    """Its port takes connections and answers none."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = postgresql.url.replace("@", f"@127.0.0.1:{silent.getsockname()[1]},", 1)
+@pytest.mark.parametrize("answer", ["nothing", "no TLS", "the end"])
+def test_a_host_that_does_not_serve_is_passed_over(postgresql: PostgreSql, answer: str) -> None:
+    """Its port takes connections, and answers nothing, refuses TLS and closes, or closes; several connect at once."""
+
+    def serve(server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = server.accept()
+                if answer == "nothing":
+                    held.append(client)
+                    continue
+                if answer == "no TLS":
+                    client.recv(8)
+                    client.sendall(b"N")
+                client.close()
+
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        thread = threading.Thread(target=serve, args=[other], daemon=True)
+        thread.start()
+        url = postgresql.url.replace("@", f"@127.0.0.1:{other.getsockname()[1]},", 1)
 
         async def tell() -> None:
             async with opened(url) as dialogs:
                 for _ in range(3):
-                    assert await status_of(dialogs.store_message(message())) == 200
-                    assert await dialogs.is_ready()
+                    store = dialogs._store
+                    _, status, ready = await asyncio.gather(
+                        store.count(), status_of(dialogs.store_message(message())), dialogs.is_ready()
+                    )
+                    assert (status, ready) == (200, True)
                     postgresql.end_sessions()
 
         asyncio.run(tell())
+        other.shutdown(socket.SHUT_RDWR)
+        for client in held:
+            client.close()
+        thread.join()
 
 
 def test_a_table_that_was_dropped_is_made_anew(store: Store) -> None:
