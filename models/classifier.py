@@ -168,7 +168,7 @@ class Classifier:
         self.version = version
         self.weights = weights
         of_situations = (weights.running, weights.strict, weights.free)  # in the order of `SITUATIONS`
-        self._experts = [_Experts(home, weights.elsewhere, BOOSTED[at]) for at, home in enumerate(of_situations)]
+        self._experts = [_Experts(expert, weights.elsewhere, BOOSTED[at]) for at, expert in enumerate(of_situations)]
         self.ngrams = Ngrams(weights.linear, weights.idf)
 
     @classmethod

@@ -1,8 +1,9 @@
 """Turn a chat into numbers. Training and serving share this module.
 
-Texts are split into tokens (words and pairs of neighbouring words), and every text feature is a sum over tokens. So
-each participant's words are summed once and used for both sides (a participant's own words are the other participant's
+Texts are split into tokens (words and pairs of neighbouring words); n-grams and `COUNTS` are sums over them. So each
+participant's words are summed once and used for both sides (a participant's own words are the other participant's
 "others' words"), and what a word adds is cached (`models/ngrams.py`). Tokens are hashed: the artifact holds no text.
+`TALK` describes how a participant takes part in the chat.
 """
 
 from collections import Counter

@@ -25,7 +25,8 @@ class Forest:
     """Walks all trees for all rows at once, level by level.
 
     The trees are laid out as complete ones: the nodes of level n are numbered from left to right, through all trees, so
-    that node k has the children 2k and 2k + 1 of the next level. A leaf above the last level sends every row left.
+    that node k has the children 2k and 2k + 1 of the next level. A leaf that is not on the
+    last level sends every row left.
     """
 
     def __init__(self, *forests: Trees) -> None:
@@ -65,7 +66,7 @@ def _depth(trees: Trees) -> int:
 def _lay_out(
     trees: Trees, levels: int
 ) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]], NDArray[np.float32]]:
-    """Return the features and the thresholds of each level, and the values below the last one, as `Forest` has them."""
+    """Return the features and the thresholds of each level that compares, and the values of the leaves below."""
     features, thresholds = [], []
     nodes, tree = np.zeros((len(trees.feature), 1), np.int64), np.arange(len(trees.feature))[:, None]
     for _ in range(levels):

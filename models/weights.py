@@ -84,7 +84,10 @@ class Weights:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Rebuild weights from what `arrays` returned; raises KeyError or ValueError if names or shapes differ."""
+        """Rebuild weights from what `arrays` returned.
+
+        Raises KeyError if a name is missing, ValueError if the shapes are those of other features.
+        """
         weights: Self = _nest(cls, arrays)
         shapes = [array.shape for array in (weights.linear, weights.idf, weights.typical, weights.gate.weights)]
         if shapes != [(len(LINEAR), N_BUCKETS), (2, N_BUCKETS), (len(SIGNALS),), (len(GATE),)]:

@@ -178,7 +178,7 @@ class Scorer:
         return predictions
 
     async def explain(self, chat: Chat) -> Explanation:
-        """Score one chat and say what moved the score; raises as `predict` does."""
+        """Score one chat and say what moved the score; raises `RefusedError` with 500 if that fails."""
         job = Job(chat, size(chat))
 
         def work(classifier: Classifier) -> Explanation:

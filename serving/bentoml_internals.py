@@ -152,8 +152,8 @@ async def _no_app(*_: object) -> None:
 class NoWait(Optimizer):
     """Never holds a request back for more to come: requests that arrive during a batch form the next one.
 
-    BentoML's own optimizer learns a wait from past queueing and forgets it slowly, so that after a burst two clients
-    wait for others that never come (`docs/design.md` has the figures).
+    BentoML's own optimizer learns a wait from past queueing and forgets it slowly, so that clients wait
+    for others that never come after a burst (`docs/design.md` has the figures).
     """
 
     def trigger_refresh(self) -> None:

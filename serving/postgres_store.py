@@ -119,7 +119,7 @@ class PostgresStore:
 
     @asynccontextmanager
     async def _transaction(self, dialog_ids: Sequence[str], end: str) -> AsyncIterator[_Session]:
-        """Run a transaction that locks some dialogs; the session is kept only if all went as it should."""
+        """Run a transaction that locks some dialogs; the session is kept unless it may be stale."""
         if self._session is None or self._session.connection.is_closed():
             self._session = await self._connect()
         session, self._session = self._session, None

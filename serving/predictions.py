@@ -61,7 +61,8 @@ class PredictionRoutes:
                 request = parse_body(body_type, body)
                 self._in_flight += 1
                 try:
-                    answer = await method(bentoml.get_current_service(), request)  # unbound, see `api_methods`
+                    # unbound, see `api_methods` in serving/bentoml_internals.py
+                    answer = await method(bentoml.get_current_service(), request)
                 finally:
                     self._in_flight -= 1
         except TimeoutError:

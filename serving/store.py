@@ -5,7 +5,7 @@ it is first needed. After an error the connection is closed, because it may be s
 file), unless the error was that of a message.
 
 Any number of processes may share the table: one transaction at a time writes to SQLite, and to PostgreSQL one for each
-dialog.
+dialog; old dialogs are deleted beside that.
 """
 
 import re
@@ -57,7 +57,7 @@ class WrongTableError(Exception):
 class Cause(Enum):
     """Why a group of messages was not stored."""
 
-    TRY_AGAIN = auto()  # the connection was lost, or another process was faster
+    TRY_AGAIN = auto()  # the connection was lost, or another process was faster; twice in a row: as UNKNOWN
     MESSAGE = auto()  # a message of the group is what the store cannot hold
     UNKNOWN = auto()  # possibly a message of the group
     STORE = auto()  # nothing can be stored for now
