@@ -62,7 +62,7 @@ class TuringTestService:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Fail at the start if the model, the OpenAPI document, the table of dialogs or the log cannot be used."""
+        """Fail at the start if the model, the API document, the table of dialogs or the monitoring log is unusable."""
         check_start(TuringTestService)
 
     @bentoml.on_startup

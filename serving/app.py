@@ -9,7 +9,7 @@
     context             BentoML's, of a request to one of its own routes
     other routes        Swagger UI and /try; BentoML's for health, metrics and schema
 
-`docs/design.md` says why, and what each layer costs.
+`docs/design.md` says why, and what BentoML's layers cost.
 """
 
 import asyncio

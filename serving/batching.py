@@ -210,7 +210,7 @@ class Scorer:
         return batch
 
     def _score(self, part: Sequence[Job], chats: Sequence[Chat], classifier: Classifier) -> None:
-        """Score chats and complete their jobs. One assessment gives all that is answered, counted and logged."""
+        """Score chats and complete their jobs. One assessment gives all that is answered and logged."""
         with scoring(part):
             assessment = classifier.assess(chats)
             if self._monitoring:

@@ -71,7 +71,7 @@ def _lock_file(database: Path) -> Path:
 
 
 class SqliteStore:
-    """A SQLite file, which the processes of one machine may share. All work on its messages is done in one thread."""
+    """A SQLite file, which the processes of one machine may share. One thread writes to it."""
 
     _FIND = f"""SELECT {COLUMNS} FROM messages
         WHERE id IN (SELECT value FROM json_each(?)) OR dialog_id IN (SELECT value FROM json_each(?)) ORDER BY seq"""  # noqa: S608

@@ -1,11 +1,11 @@
 """The table of messages: its versions, what a store does with it, and what the errors of a store mean.
 
 There are two stores, `serving/sqlite_store.py` and `serving/postgres_store.py`. Each keeps one connection, opened when
-it is first needed. After an error the connection is closed, because it may be stale (a restart, a failover, a replaced
-file), unless the error was that of a message.
+it is first needed. After an error in a transaction the connection is closed, because it may be stale (a restart, a
+failover, a replaced file), unless the error was that of a message.
 
 Any number of processes may share the table: one transaction at a time writes to SQLite, and to PostgreSQL one for each
-dialog; old dialogs are deleted beside that.
+dialog, beside which old dialogs are deleted.
 """
 
 import re
