@@ -25,7 +25,7 @@ SIGNALS = (*LINEAR, *STYLE, *(f"the other one: {name}" for name in (*LINEAR, *ST
 # in a row, or somebody does.
 SITUATIONS = ("running dialog", "strict turn-taking", "free turn-taking")
 RUNNING_DIALOG, STRICT, FREE = range(len(SITUATIONS))
-# Inputs of the gate, which decides how much the home expert has to say in a chat.
+# Inputs of the gate, which decides how much the home expert has to say in a chat; "messages" is log1p of their number.
 GATE = ("share of Cyrillic letters", "share of Latin letters", "messages", "writes twice in a row")
 
 
@@ -73,8 +73,8 @@ _MESSAGES, _TWICE = TALK.index("messages"), TALK.index("writes twice in a row")
 def describe(sums: Floats, talk: Floats, sizes: Ints) -> tuple[Floats, Floats]:
     """Return the gate's inputs, (chats, len(GATE)), and the number of words that can be read, (chats,).
 
-    The arguments are those of `combine`. The training data holds no other alphabets than Cyrillic and Latin: the larger
-    their share in a chat's letters, the fewer of its words count.
+    The arguments are those of `combine`. The training data holds no other alphabets than Cyrillic and Latin: the more
+    letters of others a chat has, the fewer of its words count.
     """
     start = np.cumsum(sizes) - sizes
     totals = np.add.reduceat(sums, start)

@@ -1,7 +1,7 @@
 """Errors, all in one shape: `{"error": "…", "detail": [{"field": "…", "message": "…"}]}`.
 
 Whatever cannot answer a request raises `RefusedError`. `AccessAndErrors` (`serving/middleware.py`) turns it into the
-response and one line in the log; neither contains text of a chat.
+response and, except for 429, one line in the log; neither contains text of a chat.
 """
 
 import logging

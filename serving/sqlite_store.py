@@ -71,7 +71,10 @@ def _lock_file(database: Path) -> Path:
 
 
 class SqliteStore:
-    """A SQLite file, which the processes of one machine may share. One thread writes to it."""
+    """A SQLite file that the processes of one machine may share.
+
+    One thread stores messages, another makes checkpoints, and each search has one of its own.
+    """
 
     _FIND = f"""SELECT {COLUMNS} FROM messages
         WHERE id IN (SELECT value FROM json_each(?)) OR dialog_id IN (SELECT value FROM json_each(?)) ORDER BY seq"""  # noqa: S608
@@ -85,7 +88,7 @@ class SqliteStore:
         self._log = Path(f"{address.file}-wal")
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # identity of the file that the connection has open
-        self._opened_log: tuple[int, int] | None = None  # identity of its log
+        self._opened_log: tuple[int, int] | None = None  # identity of its log; `None` until the first commit
         self._thread = ThreadPoolExecutor(1, "sqlite")
         self._checkpoints = ThreadPoolExecutor(1, "checkpoint")
         self._checkpointing: Future[None] | None = None
