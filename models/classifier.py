@@ -16,9 +16,9 @@ How a chat is scored (`Classifier.assess`):
    moves the answer towards the base rate when the chat has few words, and bounds it as long as the chat has few
    messages.
 
-Training fits all of it with scikit-learn. The artifact holds plain arrays (`models/weights.py`), and scoring needs only
-NumPy, so loading an artifact runs no code from it and serving starts without scikit-learn. `tests/test_train.py` checks
-that both give the same numbers.
+Training fits all of it with scikit-learn. The artifact holds plain arrays (`models/weights.py`), and they are scored
+with NumPy alone, so loading an artifact runs no code from it and serving starts without scikit-learn.
+`tests/test_train.py` checks that both give the same numbers.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,9 @@
 """Turn a chat into numbers. Training and serving share this module.
 
-Texts are split into tokens (words and pairs of neighbouring words); n-grams and `COUNTS` are sums over them. So each
-participant's words are summed once and used for both sides (a participant's own words are the other participant's
-"others' words"), and what a word adds is cached (`models/ngrams.py`). Tokens are hashed: the artifact holds no text.
-`TALK` describes how a participant takes part in the chat.
+Texts are split into tokens (words and pairs of neighbouring words). The scores of n-grams are sums over tokens, and
+`COUNTS` are sums over words. So each participant's words are summed once and used for both sides (a participant's own
+words are the other participant's "others' words"), and what a word adds is cached (`models/ngrams.py`). Tokens are
+hashed: the artifact holds no text. `TALK` describes how a participant takes part in the chat.
 """
 
 from collections import Counter
@@ -44,7 +44,8 @@ COUNTS = (
     "capitalised words",
     "long words",
 )
-# The columns of `Side.talk`: how a participant takes part in the chat.
+# The columns of `Side.talk`: how a participant takes part in the chat. Numbers of messages and words, and lengths, are
+# log1p.
 TALK = (
     "opens the chat",
     "messages",

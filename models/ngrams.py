@@ -33,7 +33,7 @@ class Ngrams:
         self._forget()
 
     def _forget(self) -> None:
-        """Empty the cache of words, except for the boundary, which adds nothing."""
+        """Empty the cache of words, except for the boundary, which adds nothing and has the hash 0 (`word_hash`)."""
         self._rows: dict[str, int] = {BOUNDARY: 0}
 
     def for_another_thread(self) -> Self:

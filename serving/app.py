@@ -6,7 +6,7 @@
     CORS                with `CORS_ORIGINS`
     AccessAndErrors     API keys; every error in one shape
     PredictionRoutes    reads, validates and answers predictions; the rest passes on to
-    context             BentoML's, of a request to one of its own routes
+    context             BentoML's, for the other routes
     other routes        Swagger UI and /try; BentoML's for health, metrics and schema
 
 `docs/design.md` says why, and what BentoML's layers cost.

@@ -49,5 +49,5 @@ class RefusedError(Exception):
 
 
 def no_answer() -> RefusedError:
-    """Return the error of a request that was not answered before its timeout."""
+    """Return the error of a request that was not, or would not be, answered before its timeout."""
     return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "no answer in time; try again")

@@ -75,7 +75,7 @@ class PredictionRoutes:
         return await send({"type": "http.response.body", "body": content})
 
     def _check_in_flight(self) -> None:
-        """Raise `RefusedError` with 429 above the limit. They are counted here, for one line a second in the log."""
+        """Raise `RefusedError` with 429 above the limit. Rejections are counted, for one line a second in the log."""
         if self._max_in_flight is None or self._in_flight < self._max_in_flight:
             return
         if not self._rejected:

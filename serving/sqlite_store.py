@@ -88,7 +88,7 @@ class SqliteStore:
         self._log = Path(f"{address.file}-wal")
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # identity of the file that the connection has open
-        self._opened_log: tuple[int, int] | None = None  # identity of its log; `None` until the first commit
+        self._opened_log: tuple[int, int] | None = None  # identity of its log; `None` before the first transaction
         self._thread = ThreadPoolExecutor(1, "sqlite")
         self._checkpoints = ThreadPoolExecutor(1, "checkpoint")
         self._checkpointing: Future[None] | None = None
