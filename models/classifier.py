@@ -48,14 +48,15 @@ BOLDER = 1.65  # factor of the elsewhere expert's log odds
 TEMPER = (0.9, 1.02, 0.94)  # factor of the score
 LIFT = 0.2  # log odds; makes up for "at most one bot", which lowers the probabilities of two suspects too much
 FEW_WORDS = (1, 2, 2)  # a chat of so many words keeps half of what its score says beyond the base rate
-FEW_MESSAGES, MOST_LIKELY = 2, 0.915  # no probability of a chat of so few messages passes this, on either side
+FEW_MESSAGES, MOST_LIKELY = 2, 0.915  # after so few messages no probability, of bot or human, passes this
 BOOSTED = (0.6, 0.3, 0.54)  # share of the boosted trees in the home expert's score
 CLIPPED = 0.01  # randomised trees' probabilities stay this far from 0 and 1
 
 # A chat in whose score the home expert's share is smaller is unlike those of the training game.
 UNLIKE = 0.5
 
-# What `confidence` means: the least probability of the likelier side. The model card shows how often each is right.
+# What `confidence` means: the least probability of the likelier answer, bot or human. The model card shows how often
+# each is right.
 CONFIDENCE: Mapping[Confidence, float] = {"high": 0.92, "medium": 0.7, "low": 0.0}
 
 
@@ -139,11 +140,11 @@ def to_probabilities(
     odds = np.exp(lifted)
     others = np.maximum(by_chat(odds, sizes) - odds, 0) / np.maximum(sizes - 1, 1).repeat(sizes)
     kept = (words**4 / (words**4 + _FEW[situation])).repeat(sizes)
-    start = log_odds(base)
-    few = gate_inputs[:, GATE.index("messages")] < np.log1p(FEW_MESSAGES + 0.5)
-    most = np.where(few, log_odds(MOST_LIKELY), np.inf).repeat(sizes)
-    odds = start + kept * (lifted - np.log1p(others) - start)
-    return np.asarray(1 / (1 + np.exp(-np.minimum(np.maximum(odds, -most), most))))
+    base_log_odds = log_odds(base)
+    few_messages = gate_inputs[:, GATE.index("messages")] < np.log1p(FEW_MESSAGES + 0.5)
+    most = np.where(few_messages, log_odds(MOST_LIKELY), np.inf).repeat(sizes)
+    moved = base_log_odds + kept * (lifted - np.log1p(others) - base_log_odds)
+    return np.asarray(1 / (1 + np.exp(-np.minimum(np.maximum(moved, -most), most))))
 
 
 def to_participant(side: Side, probability: float) -> Participant:

@@ -20,7 +20,7 @@ from models.chat import Chat, Identifier
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-N_BUCKETS = 1 << 17  # hash buckets for the n-grams of one side
+N_BUCKETS = 1 << 17  # hash buckets for n-grams
 MAX_NGRAM = 4  # characters; longer n-grams did not help in cross-validation
 BOUNDARY = "\n"  # precedes each message's words and follows the last message; cannot occur in a word
 LONGEST_WORD = 40  # characters of a word that are read, so that a pasted blob costs no more than a sentence

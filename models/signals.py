@@ -52,8 +52,8 @@ def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
 
     `sums` (sides, len(SUMS)) and `talk` (sides, len(TALK)) describe the sides of all chats; `sizes` (chats,) is the
     number of sides in each. With more than two participants, the others' words are counted together, and their talk and
-    linear scores are averaged; counts per word are then those of all others for each word of an average one. A
-    participant who is alone has zeros there.
+    linear scores are averaged; counts per word (`style`) are then those of all others for each word of an average one.
+    A participant who is alone has zeros there.
     """
     linear = sums[:, _LINEAR] / np.sqrt(sums[:, _SQUARED] + 1).repeat(2, axis=1)  # two scores for each length
     own = np.concatenate([linear, talk, sums[:, _COUNTS]], axis=1)

@@ -150,9 +150,8 @@ class Dialogs:
             outcomes: Sequence[Outcome] = await _in_time(_try_twice(lambda: self._store.exchange(messages)))
         except Exception as error:  # whatever it is, every caller gets an answer
             cause = cause_of(error)
-            if (
-                cause is not Cause.STORE and len(group) > 1
-            ):  # it is, or may be, one message: find it, and store the others
+            # MESSAGE, UNKNOWN, or TRY_AGAIN for the second time: find the message, if it is one, and store the others
+            if cause is not Cause.STORE and len(group) > 1:
                 await self._store_group(group[: len(group) // 2])
                 await self._store_group(group[len(group) // 2 :])
                 return

@@ -64,7 +64,7 @@ class Cause(Enum):
 
 
 def cause_of(error: Exception) -> Cause:
-    """Return the cause of an error of `Store.exchange`."""
+    """Return the cause of an error of a store."""
     match error:
         case (
             WrongTableError()
