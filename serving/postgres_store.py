@@ -62,10 +62,8 @@ class PostgresStore:
 
     def __init__(self, address: PostgresAddress) -> None:
         self._address = address
-        arguments = address.connect_arguments
-        self._hosts = deque(
-            zip(arguments["host"], arguments["port"], strict=True)
-        )  # the one that answered last is first
+        # the host that answered last comes first
+        self._hosts = deque(zip(address.connect_arguments["host"], address.connect_arguments["port"], strict=True))
         self._session: _Session | None = None
         self._lock = asyncio.Lock()
 
@@ -82,25 +80,18 @@ class PostgresStore:
 
     async def delete_some(self, oldest: datetime) -> int:
         """See `Store`. It has a connection of its own, so that messages do not wait for it."""
-        session = await self._connect()
-        try:
-            async with _limited(session.connection):
-                found = await session.connection.fetch(FIND_OLD.format(oldest="$1", limit="$2"), oldest, FIND_AT_ONCE)
-            for part in in_parts([(dialog_id, messages) for dialog_id, messages in found]):
-                async with _limited(session.connection):
-                    await session.connection.execute(self._DELETE, part, oldest)
-        finally:
-            session.connection.terminate()
+        async with self._own_connection() as connection:
+            async with _limited(connection):
+                found = await connection.fetch(FIND_OLD.format(oldest="$1", limit="$2"), oldest, FIND_AT_ONCE)
+            for part in in_parts(found):
+                async with _limited(connection):
+                    await connection.execute(self._DELETE, part, oldest)
         return len(found)
 
     async def count(self) -> int:
         """See `Store`. It has a connection of its own."""
-        session = await self._connect()
-        try:
-            async with _limited(session.connection):
-                return int(await session.connection.fetchval(COUNT_DIALOGS))
-        finally:
-            session.connection.terminate()
+        async with self._own_connection() as connection, _limited(connection):
+            return int(await connection.fetchval(COUNT_DIALOGS))
 
     async def close(self) -> None:
         """See `Store`."""
@@ -138,6 +129,15 @@ class PostgresStore:
         finally:
             if self._session is None:
                 session.connection.terminate()  # waits for nothing, whatever the server does
+
+    @asynccontextmanager
+    async def _own_connection(self) -> AsyncIterator["asyncpg.Connection"]:
+        """Open a connection beside that of the messages, and close it at the end."""
+        connection = (await self._connect()).connection
+        try:
+            yield connection
+        finally:
+            connection.terminate()
 
     async def _connect(self) -> _Session:
         """Connect, and bring the table up to date."""
