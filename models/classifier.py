@@ -32,12 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.chat import Chat, Confidence, Participant, Prediction, RunningDialog
-from models.features import (
-    Floats,
-    Ints,
-    Side,
-    read_sides,
-)
+from models.features import Floats, Ints, Side, read_sides
 from models.ngrams import Ngrams
 from models.signals import GATE, by_chat, combine, describe, situations
 from models.trees import Forest, Trees

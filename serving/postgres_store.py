@@ -112,7 +112,7 @@ class PostgresStore:
     async def _transaction(self, dialog_ids: Sequence[str], end: str) -> AsyncIterator[_Session]:
         """Run a transaction that locks some dialogs; the session is kept unless it may be stale."""
         if self._session is None or self._session.connection.is_closed():
-            self._session = await self._connect()
+            self._session = await self._open_session()
         session, self._session = self._session, None
         locks = ",".join(map(str, sorted(map(_lock_of, dialog_ids))))
         try:
@@ -133,25 +133,16 @@ class PostgresStore:
     @asynccontextmanager
     async def _own_connection(self) -> AsyncIterator["asyncpg.Connection"]:
         """Open a connection beside that of the messages, and close it at the end."""
-        connection = (await self._connect()).connection
+        connection = await self._connect()
         try:
             yield connection
         finally:
             connection.terminate()
 
-    async def _connect(self) -> _Session:
-        """Connect, and bring the table up to date."""
-        connection = await self._connect_to_any()
+    async def _open_session(self) -> _Session:
+        """Connect, and prepare the two statements of an exchange."""
+        connection = await self._connect()
         try:
-            if await self._find_version(connection) != VERSION:
-                await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
-                version = await self._find_version(connection)
-                if version:
-                    table = await connection.prepare("SELECT * FROM messages LIMIT 0")
-                    check_columns([attribute.name for attribute in table.get_attributes()])
-                for statement in upgrade_from(version, seq="BIGSERIAL", time="TIMESTAMPTZ"):
-                    await connection.execute(statement)
-                await connection.execute("COMMIT")
             # Behind a pooler such as PgBouncer the next transaction may get another connection of the server, which
             # does not know the statements that were prepared on this one. It shows by the process that serves it.
             if connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"):
@@ -164,6 +155,24 @@ class PostgresStore:
             connection.terminate()
             raise
         return _Session(connection, find.fetch, insert.fetch)
+
+    async def _connect(self) -> "asyncpg.Connection":
+        """Connect, and bring the table up to date."""
+        connection = await self._connect_to_any()
+        try:
+            if await self._find_version(connection) != VERSION:
+                await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+                version = await self._find_version(connection)
+                if version:
+                    table = await connection.prepare("SELECT * FROM messages LIMIT 0")
+                    check_columns([attribute.name for attribute in table.get_attributes()])
+                for statement in upgrade_from(version, seq="BIGSERIAL", time="TIMESTAMPTZ"):
+                    await connection.execute(statement)
+                await connection.execute("COMMIT")
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     async def _connect_to_any(self) -> "asyncpg.Connection":
         """Connect to the first host that answers within its share of `GIVE_UP` seconds."""

@@ -72,26 +72,6 @@ async def closed_loop(url: str, clients: int, seconds: float, ask: Ask) -> list[
     return replies
 
 
-async def open_loop(url: str, rate: float, seconds: float, ask: Ask) -> list[Reply]:
-    """Send `rate` requests per second for some seconds, without waiting for answers."""
-    begin = time.monotonic()
-    idle: list[Connection] = []
-    replies: list[Reply] = []
-
-    async def once() -> None:
-        connection = idle.pop() if idle else Connection(url)
-        replies.append(await ask(connection))
-        idle.append(connection)
-
-    async with asyncio.TaskGroup() as asked:
-        for number in range(int(rate * seconds)):
-            await asyncio.sleep(begin + number / rate - time.monotonic())
-            asked.create_task(once())
-    for connection in idle:
-        await connection.close()
-    return replies
-
-
 def long_chat(words: int, seed: int = 0) -> bytes:
     """Return the body of a chat of made-up words, each with its own n-grams; 10,000 take 0.1 s to score."""
     source = random.Random(seed)  # noqa: S311
