@@ -1,4 +1,4 @@
-"""The wire types: request and response bodies.
+"""The types of a chat: request and response bodies, and the dialog that messages add up to.
 
 Training and serving share the chat: training reads its data sets into the same `Chat` that `/predict` validates, so
 both agree on who spoke, in which order, and what an empty text means (a message without words, which still counts as a

@@ -25,8 +25,8 @@ class Forest:
     """Walks all trees for all rows at once, level by level.
 
     The trees are laid out as complete ones: the nodes of level n are numbered from left to right, through all trees, so
-    that node k has the children 2k and 2k + 1 of the next level. A leaf that is not on the
-    last level sends every row left.
+    that node k has the children 2k and 2k + 1 of the next level. A leaf that is not on the last level sends every row
+    left.
     """
 
     def __init__(self, *forests: Trees) -> None:

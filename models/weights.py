@@ -36,7 +36,7 @@ class HomeExpert:
     """The home expert in one situation.
 
     `boosted`: leaves in log odds, to be summed with `start`. `randomised`: leaves as probabilities, to be averaged.
-    Features of the trees are numbers of `SIGNALS`.
+    The features of the trees are columns of `SIGNALS`.
     """
 
     boosted: Trees

@@ -37,6 +37,8 @@ logger = logging.getLogger("bentoml.service")
 def check_start(service: Any) -> None:
     """Check what a service needs, before any worker starts; log how to try it and who has access.
 
+    Puts absolute paths and the model's full tag into the environment, where all workers find the same.
+
     Raises BentoMLException with one line, which names the variable if it is one that is wrong.
     """
     settings = read_settings()

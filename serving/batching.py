@@ -141,7 +141,7 @@ class Scorer:
         self._monitoring = monitoring
         self._tracer = get_tracer()
         self._metrics = ModelMetrics(classifier.version)
-        self._callers = 0  # requests that wait for a score; large chats count, as a short one may follow them in a list
+        self._callers = 0  # requests that wait for a score
         self._enqueue = adaptive_batching(self._score_batch, no_answer, MAX_BATCH_SIZE, MAX_LATENCY_MS)
         self._large_chats = SlowLane(classifier, "large-chats")
         self._explanations = SlowLane(classifier, "explanations")
@@ -160,7 +160,7 @@ class Scorer:
                 # Requests that arrived meanwhile get in between. Those that are ready to be scored are counted before
                 # this one decides whether it has to queue.
                 await asyncio.sleep(0)
-                if part[0].size > LARGE:
+                if part[0].size > LARGE:  # then it is the only one
                     await self._large_chats.run(partial(self._score, part, of_part), part[0])
                 elif self._callers == 1:
                     self._score(part, of_part, self._classifier)

@@ -85,7 +85,7 @@ class AccessAndErrors:
             if scope["path"] == NOT_FOUND:
                 raise RefusedError(HTTPStatus.NOT_FOUND, "no such path")
             self._access.check(scope)
-            return await self._app(scope, receive, _in_one_shape(send, scope, receive))
+            return await self._app(scope, receive, _in_one_shape(scope, receive, send))
         except RefusedError as refused:
             refused.log(scope["path"])
             return await refused.response()(scope, receive, send)
@@ -94,7 +94,7 @@ class AccessAndErrors:
             return await RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR).response()(scope, receive, send)
 
 
-def _in_one_shape(send: Send, scope: Scope, receive: Receive) -> Send:
+def _in_one_shape(scope: Scope, receive: Receive, send: Send) -> Send:
     """Return a `send` that replaces BentoML's error responses with errors in the shape of `serving/errors.py`."""
     replaced = False
 

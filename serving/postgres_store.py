@@ -52,8 +52,9 @@ class PostgresStore:
     _DELETE = """DELETE FROM messages WHERE dialog_id = ANY($1::text[]) AND dialog_id NOT IN (
         SELECT dialog_id FROM messages WHERE dialog_id = ANY($1::text[]) AND created_at >= $2
     )"""
-    # Each dialog is locked, so that its messages are stored one after the other. The locks come before the statement
-    # that reads, which would otherwise not see what was committed while it waited for them.
+    # Each dialog is locked, so that its messages are stored one after the other, and none while it is deleted. The
+    # locks come before the statement that reads, which would otherwise not see what was committed while it waited for
+    # them.
     # The server ends the transaction of a worker that is gone, which would hold on to its locks or to its place among
     # the connections; the worker itself has given up by then (`GIVE_UP`).
     _BEGIN = f"""BEGIN ISOLATION LEVEL READ COMMITTED;
@@ -84,8 +85,10 @@ class PostgresStore:
             async with _limited(connection):
                 found = await connection.fetch(FIND_OLD.format(oldest="$1", limit="$2"), oldest, FIND_AT_ONCE)
             for part in in_parts(found):
-                async with _limited(connection):
-                    await connection.execute(self._DELETE, part, oldest)
+                # those that have got a message since they were found stay
+                await connection.execute(self._begin(part))
+                await connection.execute(self._DELETE, part, oldest)
+                await connection.execute("COMMIT")
         return len(found)
 
     async def count(self) -> int:
@@ -108,15 +111,18 @@ class PostgresStore:
                 await session.insert(*zip(*new, strict=True))
         return outcomes
 
+    def _begin(self, dialog_ids: Sequence[str]) -> str:
+        """Return the statements that begin a transaction and lock some dialogs."""
+        return self._BEGIN.format(dialogs=",".join(map(str, sorted(map(_lock_of, dialog_ids)))))
+
     @asynccontextmanager
     async def _transaction(self, dialog_ids: Sequence[str], end: str) -> AsyncIterator[_Session]:
         """Run a transaction that locks some dialogs; the session is kept unless it may be stale."""
         if self._session is None or self._session.connection.is_closed():
             self._session = await self._open_session()
         session, self._session = self._session, None
-        locks = ",".join(map(str, sorted(map(_lock_of, dialog_ids))))
         try:
-            await session.connection.execute(self._BEGIN.format(dialogs=locks))
+            await session.connection.execute(self._begin(dialog_ids))
             try:
                 yield session
             except Exception as error:

@@ -25,8 +25,8 @@ logger = logging.getLogger("bentoml.predictions")
 class PredictionRoutes:
     """ASGI middleware that answers predictions and passes every other request on.
 
-    `routes` maps a path to the type of its body, of at most `max_body_bytes`, and to the method of the service
-    (`TuringTestService`) that answers it. At most `max_in_flight` requests are answered at a time, the others are
+    `routes` maps a path to the type of its body and to the method of the service (`TuringTestService`) that answers it.
+    A body has at most `max_body_bytes`. At most `max_in_flight` requests are answered at a time, the others are
     rejected with 429; `timeout`, in seconds, is for one request, body included. `None`: no limit.
     """
 

@@ -284,7 +284,8 @@ class SqliteStore:
         """Close the connection, also if there is another file in the place of its own, or none.
 
         SQLite finds the log of a database by its name, and leaves it behind when the database has moved: the file that
-        is there now would get the log of the one that is gone.
+        is there now would get the log of the one that is gone. It goes, unless the new file has brought a log of its
+        own.
         """
         if self._connection is None:
             return

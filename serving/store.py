@@ -4,8 +4,8 @@ There are two stores, `serving/sqlite_store.py` and `serving/postgres_store.py`.
 it is first needed. After an error in a transaction the connection is closed, because it may be stale (a restart, a
 failover, a replaced file), unless the error was that of a message.
 
-Any number of processes may share the table: one transaction at a time writes to SQLite, and to PostgreSQL one for each
-dialog, beside which old dialogs are deleted.
+Any number of processes may share the table: one transaction at a time writes to SQLite, and to PostgreSQL one at a time
+for each dialog.
 """
 
 import re
@@ -22,10 +22,10 @@ from serving.dialog import Outcome, StoredMessage
 
 GIVE_UP = 1.5  # seconds to wait for a store
 FIND_AT_ONCE = 200  # old dialogs
-DELETE_AT_ONCE = 1_000  # messages of old dialogs, in one transaction; a dialog is deleted in one
+DELETE_AT_ONCE = 1_000  # messages of old dialogs, in one transaction; a dialog is never cut
 VERSION = 2  # of the tables below
 
-COLUMNS = "id, text, dialog_id, participant_index"
+COLUMNS = ", ".join(StoredMessage._fields)
 _UPGRADES = {  # from a version to the next; 0 is an empty database, and 1 a table made before versions were stored
     0: (
         """CREATE TABLE messages (

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,11 +20,12 @@ import pytest
 from bentoml.exceptions import BentoMLConfigException
 
 from models.chat import PlatformMessage
-from serving import sqlite_store
+from serving import postgres_store, sqlite_store
 from serving.dialogs import Dialogs
 from serving.errors import RefusedError
 from serving.postgres_store import PostgresStore
 from serving.settings import MAX_HISTORY_DAYS
+from serving.store import FIND_OLD
 from tests.conftest import running
 from tests.faults.client import Connection, Reply, closed_loop
 from tests.stores import PgBouncer, PostgreSql, SmallDisk, Sqlite, run
@@ -467,41 +469,70 @@ def test_a_file_system_in_the_place_of_another_is_noticed(tmp_path: Path) -> Non
     asyncio.run(tell())
 
 
-def test_deleting_old_dialogs_holds_up_no_message(store: Store) -> None:
-    """Many messages, of old dialogs and of such that go on; the search takes longer than a message waits."""
+def test_deleting_old_dialogs_holds_up_no_message(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search takes longer than a message waits, and many messages are deleted."""
     days = 1 / 86400
     old = "'2020-01-01 00:00:00.000000'"
     now = "'2100-01-01 00:00:00.000000'"
+    if isinstance(store, Sqlite):
+        numbers = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i FROM n"
+        takes_long = f"(SELECT count(*) FROM ({numbers.format(30_000_000)})) > 0"  # noqa: S608
+        time_type = "text"
+    else:
+        numbers = "SELECT i FROM generate_series(0, {}) AS i"
+        takes_long = "(SELECT pg_sleep(3)::text) IS NOT NULL"
+        time_type = "timestamptz"
+    for module in (sqlite_store, postgres_store):
+        monkeypatch.setattr(module, "FIND_OLD", FIND_OLD.replace("HAVING", f"HAVING {takes_long} AND"))
 
-    def fill(dialogs: int, messages: int, prefix: str, last: str) -> str:
-        if isinstance(store, Sqlite):
-            numbers = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i FROM n"
-        else:
-            numbers = "SELECT i FROM generate_series(0, {}) AS i"
-        kind = "text" if isinstance(store, Sqlite) else "timestamptz"
+    def fill(messages: int, prefix: str, last: str) -> str:
         return f"""INSERT INTO messages (id, text, dialog_id, participant_index, created_at)
             SELECT '{prefix}' || d.i || '-' || m.i, 'x', '{prefix}' || d.i, 0,
-                CAST(CASE WHEN m.i = {messages - 1} THEN {last} ELSE {old} END AS {kind})
-            FROM ({numbers.format(dialogs - 1)}) AS d, ({numbers.format(messages - 1)}) AS m"""  # noqa: S608
+                CAST(CASE WHEN m.i = {messages - 1} THEN {last} ELSE {old} END AS {time_type})
+            FROM ({numbers.format(99)}) AS d, ({numbers.format(messages - 1)}) AS m"""  # noqa: S608
 
-    async def tell() -> float:
+    async def tell() -> None:
         async with opened(store.url) as dialogs:
             await becomes(dialogs, True)
-            execute(store, fill(100, 2_000, "goes-on-", now), fill(100, 1_000, "old-", old))
-        slowest = 0.0
+            execute(store, fill(20, "goes-on-", now), fill(1_000, "old-", old))
         async with opened(store.url, days) as dialogs:
-            end = time.monotonic() + 20
-            while time.monotonic() < end:
-                begin = time.monotonic()
+            deadline = time.monotonic() + 60
+            left = [100_000]
+            while left[-1]:
+                assert time.monotonic() < deadline, "old dialogs are still there"
                 assert await status_of(dialogs.store_message(message())) == 200
-                slowest = max(slowest, time.monotonic() - begin)
-                if not int(store.query("SELECT count(*) FROM messages WHERE id LIKE 'old-%'")[0]):
-                    return slowest
-                await asyncio.sleep(0.05)
-        raise AssertionError("old dialogs are still there")
+                left.append(int(store.query("SELECT count(*) FROM messages WHERE id LIKE 'old-%'")[0]))
+        assert len(set(left)) > 2, "they are deleted in parts, with messages in between"
 
-    assert asyncio.run(tell()) < 1
-    assert store.query("SELECT count(*) FROM messages WHERE id LIKE 'goes-on-%'") == ["200000"]
+    asyncio.run(tell())
+    assert store.query("SELECT count(*) FROM messages WHERE id LIKE 'goes-on-%'") == ["2000"]
+
+
+@pytest.mark.postgresql
+def test_a_dialog_that_goes_on_while_it_is_deleted_stays_as_a_whole(postgresql: PostgreSql) -> None:
+    """The message is in the table, but not committed, when the old dialog is deleted."""
+    postgresql.empty()
+
+    async def tell() -> None:
+        async with opened(postgresql.url) as dialogs:
+            await becomes(dialogs, True)
+            postgresql.query(
+                "INSERT INTO messages (id, text, dialog_id, participant_index, created_at)"
+                " VALUES ('first', 'hi', 'goes-on', 0, '2020-01-01'), ('other', 'hi', 'ended', 0, '2020-01-01')",
+                "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
+                " 'BEGIN PERFORM pg_sleep(0.8); RETURN NULL; END'",
+                "CREATE TRIGGER wait AFTER INSERT ON messages FOR EACH ROW EXECUTE FUNCTION wait()",
+            )
+            answer = asyncio.create_task(dialogs.store_message(message(dialog="goes-on")))
+            await asyncio.sleep(0.3)
+            assert isinstance(dialogs._store, PostgresStore)
+            assert await dialogs._store.delete_some(datetime.now(UTC) - timedelta(days=1)) == 2
+            assert len((await answer).messages) == 2
+
+    asyncio.run(tell())
+    stored = postgresql.query("SELECT dialog_id FROM messages")
+    postgresql.query("DROP FUNCTION wait CASCADE")
+    assert stored == ["goes-on", "goes-on"]
 
 
 @pytest.mark.postgresql
