@@ -44,7 +44,7 @@ def test_an_endless_head_is_cut_off(start: Start, where: str) -> None:
         before = served.memory()
         address = urlsplit(served.url)
         with socket.create_connection((address.hostname, address.port), timeout=10) as client:
-            assert sent_before_the_end(client, endless, part) < MAX_DISCARDED_BYTES + 20e6
+            assert sent_before_the_end(client, endless, part) < 3 * MAX_DISCARDED_BYTES
         assert served.memory() < before + 20e6
         if where in ("header", "headers", "path"):  # with the others a response is on its way, or the app logs it
             assert "431: the head is larger than" in served.log()
@@ -52,11 +52,11 @@ def test_an_endless_head_is_cut_off(start: Start, where: str) -> None:
 
 
 def sent_before_the_end(client: socket.socket, first: bytes, more: bytes) -> int:
-    """Send up to 60 MB; returns how many bytes were sent before the server closed the connection."""
+    """Send up to 240 MB; returns how many bytes left, into buffers too, before the server closed the connection."""
     sent = 0
     try:
         client.sendall(first)
-        for _ in range(1_000):
+        for _ in range(4_000):
             client.sendall(more)
             sent += len(more)
     except OSError:
