@@ -67,7 +67,7 @@ class TuringTestService:
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """Let `/readyz` turn before the worker stops, and the garbage collector leave alone what stays."""
+        """Let `/readyz` answer 503 before the worker stops; let the garbage collector leave alone what stays."""
         SHUTDOWN.watch()
         gc.collect()
         gc.freeze()  # each full collection went through the model and all of BentoML: 90 ms without an answer

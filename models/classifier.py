@@ -3,11 +3,11 @@
 How a chat is scored (`Classifier.assess`):
 
 1. `models/features.py` splits the chat into its participants' sides and turns each side into numbers.
-2. Linear models over hashed n-grams score the words of both sides (`models/ngrams.py`). `models/signals.py` puts these
-   scores and the style of both sides into one row of named `SIGNALS` for each participant.
+2. Linear models over hashed n-grams score the words of each side (`models/ngrams.py`). `models/signals.py` puts these
+   scores and the style, of the side and of the other one, into one row of named `SIGNALS` for each participant.
 3. Two experts score each row, in log odds.
    - The home expert knows the game it was trained on: boosted and randomised trees for each of three `SITUATIONS`. In a
-     running dialog, the participant who was asked about always has the last word; in a complete chat the participants
+     running dialog, the participant who is asked about always has the last word; in a complete chat the participants
      strictly take turns, or somebody writes twice in a row.
    - The elsewhere expert, randomised trees, was fitted only on signals that point the same way in every game.
 4. The gate decides for each chat how much the home expert has to say, from the alphabet, the number of messages and the
@@ -34,18 +34,21 @@ from numpy.typing import NDArray
 from models.chat import Chat, Confidence, Participant, Prediction, RunningDialog
 from models.features import Floats, Ints, Side, read_sides
 from models.ngrams import Ngrams
-from models.signals import GATE, by_chat, combine, describe, situations
+from models.signals import GATE, combine, describe, mean_of_others, situations
 from models.trees import Forest, Trees
 from models.weights import SHIPPED, HomeExpert, Weights, read_artifact
 
-# Chosen by cross-validation, see the model card. Three numbers are those of the three situations.
+# Chosen by cross-validation, see the model card. Three numbers are those of a running dialog, strict and free
+# turn-taking (`SITUATIONS`).
 BOLDER = 1.65  # factor of the elsewhere expert's log odds
 TEMPER = (0.9, 1.02, 0.94)  # factor of the score
-LIFT = 0.2  # log odds; makes up for "at most one bot", which lowers the probabilities of two suspects too much
+LIFT = 0.2  # log odds added to each score: two suspects, scored together, would lower each other's odds too much
 FEW_WORDS = (1, 2, 2)  # a chat of so many words keeps half of what its score says beyond the base rate
+STEEPNESS = 4  # the power of the number of words in that share: with twice as many words, 16/17 are kept
 FEW_MESSAGES, MOST_LIKELY = 2, 0.915  # after so few messages no probability, of bot or human, passes this
 BOOSTED = (0.6, 0.3, 0.54)  # share of the boosted trees in the home expert's score
 CLIPPED = 0.01  # randomised trees' probabilities stay this far from 0 and 1
+CERTAIN = 30  # log odds, at most; above 36 a probability would be rounded to 1
 
 # A chat in whose score the home expert's share is smaller is unlike those of the training game.
 UNLIKE = 0.5
@@ -62,7 +65,7 @@ class Assessment:
     `sides`: the participants of each chat. `signals`: (rows, len(SIGNALS)). All others are (rows,): `home`, the home
     expert's share in the score, within `HOME_SHARE` (the larger, the more the chat is like those of the training game);
     `situation`, the number of the chat's situation in `SITUATIONS`; `score`, the log odds of a participant looked at
-    alone; `words`, how many words of the chat could be read; `probabilities`.
+    alone; `words`, how many words of the chat count (`describe`); `probabilities`.
     """
 
     sides: list[list[Side]]
@@ -114,7 +117,7 @@ class _Experts:
         return mix(boosted, randomised, elsewhere, home, self._boosted_share)
 
 
-_FEW = np.array(FEW_WORDS) ** 4
+_FEW = np.array(FEW_WORDS) ** STEEPNESS
 _TEMPER = np.array(TEMPER)
 
 
@@ -124,17 +127,18 @@ def to_probabilities(
     """Turn scores, (sides,), into probabilities, (sides,).
 
     `sizes` is the number of sides of each chat. `gate_inputs` and `words` are what `describe` returns, and `situation`
-    is what `situations` returns: each has an entry for a chat.
+    is what `situations` returns: each has one entry per chat.
 
-    At most one participant of a chat of two is a bot, as in the training data: a softmax over "nobody" (log odds 0) and
-    the two. In a chat of more, each participant is compared with the average of the others. The log odds then move
-    towards those of the base rate, the fewer words of a chat can be read. After one or two messages they are bounded:
-    whoever seems certain then is right too rarely.
+    A score is first scaled and raised (`TEMPER`, `LIFT`). At most one participant of a chat of two is a bot, as in
+    the training data: a softmax over "nobody" (log odds 0) and the two. In a chat of more, each participant is compared
+    with the average of the others. The log odds then move towards those of the base rate, the further, the fewer words
+    of the chat count. After one or two messages they are bounded: a certain answer would be right too rarely then.
     """
-    lifted = np.minimum(_TEMPER[situation].repeat(sizes) * score + LIFT, 30)
+    lifted = np.minimum(_TEMPER[situation].repeat(sizes) * score + LIFT, CERTAIN)
     odds = np.exp(lifted)
-    others = np.maximum(by_chat(odds, sizes) - odds, 0) / np.maximum(sizes - 1, 1).repeat(sizes)
-    kept = (words**4 / (words**4 + _FEW[situation])).repeat(sizes)
+    others = np.maximum(mean_of_others(odds, sizes), 0)  # rounding may leave less than 0
+    many = words**STEEPNESS
+    kept = (many / (many + _FEW[situation])).repeat(sizes)
     base_log_odds = log_odds(base)
     few_messages = gate_inputs[:, GATE.index("messages")] < np.log1p(FEW_MESSAGES + 0.5)
     most = np.where(few_messages, log_odds(MOST_LIKELY), np.inf).repeat(sizes)

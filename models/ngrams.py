@@ -56,10 +56,11 @@ class Ngrams:
             rows = [self._rows[word] if word in self._rows else self._look_up(word) for word in part]
             hashes[start : start + _CHUNK] = self._hashes.take(rows)
             # the sides that have words in this chunk; the first of them may have begun before it, and goes on at 0
-            begun, begins = np.searchsorted(first, [start, start + len(part)], side="left")
-            begun -= first[min(begun, len(first) - 1)] != start
-            cuts = np.maximum(first[begun:begins] - start, 0)
-            sums[begun:begins] += np.add.reduceat(self._values.take(rows, axis=0), cuts)
+            first_side, end_side = np.searchsorted(first, [start, start + len(part)], side="left")
+            if first[min(first_side, len(first) - 1)] != start:
+                first_side -= 1
+            cuts = np.maximum(first[first_side:end_side] - start, 0)
+            sums[first_side:end_side] += np.add.reduceat(self._values.take(rows, axis=0), cuts)
         pairs = pair_ngrams(hashes)
         sums[:, : len(OF_NGRAMS)] += np.add.reduceat(self.weights.take(pairs, axis=0), first)
         return sums
@@ -70,6 +71,7 @@ class Ngrams:
         if key in self._rows:
             return self._rows[key]
         row = self._rows[key] = len(self._rows)
+        # the columns of `SUMS`: sums over n-grams, one word, its counts
         self._values[row] = [*self.weights[word_ngrams(word)].sum(axis=0), 1, *word_counts(word)]
         self._hashes[row] = word_hash(word)
         return row

@@ -34,31 +34,36 @@ def _columns(names: Sequence[str], first: str, last: str) -> slice:
     return slice(names.index(first), names.index(last) + 1)
 
 
-def by_chat(values: Floats, sizes: Ints) -> Floats:
-    """Sum the rows of each chat's sides, and return the sum for each of the sides."""
-    return np.asarray(np.add.reduceat(values, np.cumsum(sizes) - sizes).repeat(sizes, axis=0))
+def mean_of_others(values: Floats, sizes: Ints) -> Floats:
+    """Return, for each side, the mean of the other sides of its chat; zeros for a participant who is alone.
+
+    `values` has a row for each side, chats one after the other; `sizes` (chats,) is the number of sides in each.
+    """
+    totals = np.add.reduceat(values, np.cumsum(sizes) - sizes).repeat(sizes, axis=0)
+    others = np.maximum(sizes - 1, 1).repeat(sizes)
+    return np.asarray(((totals - values).T / others).T)
 
 
-# Columns of `SUMS`, and of what `combine` puts together of one side: scores and talk, which are averaged, and counts.
-_LINEAR, _SQUARED = _columns(SUMS, LINEAR[0], LINEAR[-1]), _columns(SUMS, "squared length at home", "squared length")
-_COUNTS = _columns(SUMS, COUNTS[0], COUNTS[-1])
-_OF_SIDE = (*LINEAR, *TALK, *COUNTS)
-_SIDE_LINEAR, _SIDE_TALK = _columns(_OF_SIDE, LINEAR[0], LINEAR[-1]), _columns(_OF_SIDE, TALK[0], TALK[-1])
-_SIDE_AVERAGED, _SIDE_COUNTS = _columns(_OF_SIDE, LINEAR[0], TALK[-1]), _columns(_OF_SIDE, COUNTS[0], COUNTS[-1])
+_SUMS_LINEAR = _columns(SUMS, LINEAR[0], LINEAR[-1])
+_SUMS_SQUARED = _columns(SUMS, "squared length at home", "squared length")
+_SUMS_COUNTS = _columns(SUMS, COUNTS[0], COUNTS[-1])
+_OF_SIDE = (*LINEAR, *TALK, *COUNTS)  # columns of `own` and `others` in `combine`
+_SIDE_LINEAR = _columns(_OF_SIDE, LINEAR[0], LINEAR[-1])
+_SIDE_TALK = _columns(_OF_SIDE, TALK[0], TALK[-1])
+_SIDE_COUNTS = _columns(_OF_SIDE, COUNTS[0], COUNTS[-1])
 
 
 def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
     """Return the signals, (sides, len(SIGNALS)): each side's features beside those of the other sides of its chat.
 
     `sums` (sides, len(SUMS)) and `talk` (sides, len(TALK)) describe the sides of all chats; `sizes` (chats,) is the
-    number of sides in each. With more than two participants, the others' words are counted together, and their talk and
-    linear scores are averaged; counts per word (`style`) are then those of all others for each word of an average one.
-    A participant who is alone has zeros there.
+    number of sides in each. In a chat of more than two, "the other one" is the mean of the others.
     """
-    linear = sums[:, _LINEAR] / np.sqrt(sums[:, _SQUARED] + 1).repeat(2, axis=1)  # two scores for each length
-    own = np.concatenate([linear, talk, sums[:, _COUNTS]], axis=1)
-    others = by_chat(own, sizes) - own
-    others[:, _SIDE_AVERAGED] /= np.maximum(sizes - 1, 1).repeat(sizes)[:, None]
+    lengths = np.sqrt(sums[:, _SUMS_SQUARED] + 1).repeat(
+        2, axis=1
+    )  # one for the two scores at home, one for the others
+    own = np.concatenate([sums[:, _SUMS_LINEAR] / lengths, talk, sums[:, _SUMS_COUNTS]], axis=1)
+    others = mean_of_others(own, sizes)
     both = np.concatenate([own, others])
     features = np.concatenate([both[:, _SIDE_LINEAR], style(both[:, _SIDE_COUNTS], both[:, _SIDE_TALK])], axis=1)
     return np.concatenate([features[: len(own)], features[len(own) :]], axis=1)
@@ -67,19 +72,19 @@ def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
 _ALPHABETS = _columns(SUMS, "Cyrillic letters", "Latin letters")
 _LETTERS = _columns(SUMS, "letters", "letters")  # a slice, so that the sums keep both dimensions
 _WORDS = SUMS.index("words")
-_MESSAGES, _TWICE = TALK.index("messages"), TALK.index("writes twice in a row")
+_LOG_MESSAGES, _TWICE = TALK.index("messages"), TALK.index("writes twice in a row")
 
 
 def describe(sums: Floats, talk: Floats, sizes: Ints) -> tuple[Floats, Floats]:
-    """Return the gate's inputs, (chats, len(GATE)), and the number of words that can be read, (chats,).
+    """Return the gate's inputs, (chats, len(GATE)), and the number of words that count, (chats,).
 
-    The arguments are those of `combine`. The training data holds no other alphabets than Cyrillic and Latin: the more
-    letters of others a chat has, the fewer of its words count.
+    The arguments are those of `combine`. The training data holds no other alphabets than Cyrillic and Latin: words
+    count by the square of the share that these two have in the letters; half of the letters leave a quarter.
     """
     start = np.cumsum(sizes) - sizes
     totals = np.add.reduceat(sums, start)
     share = totals[:, _ALPHABETS] / np.maximum(totals[:, _LETTERS], 1)
-    messages = np.log1p(np.add.reduceat(np.expm1(talk[:, _MESSAGES]), start))
+    messages = np.log1p(np.add.reduceat(np.expm1(talk[:, _LOG_MESSAGES]), start))
     twice = np.maximum.reduceat(talk[:, _TWICE], start)
     gate_inputs = np.concatenate([share, messages[:, None], twice[:, None]], axis=1)
     return gate_inputs, totals[:, _WORDS] * share.sum(axis=1) ** 2

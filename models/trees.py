@@ -33,7 +33,10 @@ class Forest:
         levels = max(_depth(trees) for trees in forests)
         parts = [_lay_out(trees, levels) for trees in forests]
         self._levels = [
-            (np.concatenate([features[n] for features, _, _ in parts]), np.concatenate([at[n] for _, at, _ in parts]))
+            (
+                np.concatenate([features[n] for features, _, _ in parts]),
+                np.concatenate([thresholds[n] for _, thresholds, _ in parts]),
+            )
             for n in range(levels)
         ]
         self._value = np.concatenate([values for _, _, values in parts])

@@ -61,11 +61,11 @@ class Gate:
 class Weights:
     """All that was learned, as arrays.
 
-    `linear`, shape (len(LINEAR), N_BUCKETS): weights of the n-grams in the columns of `LINEAR`. `idf`, shape
-    (2, N_BUCKETS): inverse document frequency of an n-gram at home and in all games. `running`, `strict`, `free`: the
-    home expert in each of the `SITUATIONS`. `elsewhere`: the elsewhere expert, trees with probabilities as leaves.
-    `base`: share of bots among the home game's participants. `typical`, shape (len(SIGNALS),): mean signals of the home
-    game's participants.
+    `linear`, shape (len(LINEAR), N_BUCKETS): weights of the n-grams in the columns of `LINEAR`, times their inverse
+    document frequency. `idf`, shape (2, N_BUCKETS): that frequency, at home and in all games. `running`, `strict`,
+    `free`: the home expert in each of the `SITUATIONS`. `elsewhere`: the elsewhere expert, trees with probabilities as
+    leaves. `base`: share of bots among the home game's participants. `typical`, shape (len(SIGNALS),): mean signals of
+    the home game's participants.
     """
 
     linear: NDArray[np.float32]

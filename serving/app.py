@@ -1,10 +1,10 @@
 """The ASGI app: the layers that a request passes on its way to the service, from the outside to the inside.
 
-    KnownPaths          one name for all unknown paths
+    KnownPaths          one name for all unknown paths, no slash at the end of known ones
     request metrics     BentoML's
     tracing, access log BentoML's, if configured
     CORS                with `CORS_ORIGINS`
-    AccessAndErrors     API keys; every error in one shape
+    AccessAndErrors     redirects; API keys; every error in one shape
     PredictionRoutes    reads, validates and answers predictions; the rest passes on to
     context             BentoML's, for the other routes
     other routes        Swagger UI and /try; BentoML's for health, metrics and schema
@@ -39,7 +39,7 @@ def check_start(service: Any) -> None:
 
     Puts absolute paths and the model's full tag into the environment, where all workers find the same.
 
-    Raises BentoMLException with one line, which names the variable if it is one that is wrong.
+    Raises BentoMLException with one line, which names the variable if the value of one is wrong.
     """
     settings = read_settings()
     load_classifier(settings.folder_of_model)
@@ -58,8 +58,8 @@ class PredictionService(bentoml.Service[Any]):
     def to_asgi(self, is_main: bool = True) -> Starlette:
         """Return the app that a worker serves.
 
-        Limits are those that BentoML is configured with, `traffic.timeout` in seconds and `traffic.max_concurrency`,
-        which it divides among the workers.
+        Limits are those that BentoML is configured with: `traffic.timeout`, in seconds, and `traffic.max_concurrency`,
+        of which each worker gets an equal part.
         """
         name_worker_in_log()
         settings = read_settings()

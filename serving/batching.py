@@ -89,7 +89,7 @@ def parts_of(jobs: Sequence[Job]) -> Iterator[tuple[list[Job], list[Chat]]]:
 
 @contextmanager
 def scoring(jobs: Sequence[Job]) -> Iterator[None]:
-    """Time the scoring of jobs; an error of it leaves one traceback and becomes a 500 for all who wait for them."""
+    """Time the scoring of jobs; an error leaves one traceback and becomes a 500 for whoever waits for the batch."""
     started = time_ns()
     try:
         yield

@@ -76,7 +76,7 @@ class Dialogs:
             await _in_time(self._store.probe(), CHECK_SECONDS)
         except WrongTableError as error:
             raise BentoMLConfigException(f"HISTORY_URL: {self._store}: {error}") from None
-        except Exception as error:  # whatever it is, it goes into the log
+        except Exception as error:  # any error goes into the log
             if type(error) is sqlite3.DatabaseError:  # the file is damaged, or not SQLite's
                 raise BentoMLConfigException(f"HISTORY_URL: {self._store}: {error}") from None
             logger.warning("%s: messages cannot be stored yet: %s", self._store, reason_of(error))
@@ -123,7 +123,7 @@ class Dialogs:
         self._clean_if_due()
         try:
             await _in_time(_try_twice(self._store.probe))
-        except Exception as error:  # whatever it is, nothing was stored
+        except Exception as error:  # after any error, nothing was stored
             if self._was_ready:
                 logger.warning("%s: messages cannot be stored: %s", self._store, reason_of(error))
             self._was_ready = False
@@ -148,9 +148,9 @@ class Dialogs:
         try:
             messages = [message for message, _ in group]
             outcomes: Sequence[Outcome] = await _in_time(_try_twice(lambda: self._store.exchange(messages)))
-        except Exception as error:  # whatever it is, every caller gets an answer
+        except Exception as error:  # after any error, every caller gets an answer
             cause = cause_of(error)
-            # MESSAGE, UNKNOWN, or TRY_AGAIN for the second time: find the message, if it is one, and store the others
+            # It may be one message (`Cause` in serving/store.py): find it, and store the others.
             if cause is not Cause.STORE and len(group) > 1:
                 await self._store_group(group[: len(group) // 2])
                 await self._store_group(group[len(group) // 2 :])
@@ -164,7 +164,8 @@ class Dialogs:
             _settle(future, outcome)
 
     def _clean_if_due(self) -> None:
-        if self._days is not None and time.monotonic() - self._cleaned > CLEAN_EVERY:
+        is_running = self._cleaning is not None and not self._cleaning.done()
+        if self._days is not None and not is_running and time.monotonic() - self._cleaned > CLEAN_EVERY:
             self._cleaned = time.monotonic()
             self._cleaning = asyncio.create_task(self._clean(datetime.now(UTC) - timedelta(days=self._days)))
 
@@ -173,7 +174,7 @@ class Dialogs:
         try:
             while await _in_time(self._store.delete_some(oldest), CLEAN_SECONDS):
                 await asyncio.sleep(0.05)
-        except Exception as error:  # whatever it is, it is tried again in an hour
+        except Exception as error:  # after any error, it is tried again in an hour
             logger.warning("%s: old dialogs were not deleted: %s", self._store, reason_of(error))
 
     def _count_if_due(self) -> None:
@@ -185,7 +186,7 @@ class Dialogs:
         start = time.monotonic()
         try:
             set_dialogs(await _in_time(self._store.count(), COUNT_SECONDS))
-        except Exception as error:  # whatever it is, the gauge keeps its value until the next count
+        except Exception as error:  # after any error, the gauge keeps its value until the next count
             logger.warning("%s: dialogs were not counted: %s", self._store, reason_of(error))
         end = time.monotonic()
         self._count_at = end + max(COUNT_EVERY, (end - start) / COUNT_SHARE)

@@ -21,8 +21,8 @@ from models.classifier import CONFIDENCE, UNLIKE
 
 WRITE_EVERY = 0.25  # seconds
 
-# The bounds of `confidence` are among them.
-PROBABILITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)
+# The bounds of `confidence`, for bots and for humans, are among them.
+PROBABILITIES = (0.02, 0.05, 0.08, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.92, 0.95, 0.98, 1.0)
 HOME_SHARES = (0.46, 0.48, UNLIKE, 0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 1.0)  # values lie within `HOME_SHARE`
 WORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 WAITS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds

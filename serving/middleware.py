@@ -16,27 +16,32 @@ from serving.access import Access
 from serving.errors import App, Receive, RefusedError, Scope, Send
 
 KEPT = (b"allow", b"content-range")  # headers of BentoML's and Starlette's errors that mean something to a client
+REDIRECT = "bot_or_human.redirect"  # key of a scope: where a client is redirected to
 NOT_FOUND = "/404"  # stands for every unknown path in logs and metrics, which would otherwise grow without bound
 
 logger = logging.getLogger("bentoml.middleware")
 
 
 class KnownPaths:
-    """ASGI middleware that renames unknown paths to `NOT_FOUND` and redirects those with a trailing slash."""
+    """ASGI middleware that renames paths before metrics see them: unknown ones to `NOT_FOUND`.
+
+    A known path that ends in a slash too many loses the slash, and `AccessAndErrors` redirects the client to it.
+    """
 
     def __init__(self, app: App, known: frozenset[str]) -> None:
         self._app = app
         self._known = known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on under its own path or under `NOT_FOUND`."""
+        """Pass a request on under a known path or under `NOT_FOUND`."""
         if scope["type"] == "http" and scope["path"] not in self._known:
             path = scope["path"].rstrip("/")
             if path in self._known:
                 query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
-                return await RedirectResponse(path + query)(scope, receive, send)  # 307: method and body stay
-            scope = {**scope, "path": NOT_FOUND, "raw_path": NOT_FOUND.encode()}
-        return await self._app(scope, receive, send)
+                scope = {**scope, "path": path, "raw_path": path.encode(), REDIRECT: path + query}
+            else:
+                scope = {**scope, "path": NOT_FOUND, "raw_path": NOT_FOUND.encode()}
+        await self._app(scope, receive, send)
 
 
 def known_paths(routes: Iterable[BaseRoute]) -> frozenset[str]:
@@ -81,6 +86,8 @@ class AccessAndErrors:
         """Pass on requests that are allowed; answer errors."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        if REDIRECT in scope:
+            return await RedirectResponse(scope[REDIRECT])(scope, receive, send)  # 307: method and body stay
         try:
             if scope["path"] == NOT_FOUND:
                 raise RefusedError(HTTPStatus.NOT_FOUND, "no such path")

@@ -52,6 +52,8 @@ class PostgresStore:
     _DELETE = """DELETE FROM messages WHERE dialog_id = ANY($1::text[]) AND dialog_id NOT IN (
         SELECT dialog_id FROM messages WHERE dialog_id = ANY($1::text[]) AND created_at >= $2
     )"""
+    _COLUMNS_OF_TABLE = """SELECT attname FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid
+        WHERE relname = 'messages' AND pg_table_is_visible(attrelid) AND attnum > 0 AND NOT attisdropped"""
     # Each dialog is locked, so that its messages are stored one after the other, and none while it is deleted. The
     # locks come before the statement that reads, which would otherwise not see what was committed while it waited for
     # them.
@@ -117,7 +119,10 @@ class PostgresStore:
 
     @asynccontextmanager
     async def _transaction(self, dialog_ids: Sequence[str], end: str) -> AsyncIterator[_Session]:
-        """Run a transaction that locks some dialogs; the session is kept unless it may be stale."""
+        """Run a transaction that locks some dialogs, and ends with the statement `end`, COMMIT or ROLLBACK.
+
+        The session is kept unless it may be stale.
+        """
         if self._session is None or self._session.connection.is_closed():
             self._session = await self._open_session()
         session, self._session = self._session, None
@@ -150,7 +155,8 @@ class PostgresStore:
         connection = await self._connect()
         try:
             # Behind a pooler such as PgBouncer the next transaction may get another connection of the server, which
-            # does not know the statements that were prepared on this one. It shows by the process that serves it.
+            # does not know the statements that were prepared on this one. A pooler gives itself away: the process that
+            # it announced is not the one that serves.
             if connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"):
                 return _Session(
                     connection, partial(connection.fetch, self._FIND), partial(connection.fetch, self._INSERT)
@@ -166,12 +172,12 @@ class PostgresStore:
         """Connect, and bring the table up to date."""
         connection = await self._connect_to_any()
         try:
-            if await self._find_version(connection) != VERSION:
-                await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+            version = await self._find_version(connection)
+            if version:
+                check_columns([name for (name,) in await connection.fetch(self._COLUMNS_OF_TABLE)])
+            if version != VERSION:
+                await connection.execute(f"BEGIN; {LIMITS}; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
                 version = await self._find_version(connection)
-                if version:
-                    table = await connection.prepare("SELECT * FROM messages LIMIT 0")
-                    check_columns([attribute.name for attribute in table.get_attributes()])
                 for statement in upgrade_from(version, seq="BIGSERIAL", time="TIMESTAMPTZ"):
                     await connection.execute(statement)
                 await connection.execute("COMMIT")

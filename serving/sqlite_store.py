@@ -46,24 +46,29 @@ logger = logging.getLogger("bentoml.store")
 
 
 def prepare_file(database: Path) -> None:
-    """Create the file, and one for its lock, if they are not there.
-
-    In a folder that its group can write, the group can write the file, too: a container that runs as any user of group
-    0 goes on where another has stopped. Raises BentoMLConfigException in one line if the file cannot be written.
-    """
+    """Create the file; raises BentoMLConfigException in one line if it cannot be written."""
     try:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        is_shared = bool(database.parent.stat().st_mode & stat.S_IWGRP)
-        for file in (database, _lock_file(database)):  # SQLite gives its other files the mode of the database
-            is_new = not file.exists()
-            with file.open("ab"):
-                if is_new and is_shared:
-                    file.chmod(0o664)
+        _create_file(database)
         if not os.access(database.parent, os.W_OK):  # SQLite creates files beside it
             raise PermissionError(None, "Permission denied", str(database.parent))
     except OSError as error:
         who = f"user {os.geteuid()} of group {os.getegid()}"
         raise BentoMLConfigException(f"{who} cannot store dialogs in {error.filename}: {error.strerror}") from None
+
+
+def _create_file(database: Path) -> None:
+    """Create the file, and one for its lock, if they are not there.
+
+    In a folder that its group can write, the group can write the file, too: a container that runs as any user of group
+    0 goes on where another has stopped.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    is_shared = bool(database.parent.stat().st_mode & stat.S_IWGRP)
+    for file in (database, _lock_file(database)):  # SQLite gives its other files the mode of the database
+        is_new = not file.exists()
+        with file.open("ab"):
+            if is_new and is_shared:
+                file.chmod(0o664)
 
 
 def _lock_file(database: Path) -> Path:
@@ -73,7 +78,7 @@ def _lock_file(database: Path) -> Path:
 class SqliteStore:
     """A SQLite file that the processes of one machine may share.
 
-    One thread stores messages, another makes checkpoints, and each search has one of its own.
+    One thread stores messages, another makes checkpoints. What only reads has a connection of its own, in any thread.
     """
 
     _FIND = f"""SELECT {COLUMNS} FROM messages
@@ -88,7 +93,7 @@ class SqliteStore:
         self._log = Path(f"{address.file}-wal")
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # identity of the file that the connection has open
-        self._opened_log: tuple[int, int] | None = None  # identity of its log; `None` before the first transaction
+        self._opened_log: tuple[int, int] | None = None  # identity of its log
         self._thread = ThreadPoolExecutor(1, "sqlite")
         self._checkpoints = ThreadPoolExecutor(1, "checkpoint")
         self._checkpointing: Future[None] | None = None
@@ -168,7 +173,7 @@ class SqliteStore:
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if _identity(self._file) is None:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            _create_file(self._file)
         with self._only_writer():
             try:
                 if self._connection and self._opened != _identity(self._file):
@@ -178,7 +183,6 @@ class SqliteStore:
                 self._connection.execute("BEGIN IMMEDIATE")  # one writer at a time, from the first statement on
                 result = work(self._connection)
                 self._connection.execute("COMMIT")
-                self._opened_log = self._opened_log or _identity(self._log)
             except BaseException as error:
                 if isinstance(error, Exception) and cause_of(error) is Cause.MESSAGE and self._connection:
                     self._connection.rollback()
@@ -262,7 +266,7 @@ class SqliteStore:
             for statement in upgrade_from(version, seq="INTEGER NOT NULL", time="DATETIME"):
                 connection.execute(statement)
             connection.execute("COMMIT")
-            self._opened, self._opened_log = _identity(self._file), None
+            self._opened, self._opened_log = _identity(self._file), _identity(self._log)
         except BaseException:
             connection.close()
             raise
@@ -284,7 +288,7 @@ class SqliteStore:
         """Close the connection, also if there is another file in the place of its own, or none.
 
         SQLite finds the log of a database by its name, and leaves it behind when the database has moved: the file that
-        is there now would get the log of the one that is gone. It goes, unless the new file has brought a log of its
+        is there now would get the log of the one that is gone. That log is deleted, unless the new file has brought its
         own.
         """
         if self._connection is None:

@@ -57,9 +57,9 @@ class WrongTableError(Exception):
 class Cause(Enum):
     """Why a group of messages was not stored."""
 
-    TRY_AGAIN = auto()  # the connection was lost, or another process was faster; twice in a row: as UNKNOWN
-    MESSAGE = auto()  # a message of the group is what the store cannot hold
-    UNKNOWN = auto()  # possibly a message of the group
+    TRY_AGAIN = auto()  # the connection was lost, or another process was faster; the second time as UNKNOWN
+    MESSAGE = auto()  # the store cannot hold some message of the group; halving the group finds it
+    UNKNOWN = auto()  # possibly some message of the group; halving it tells
     STORE = auto()  # nothing can be stored for now
 
 

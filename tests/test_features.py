@@ -12,6 +12,7 @@ from models.features import (
     word_hash,
     word_ngrams,
 )
+from models.signals import SUMS, combine
 from tests.conftest import make_chat
 
 
@@ -80,3 +81,12 @@ def test_an_empty_text_is_a_turn_without_words() -> None:
     assert side.words == ["\n"]
     assert side.talk[TALK.index("empty messages")] == 1
     assert np.isfinite(side.talk).all()
+
+
+def test_the_others_are_averaged() -> None:
+    """Two others who do the same are like one."""
+    source = np.random.default_rng(0)
+    sums, talk = source.random((2, len(SUMS))) * 9, source.random((2, len(TALK)))
+    of_two = combine(sums, talk, np.array([2]))
+    of_three = combine(sums[[0, 1, 1]], talk[[0, 1, 1]], np.array([3]))
+    assert of_three[0] == pytest.approx(of_two[0])

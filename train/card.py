@@ -71,10 +71,9 @@ answer has `high` confidence. No text is stored: n-grams are hashed to numbers, 
 
 Chosen by looking at the tables below, which therefore look a little better than new data of the same kind would: how
 much each kind of copy weighs in training, the number and the size of the trees, the constants of the last steps
-(`HOME_SHARE`, `BOLDER`, `TEMPER`, `LIFT`, `FEW_WORDS`, `MOST_LIKELY`,
-`BOOSTED`), and the thresholds of `confidence`. All rows of
-"What was aimed at" were in view. The three draws of shifted turn-taking were in view as well: the training never sees
-them, but no fourth draw was kept aside.
+(`HOME_SHARE`, `BOLDER`, `TEMPER`, `LIFT`, `FEW_WORDS`, `STEEPNESS`, `MOST_LIKELY`, `BOOSTED`), and the thresholds of
+`confidence`. All rows of "What was aimed at" were in view. The three draws of shifted turn-taking were in view as well:
+the training never sees them, but no fourth draw was kept aside.
 
 ## Trained on
 
@@ -202,9 +201,9 @@ def reliability(rows: list[dict[str, Any]]) -> str:
         return f"{right[0]} to {right[-1]}" if len(right) > 1 else str(*right) or "(too few answers)"
 
     return (
-        f"In cross-validation `high` was right {span(complete, 'high')} times out of 100 on complete chats and"
-        f" {span(running, 'high')} in running dialogs of four messages or more, `medium` {span(complete, 'medium')} and"
-        f" {span(running, 'medium')}, `low` {span(complete, 'low')} and {span(running, 'low')}."
+        f"In cross-validation on complete chats, `high` was right {span(complete, 'high')} times out of 100, `medium`"
+        f" {span(complete, 'medium')} and `low` {span(complete, 'low')}; in running dialogs of four messages or more,"
+        f" {span(running, 'high')}, {span(running, 'medium')} and {span(running, 'low')}."
     )
 
 

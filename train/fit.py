@@ -8,7 +8,9 @@ Data sets are games: those of the home game (You are Bot) and others. The home e
 the elsewhere expert on all games, each with the same weight.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -326,11 +328,17 @@ def fit(table: Table, step: Callable[[], object] = lambda: None) -> Fitted:
     complete = np.flatnonzero(table.kind == COMPLETE)
     of_complete, read = table.take(complete), table.take(table.kind <= ASSISTANT)
     sums = np.zeros((len(table.labels), len(SUMS)))
-    for _, held_out in folds(of_complete, SEED + 1):
-        unread = of_complete.chat[held_out]
-        rows = np.isin(table.chat, unread)
-        sums[rows] = LinearStage().fit(read.take(~np.isin(read.chat, unread))).sums(table.take(rows))
-        step()
+
+    def score_unread(chats: Ints) -> tuple[NDArray[np.bool_], Floats]:
+        """Return the rows of some chats, as a mask, and their sums, by linear models that have not read the chats."""
+        rows = np.isin(table.chat, chats)
+        return rows, LinearStage().fit(read.take(~np.isin(read.chat, chats))).sums(table.take(rows))
+
+    held_out = [of_complete.chat[rows] for _, rows in folds(of_complete, SEED + 1)]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # liblinear runs without Python's lock
+        for rows, of_rows in threads.map(score_unread, held_out):
+            sums[rows] = of_rows
+            step()
     linear = LinearStage().fit(read)
     step()
     sizes = table.sizes()
