@@ -160,6 +160,14 @@ def test_unknown_paths_add_no_metrics(server: Server) -> None:
     assert not re.search(r'endpoint="/nothing|endpoint="/predict\d', get(f"{server.url}/metrics")[0].text)
 
 
+@pytest.mark.parametrize(
+    ("path", "place"), [("/predict/", "/predict"), ("/predict//?a=b", "/predict?a=b"), ("/metrics/", "/metrics")]
+)
+def test_a_slash_too_many_is_redirected(server: Server, path: str, place: str) -> None:
+    answer, headers = get(f"{server.url}{path}", "POST")
+    assert (answer.status, headers["location"]) == (307, place)
+
+
 def test_other_methods_get_405(server: Server) -> None:
     answer, headers = get(f"{server.url}/predict")
     assert answer.status == 405
@@ -198,6 +206,10 @@ def test_configured_origins_have_access(tmp_path: Path) -> None:
         assert (answer.status, headers["access-control-allow-origin"]) == (401, ORIGIN), (
             "the page can read errors as well"
         )
+        answer, headers = get(f"{served.url}/predict/", "OPTIONS", Origin=ORIGIN, **asked)
+        assert (answer.status, headers["access-control-allow-origin"]) == (200, ORIGIN)
+        answer, headers = get(f"{served.url}/predict/", "POST", Origin=ORIGIN)
+        assert (answer.status, headers["access-control-allow-origin"]) == (307, ORIGIN)
 
 
 @pytest.mark.browser
