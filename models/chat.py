@@ -75,7 +75,6 @@ EXAMPLE_CHAT: JsonDict = {
     ],
 }
 
-
 EXAMPLE_MESSAGE: JsonDict = {
     "text": "Hi, how are you?",
     "dialog_id": "0f2d4682-d939-4af6-beb9-880a5da202a2",
@@ -274,8 +273,8 @@ class Explanation(BaseModel):
     like_training_chats: float = Field(
         ge=0,
         le=1,
-        description="How much the expert for chats like those of the training game has to say in each score; the rest"
-        " comes from the expert for other games.",
+        description="How much the chat is like those of the training game: the weight, in each score, of the part of the"
+        " model that knows this game best. The rest comes from a part that was fitted on several games.",
     )
     method: str = Field(description="How the weights are computed, and which of them are approximate.")
     model_version: str = Field(description="Version of the classifier that answered.")

@@ -6,9 +6,9 @@ How a chat is scored (`Classifier.assess`):
 2. Linear models over hashed n-grams score the words of each side (`models/ngrams.py`). `models/signals.py` puts these
    scores and the style, of the side and of the other one, into one row of named `SIGNALS` for each participant.
 3. Two experts score each row, in log odds.
-   - The home expert knows the game it was trained on: boosted and randomised trees for each of three `SITUATIONS`. In a
-     running dialog, the participant who is asked about always has the last word; in a complete chat the participants
-     strictly take turns, or somebody writes twice in a row.
+   - The home expert knows the game it was trained on: boosted and randomised trees for each of three `SITUATIONS`: a
+     running dialog, in which the participant who is asked about always has the last word; a complete chat in which the
+     participants strictly take turns; and one in which somebody writes twice in a row.
    - The elsewhere expert, randomised trees, was fitted only on signals that point the same way in every game.
 4. The gate decides for each chat how much the home expert has to say, from the alphabet, the number of messages and the
    turn-taking. The scores are averaged with that share (`mix`).
@@ -50,7 +50,8 @@ BOOSTED = (0.6, 0.3, 0.54)  # share of the boosted trees in the home expert's sc
 CLIPPED = 0.01  # randomised trees' probabilities stay this far from 0 and 1
 CERTAIN = 30  # log odds, at most; above 36 a probability would be rounded to 1
 
-# A chat in whose score the home expert's share is smaller is unlike those of the training game.
+# A chat in whose score the home expert's share is smaller is unlike those of the training game: so say explanations,
+# metrics and the report on drift.
 UNLIKE = 0.5
 
 # What `confidence` means: the least probability of the likelier answer, bot or human. The model card shows how often
@@ -215,7 +216,15 @@ class Classifier:
         situation = situation_of_chats.repeat(sizes)
         score = self.score(signals, home, situation)
         probabilities = to_probabilities(score, sizes, gate_inputs, words, situation_of_chats, float(self.weights.base))
-        return Assessment(sides_of_chats, signals, home, situation, score, words.repeat(sizes), probabilities)
+        return Assessment(
+            sides=sides_of_chats,
+            signals=signals,
+            home=home,
+            situation=situation,
+            score=score,
+            words=words.repeat(sizes),
+            probabilities=probabilities,
+        )
 
     def score(self, signals: Floats, home: Floats, situation: Ints) -> Floats:
         """Return each row's score, (rows,), in log odds; the arguments are columns of `Assessment`."""

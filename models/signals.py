@@ -37,11 +37,12 @@ def _columns(names: Sequence[str], first: str, last: str) -> slice:
 def mean_of_others(values: Floats, sizes: Ints) -> Floats:
     """Return, for each side, the mean of the other sides of its chat; zeros for a participant who is alone.
 
-    `values` has a row for each side, chats one after the other; `sizes` (chats,) is the number of sides in each.
+    `values`, (sides,) or (sides, columns), has a row for each side, chats one after the other; `sizes` (chats,) is the
+    number of sides in each.
     """
     totals = np.add.reduceat(values, np.cumsum(sizes) - sizes).repeat(sizes, axis=0)
     others = np.maximum(sizes - 1, 1).repeat(sizes)
-    return np.asarray(((totals - values).T / others).T)
+    return np.asarray(((totals - values).T / others).T)  # by rows, whether or not there are columns
 
 
 _SUMS_LINEAR = _columns(SUMS, LINEAR[0], LINEAR[-1])
@@ -59,9 +60,7 @@ def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
     `sums` (sides, len(SUMS)) and `talk` (sides, len(TALK)) describe the sides of all chats; `sizes` (chats,) is the
     number of sides in each. In a chat of more than two, "the other one" is the mean of the others.
     """
-    lengths = np.sqrt(sums[:, _SUMS_SQUARED] + 1).repeat(
-        2, axis=1
-    )  # one for the two scores at home, one for the others
+    lengths = np.sqrt(sums[:, _SUMS_SQUARED] + 1).repeat(2, axis=1)  # the first of the scores at home, then the other
     own = np.concatenate([sums[:, _SUMS_LINEAR] / lengths, talk, sums[:, _SUMS_COUNTS]], axis=1)
     others = mean_of_others(own, sizes)
     both = np.concatenate([own, others])

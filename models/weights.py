@@ -135,6 +135,7 @@ def read_artifact(folder: Path) -> tuple[Weights, str]:
             f"{folder / ARTIFACT}: the checksum differs from that in {METRICS}; the file is damaged or from another"
             " training run"
         )
+    # another major version may compute with other types, as NumPy 2 does (NEP 50), and so give other answers
     if str(numpy).split(".")[0] != np.__version__.split(".")[0]:
         raise ModelError(
             f"{folder}: the artifact was written with numpy {numpy}, this is {np.__version__};"

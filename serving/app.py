@@ -3,7 +3,7 @@
     KnownPaths          one name for all unknown paths, no slash at the end of known ones
     request metrics     BentoML's
     tracing, access log BentoML's, if configured
-    CORS                with `CORS_ORIGINS`
+    CORS                BentoML's, if configured, and the service's, with `CORS_ORIGINS`
     AccessAndErrors     redirects; API keys; every error in one shape
     PredictionRoutes    reads, validates and answers predictions; the rest passes on to
     context             BentoML's, for the other routes
@@ -37,7 +37,7 @@ logger = logging.getLogger("bentoml.service")
 def check_start(service: Any) -> None:
     """Check what a service needs, before any worker starts; log how to try it and who has access.
 
-    Puts absolute paths and the model's full tag into the environment, where all workers find the same.
+    Puts absolute paths and the model's full tag into the environment, so that all workers use the same ones.
 
     Raises BentoMLException with one line, which names the variable if the value of one is wrong.
     """

@@ -53,14 +53,15 @@ class Job:
     """A chat on its way to its score. When nobody waits for it any more, `chat` is set to None: it is not scored.
 
     `size` is what it costs to score, in characters. `home` is the home expert's share in the score
-    (`models/classifier.py`). `arrived`, `started` and `ended` are ns since the epoch: when it came, and when it or its
-    batch was scored.
+    (`models/classifier.py`), and `words` the number of words of the chat. `arrived`, `started` and `ended` are ns since
+    the epoch: when it came, and when it or its batch was scored.
     """
 
     chat: Chat | None
     size: int
     prediction: Prediction | None = None
     home: float = 0.0
+    words: int = 0
     arrived: int = field(default_factory=time_ns)
     started: int = 0
     ended: int = 0
@@ -142,7 +143,9 @@ class Scorer:
         self._tracer = get_tracer()
         self._metrics = ModelMetrics(classifier.version)
         self._callers = 0  # requests that wait for a score
-        self._enqueue = adaptive_batching(self._score_batch, no_answer, MAX_BATCH_SIZE, MAX_LATENCY_MS)
+        self._enqueue = adaptive_batching(
+            self._score_batch, overloaded=no_answer, max_batch_size=MAX_BATCH_SIZE, max_latency_ms=MAX_LATENCY_MS
+        )
         self._large_chats = SlowLane(classifier, "large-chats")
         self._explanations = SlowLane(classifier, "explanations")
 
@@ -173,8 +176,8 @@ class Scorer:
                 job.chat = None  # after an error or a timeout, some may still be in the queue
         self._trace(jobs)
         predictions = [job.prediction for job in jobs if job.prediction]
-        for chat, job, prediction in zip(chats, jobs, predictions, strict=True):
-            self._metrics.count(prediction, job.home, count_words(chat), max(job.started - job.arrived, 0) / 1e9)
+        for job, prediction in zip(jobs, predictions, strict=True):
+            self._metrics.count(prediction, job.home, job.words, max(job.started - job.arrived, 0) / 1e9)
         return predictions
 
     async def explain(self, chat: Chat) -> Explanation:
@@ -216,8 +219,9 @@ class Scorer:
             if self._monitoring:
                 self._monitoring.record(classifier.version, chats, assessment)
             predictions = classifier.to_predictions(chats, assessment)
-            for job, prediction, home in zip(part, predictions, assessment.home_of_chats(), strict=True):
-                job.prediction, job.home = prediction, home
+            homes = assessment.home_of_chats()
+            for job, chat, prediction, home in zip(part, chats, predictions, homes, strict=True):
+                job.prediction, job.home, job.words = prediction, home, count_words(chat)
 
     def _trace(self, jobs: Sequence[Job]) -> None:
         """Record, if traces are on, each job's wait in the queue and its scoring as spans of the current request."""

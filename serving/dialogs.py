@@ -212,7 +212,7 @@ async def _try_twice(work: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _in_time(work: Awaitable[T], seconds: float = GIVE_UP) -> T:
-    """Wait for something; raises TimeoutError that says for how long, or what else took too long."""
+    """Wait for something; raises TimeoutError that says for how long. One that comes from inside keeps its message."""
     try:
         async with asyncio.timeout(seconds):
             return await work

@@ -190,9 +190,11 @@ class PostgresStore:
         """Connect to the first host that answers within its share of `GIVE_UP` seconds."""
         failed: Exception = OSError("no host")
         for host, port in tuple(self._hosts):
-            place = {"host": [host], "port": [port], "timeout": GIVE_UP / len(self._hosts), "statement_cache_size": 0}
+            place = {"host": [host], "port": [port], "timeout": GIVE_UP / len(self._hosts)}
+            arguments = {**self._address.connect_arguments, **place}
             try:
-                return await asyncpg.connect(**{**self._address.connect_arguments, **place})
+                # no cache of statements: behind a pooler, the next one may go to another connection of the server
+                return await asyncpg.connect(**arguments, statement_cache_size=0)
             except (
                 OSError,
                 asyncpg.PostgresConnectionError,

@@ -36,8 +36,8 @@ from serving.store import (
 )
 
 LOCK_POLL = 0.0005  # seconds between two attempts to lock the file
-LOG_BYTES = 8_000_000  # of SQLite's log, after which it is moved into the database
-MAX_LOG_BYTES = 256_000_000  # after which messages wait for it
+LOG_BYTES = 8_000_000  # of SQLite's log, above which it is moved into the database
+MAX_LOG_BYTES = 256_000_000  # of the log, above which messages wait until it has been moved
 CHECKPOINT_SECONDS = 1.0  # between two checkpoints of one process, at least
 SLOW_DISK = 0.3  # seconds for a checkpoint
 
@@ -220,7 +220,7 @@ class SqliteStore:
                 is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 if is_busy:
                     return  # with the checkpoint of another process
-                self._sync_to_disk()  # if there was little to move, it did not tell how slow the disk is
+                self._sync_to_disk()  # the checkpoint does not tell how slow the disk is if it had little to move
                 if time.monotonic() - start < SLOW_DISK or _size(self._log) > MAX_LOG_BYTES:
                     with self._only_writer():
                         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -273,6 +273,7 @@ class SqliteStore:
         return connection
 
     def _sync_to_disk(self) -> None:
+        """Write a byte and wait until it is on the disk; the file of the lock will do, as nobody reads it."""
         with _lock_file(self._file).open("r+b", buffering=0) as file:
             file.write(b"\0")
             os.fsync(file.fileno())
@@ -316,6 +317,6 @@ def _size(file: Path) -> int:
         return 0
 
 
-def _as_text(time: datetime) -> str:
+def _as_text(moment: datetime) -> str:
     """Write a time as the column of SQLite keeps it: UTC, without a zone."""
-    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -21,7 +21,7 @@ import asyncpg
 from serving.dialog import Outcome, StoredMessage
 
 GIVE_UP = 1.5  # seconds to wait for a store
-FIND_AT_ONCE = 200  # old dialogs
+FIND_AT_ONCE = 200  # old dialogs, in one search
 DELETE_AT_ONCE = 1_000  # messages of old dialogs, in one transaction; a dialog is never cut
 VERSION = 2  # of the tables below
 
@@ -96,7 +96,7 @@ def cause_of(error: Exception) -> Cause:
 def reason_of(error: Exception) -> str:
     """Return one line for the log: the error's class and message, cut before anything that may quote a message."""
     text = error.reason if isinstance(error, UnicodeEncodeError) else str(error).partition("\n")[0]
-    if cause_of(error) is not Cause.STORE:
+    if cause_of(error) is not Cause.STORE:  # errors of the store itself are not about a message
         text = re.split(r"['\"\[:]|\b0x", text, maxsplit=1)[0]
     return f"{type(error).__name__}: {text.strip()}".removesuffix(": ")
 
