@@ -273,8 +273,8 @@ class Explanation(BaseModel):
     like_training_chats: float = Field(
         ge=0,
         le=1,
-        description="How much the chat is like those of the training game: the weight, in each score, of the part of the"
-        " model that knows this game best. The rest comes from a part that was fitted on several games.",
+        description="How much the chat is like those of the training game: the weight, in each score, of the part of"
+        " the model that knows this game best. The rest comes from a part that was fitted on several games.",
     )
     method: str = Field(description="How the weights are computed, and which of them are approximate.")
     model_version: str = Field(description="Version of the classifier that answered.")

@@ -173,7 +173,7 @@ class _Turns:
         self.bare: list[str] = []  # words in lower case, without surrounding punctuation
         self.lowered: list[str] = []
         self.lengths: list[int] = []
-        self.spoken = 0  # messages with a text; the next ones count those of them that begin, end or are like that
+        self.spoken = 0  # messages with a text; the next six count those of them with one thing or another
         self.with_capital = self.with_stop = self.with_question = self.with_letter = self.with_bracket = 0
         self.with_lines = 0
         self.replies = self.answered = 0  # number of replies, and of characters they replied to

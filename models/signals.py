@@ -45,27 +45,19 @@ def mean_of_others(values: Floats, sizes: Ints) -> Floats:
     return np.asarray(((totals - values).T / others).T)  # by rows, whether or not there are columns
 
 
-_SUMS_LINEAR = _columns(SUMS, LINEAR[0], LINEAR[-1])
-_SUMS_SQUARED = _columns(SUMS, "squared length at home", "squared length")
-_SUMS_COUNTS = _columns(SUMS, COUNTS[0], COUNTS[-1])
-_OF_SIDE = (*LINEAR, *TALK, *COUNTS)  # columns of `own` and `others` in `combine`
-_SIDE_LINEAR = _columns(_OF_SIDE, LINEAR[0], LINEAR[-1])
-_SIDE_TALK = _columns(_OF_SIDE, TALK[0], TALK[-1])
-_SIDE_COUNTS = _columns(_OF_SIDE, COUNTS[0], COUNTS[-1])
+_LINEAR, _SQUARED = _columns(SUMS, LINEAR[0], LINEAR[-1]), _columns(SUMS, "squared length at home", "squared length")
+_COUNTS = _columns(SUMS, COUNTS[0], COUNTS[-1])
 
 
 def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
-    """Return the signals, (sides, len(SIGNALS)): each side's features beside those of the other sides of its chat.
+    """Return the signals, (sides, len(SIGNALS)): each side's own beside the mean of those of the others of its chat.
 
     `sums` (sides, len(SUMS)) and `talk` (sides, len(TALK)) describe the sides of all chats; `sizes` (chats,) is the
-    number of sides in each. In a chat of more than two, "the other one" is the mean of the others.
+    number of sides in each.
     """
-    lengths = np.sqrt(sums[:, _SUMS_SQUARED] + 1).repeat(2, axis=1)  # the first of the scores at home, then the other
-    own = np.concatenate([sums[:, _SUMS_LINEAR] / lengths, talk, sums[:, _SUMS_COUNTS]], axis=1)
-    others = mean_of_others(own, sizes)
-    both = np.concatenate([own, others])
-    features = np.concatenate([both[:, _SIDE_LINEAR], style(both[:, _SIDE_COUNTS], both[:, _SIDE_TALK])], axis=1)
-    return np.concatenate([features[: len(own)], features[len(own) :]], axis=1)
+    lengths = np.sqrt(sums[:, _SQUARED] + 1).repeat(2, axis=1)  # the first of the scores at home, then the other
+    own = np.concatenate([sums[:, _LINEAR] / lengths, style(sums[:, _COUNTS], talk)], axis=1)
+    return np.concatenate([own, mean_of_others(own, sizes)], axis=1)
 
 
 _ALPHABETS = _columns(SUMS, "Cyrillic letters", "Latin letters")

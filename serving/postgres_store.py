@@ -30,6 +30,8 @@ from serving.store import (
 
 SCHEMA_LOCK = 0x7475_7269  # any number, for PostgreSQL's lock while the table is created
 # A server that waits for a lock, such as that of an ALTER TABLE, does not notice that its client has given up.
+STORE_SECONDS = 2  # in which the server lets a transaction of messages wait or run; the worker has given up by then
+DELETE_SECONDS = 60  # the same for deleting old dialogs
 LIMITS = f"SET LOCAL lock_timeout = {GIVE_UP * 1000:.0f}"
 
 
@@ -58,9 +60,10 @@ class PostgresStore:
     # locks come before the statement that reads, which would otherwise not see what was committed while it waited for
     # them.
     # The server ends the transaction of a worker that is gone, which would hold on to its locks or to its place among
-    # the connections; the worker itself has given up by then (`GIVE_UP`).
+    # the connections.
     _BEGIN = f"""BEGIN ISOLATION LEVEL READ COMMITTED;
-        {LIMITS}; SET LOCAL statement_timeout = '2s'; SET LOCAL idle_in_transaction_session_timeout = '2s';
+        {LIMITS}; SET LOCAL statement_timeout = '{{seconds}}s';
+        SET LOCAL idle_in_transaction_session_timeout = '{{seconds}}s';
         SELECT pg_advisory_xact_lock(dialog) FROM unnest(ARRAY[{{dialogs}}]::bigint[]) AS dialog"""  # noqa: S608
 
     def __init__(self, address: PostgresAddress) -> None:
@@ -88,7 +91,7 @@ class PostgresStore:
                 found = await connection.fetch(FIND_OLD.format(oldest="$1", limit="$2"), oldest, FIND_AT_ONCE)
             for part in in_parts(found):
                 # those that have got a message since they were found stay
-                await connection.execute(self._begin(part))
+                await connection.execute(self._begin(part, DELETE_SECONDS))
                 await connection.execute(self._DELETE, part, oldest)
                 await connection.execute("COMMIT")
         return len(found)
@@ -113,9 +116,9 @@ class PostgresStore:
                 await session.insert(*zip(*new, strict=True))
         return outcomes
 
-    def _begin(self, dialog_ids: Sequence[str]) -> str:
-        """Return the statements that begin a transaction and lock some dialogs."""
-        return self._BEGIN.format(dialogs=",".join(map(str, sorted(map(_lock_of, dialog_ids)))))
+    def _begin(self, dialog_ids: Sequence[str], seconds: int = STORE_SECONDS) -> str:
+        """Return the statements that begin a transaction, lock some dialogs, and limit what comes in seconds."""
+        return self._BEGIN.format(dialogs=",".join(map(str, sorted(map(_lock_of, dialog_ids)))), seconds=seconds)
 
     @asynccontextmanager
     async def _transaction(self, dialog_ids: Sequence[str], end: str) -> AsyncIterator[_Session]:
@@ -176,7 +179,7 @@ class PostgresStore:
             if version:
                 check_columns([name for (name,) in await connection.fetch(self._COLUMNS_OF_TABLE)])
             if version != VERSION:
-                await connection.execute(f"BEGIN; {LIMITS}; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+                await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
                 version = await self._find_version(connection)
                 for statement in upgrade_from(version, seq="BIGSERIAL", time="TIMESTAMPTZ"):
                     await connection.execute(statement)

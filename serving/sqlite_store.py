@@ -64,7 +64,8 @@ def _create_file(database: Path) -> None:
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     is_shared = bool(database.parent.stat().st_mode & stat.S_IWGRP)
-    for file in (database, _lock_file(database)):  # SQLite gives its other files the mode of the database
+    # first the lock, which another process makes without this mode as soon as there is a database
+    for file in (_lock_file(database), database):  # SQLite gives its other files the mode of the database
         is_new = not file.exists()
         with file.open("ab"):
             if is_new and is_shared:

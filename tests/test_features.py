@@ -84,9 +84,8 @@ def test_an_empty_text_is_a_turn_without_words() -> None:
 
 
 def test_the_others_are_averaged() -> None:
-    """Two others who do the same are like one."""
     source = np.random.default_rng(0)
-    sums, talk = source.random((2, len(SUMS))) * 9, source.random((2, len(TALK)))
-    of_two = combine(sums, talk, np.array([2]))
-    of_three = combine(sums[[0, 1, 1]], talk[[0, 1, 1]], np.array([3]))
-    assert of_three[0] == pytest.approx(of_two[0])
+    sums, talk = source.random((3, len(SUMS))) * 9, source.random((3, len(TALK)))
+    signals = combine(sums, talk, np.array([3]))
+    own, others = np.split(signals, 2, axis=1)
+    assert others == pytest.approx(np.array([own[[1, 2]].mean(0), own[[0, 2]].mean(0), own[[0, 1]].mean(0)]))

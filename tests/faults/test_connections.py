@@ -52,7 +52,7 @@ def test_an_endless_head_is_cut_off(start: Start, where: str) -> None:
 
 
 def sent_before_the_end(client: socket.socket, first: bytes, more: bytes) -> int:
-    """Send up to 240 MB; returns how many bytes left, into buffers too, before the server closed the connection."""
+    """Send up to 240 MB; returns how many bytes the kernel took before the server closed the connection."""
     sent = 0
     try:
         client.sendall(first)

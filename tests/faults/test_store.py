@@ -25,6 +25,7 @@ from models.chat import PlatformMessage
 from serving import postgres_store, sqlite_store
 from serving.dialogs import Dialogs
 from serving.errors import RefusedError
+from serving.history_url import PostgresAddress, parse_history_url
 from serving.postgres_store import PostgresStore
 from serving.settings import MAX_HISTORY_DAYS
 from serving.store import FIND_OLD
@@ -506,38 +507,66 @@ def test_deleting_old_dialogs_holds_up_no_message(store: Store, monkeypatch: pyt
             while left[-1]:
                 assert time.monotonic() < deadline, "old dialogs are still there"
                 assert await status_of(dialogs.store_message(message())) == 200
-                left.append(int(store.query("SELECT count(*) FROM messages WHERE id LIKE 'old-%'")[0]))
+                (rest,) = await asyncio.to_thread(store.query, "SELECT count(*) FROM messages WHERE id LIKE 'old-%'")
+                left.append(int(rest))
         assert len(set(left)) > 2, "they are deleted in parts, with messages in between"
 
     asyncio.run(tell())
     assert store.query("SELECT count(*) FROM messages WHERE id LIKE 'goes-on-%'") == ["2000"]
 
 
+def postgres_store_of(postgresql: PostgreSql) -> PostgresStore:
+    address = parse_history_url(postgresql.url)
+    assert isinstance(address, PostgresAddress)
+    return PostgresStore(address)
+
+
 @pytest.mark.postgresql
 def test_a_dialog_that_goes_on_while_it_is_deleted_stays_as_a_whole(postgresql: PostgreSql) -> None:
     """The message is in the table, but not committed, when the old dialog is deleted."""
     postgresql.empty()
+    storing, deleting = postgres_store_of(postgresql), postgres_store_of(postgresql)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
     async def tell() -> None:
-        async with opened(postgresql.url) as dialogs:
-            await becomes(dialogs, True)
-            postgresql.query(
-                "INSERT INTO messages (id, text, dialog_id, participant_index, created_at)"
-                " VALUES ('first', 'hi', 'goes-on', 0, '2020-01-01'), ('other', 'hi', 'ended', 0, '2020-01-01')",
-                "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
-                " 'BEGIN PERFORM pg_sleep(0.8); RETURN NULL; END'",
-                "CREATE TRIGGER wait AFTER INSERT ON messages FOR EACH ROW EXECUTE FUNCTION wait()",
-            )
-            answer = asyncio.create_task(dialogs.store_message(message(dialog="goes-on")))
-            await asyncio.sleep(0.3)
-            assert isinstance(dialogs._store, PostgresStore)
-            assert await dialogs._store.delete_some(datetime.now(UTC) - timedelta(days=1)) == 2
-            assert len((await answer).messages) == 2
+        await storing.probe()
+        postgresql.query(
+            "INSERT INTO messages (id, text, dialog_id, participant_index, created_at)"
+            " VALUES ('first', 'hi', 'goes-on', 0, '2020-01-01'), ('other', 'hi', 'ended', 0, '2020-01-01')"
+        )
+        async with storing._transaction(["goes-on"], "COMMIT") as session:
+            await session.insert(["second"], ["hi"], ["goes-on"], [0])
+            deletion = asyncio.create_task(deleting.delete_some(datetime.now(UTC) - timedelta(days=1)))
+            while await asyncio.to_thread(postgresql.query, waiting) == ["0"] and not deletion.done():
+                await asyncio.sleep(0)
+        assert await deletion == 2
+        await storing.close()
 
     asyncio.run(tell())
-    stored = postgresql.query("SELECT dialog_id FROM messages")
+    assert postgresql.query("SELECT id FROM messages ORDER BY seq") == ["first", "second"]
+
+
+@pytest.mark.postgresql
+def test_deleting_may_take_longer_than_storing(postgresql: PostgreSql) -> None:
+    postgresql.empty()
+    store = postgres_store_of(postgresql)
+
+    async def tell() -> None:
+        await store.probe()
+        postgresql.query(
+            "INSERT INTO messages (id, text, dialog_id, participant_index, created_at)"
+            " SELECT 'm' || i, 'hi', 'old', 0, '2020-01-01' FROM generate_series(1, 100) AS i",
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_sleep(0.03); RETURN NULL; END'",
+            "CREATE TRIGGER wait AFTER DELETE ON messages FOR EACH ROW EXECUTE FUNCTION wait()",
+        )
+        assert await store.delete_some(datetime.now(UTC) - timedelta(days=1)) == 1
+        await store.close()
+
+    asyncio.run(tell())
+    left = postgresql.query("SELECT count(*) FROM messages")
     postgresql.query("DROP FUNCTION wait CASCADE")
-    assert stored == ["goes-on", "goes-on"]
+    assert left == ["0"]
 
 
 @pytest.mark.postgresql
