@@ -117,7 +117,7 @@ class RunningDialog(Chat):
 
 
 class ChatToExplain(Chat):
-    """One chat to explain, which takes about 200 scores for each participant."""
+    """One chat to explain, which takes two scores for each signal of each participant."""
 
     @field_validator("messages")
     @classmethod

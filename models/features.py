@@ -1,7 +1,7 @@
 """Turn a chat into numbers. Training and serving share this module.
 
 Texts are split into tokens (words and pairs of neighbouring words). The scores of n-grams are sums over tokens, and
-`COUNTS` are sums over words. So each participant's words are summed once: the sums serve the participant's own signals
+`COUNTS` are sums over words. Each participant's words are summed once: the sums serve the participant's own signals
 and, as those of "the other one", the signals of the others. What a word adds is cached (`models/ngrams.py`). Tokens are
 hashed: the artifact holds no text. `TALK` describes how a participant takes part in the chat.
 """
@@ -40,7 +40,7 @@ COUNTS = (
     "dashes",
     "quotation marks",
     "other signs",
-    "emoji",
+    "emoji",  # and other characters from U+2600 on, such as Chinese ones that are no letters
     "capitalised words",
     "long words",
 )

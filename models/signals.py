@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from models.features import COUNTS, STYLE, TALK, Floats, Ints, style
 
 # Scores of the linear models: whether a side's words are those of a bot, or are said to one. One model was fitted on
-# the home game's chats ("at home"), one on the chats of all games; each has weights for either.
+# the home game's chats ("at home"), one on the chats of all games; each gives both scores.
 LINEAR = (
     "says what bots say at home",
     "says what is said to bots at home",
@@ -55,7 +55,7 @@ def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
     `sums` (sides, len(SUMS)) and `talk` (sides, len(TALK)) describe the sides of all chats; `sizes` (chats,) is the
     number of sides in each.
     """
-    lengths = np.sqrt(sums[:, _SQUARED] + 1).repeat(2, axis=1)  # the first of the scores at home, then the other
+    lengths = np.sqrt(sums[:, _SQUARED] + 1).repeat(2, axis=1)  # home, home, all games, all games: as `LINEAR`
     own = np.concatenate([sums[:, _LINEAR] / lengths, style(sums[:, _COUNTS], talk)], axis=1)
     return np.concatenate([own, mean_of_others(own, sizes)], axis=1)
 

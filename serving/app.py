@@ -39,7 +39,7 @@ def check_start(service: Any) -> None:
 
     Puts absolute paths and the model's full tag into the environment, so that all workers use the same ones.
 
-    Raises BentoMLException with one line, which names the variable if the value of one is wrong.
+    Raises BentoMLException with one line, which names the variable if its value is wrong.
     """
     settings = read_settings()
     load_classifier(settings.folder_of_model)

@@ -44,7 +44,7 @@ def size(chat: Chat) -> int:
 
 
 def count_words(chat: Chat) -> int:
-    """Return the number of words in a chat."""
+    """Return the number of words in a chat, for the metrics; `Assessment.words` weighs them by their alphabet."""
     return sum([len(message.text.split()) for message in chat.messages])
 
 
@@ -160,8 +160,8 @@ class Scorer:
         self._metrics.enter(len(jobs))
         try:
             for part, of_part in parts_of(jobs):
-                # Requests that arrived meanwhile get in between. Those that are ready to be scored are counted before
-                # this one decides whether it has to queue.
+                # Requests that arrived meanwhile get in between: those that are ready to be scored are in `_callers`
+                # when this one decides whether it has to queue.
                 await asyncio.sleep(0)
                 if part[0].size > LARGE:  # then it is the only one
                     await self._large_chats.run(partial(self._score, part, of_part), part[0])

@@ -98,7 +98,7 @@ class Dialogs:
 
         A message that is stored already (same `id` and content) is not stored again, and gives the same chat. Raises
         `RefusedError` with 409 for other content under the same `id`, 413 for a dialog that is full, 400 for a message
-        that the store cannot hold, and 503 when it is not stored within `GIVE_UP` seconds.
+        that the store cannot hold, and 503 when it is not stored within `GIVE_UP` seconds (`serving/store.py`).
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[RunningDialog] = loop.create_future()

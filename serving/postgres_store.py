@@ -30,8 +30,8 @@ from serving.store import (
 
 SCHEMA_LOCK = 0x7475_7269  # any number, for PostgreSQL's lock while the table is created
 # A server that waits for a lock, such as that of an ALTER TABLE, does not notice that its client has given up.
-STORE_SECONDS = 2  # in which the server lets a transaction of messages wait or run; the worker has given up by then
-DELETE_SECONDS = 60  # the same for deleting old dialogs
+STORE_SECONDS = 2  # for a statement that stores messages, or a pause between two; the worker has given up by then
+DELETE_SECONDS = 60  # the same where old dialogs are deleted
 LIMITS = f"SET LOCAL lock_timeout = {GIVE_UP * 1000:.0f}"
 
 
@@ -117,7 +117,10 @@ class PostgresStore:
         return outcomes
 
     def _begin(self, dialog_ids: Sequence[str], seconds: int = STORE_SECONDS) -> str:
-        """Return the statements that begin a transaction, lock some dialogs, and limit what comes in seconds."""
+        """Return the statements that begin a transaction and lock some dialogs.
+
+        The server ends the transaction if a statement, or a pause between two, takes more than so many seconds.
+        """
         return self._BEGIN.format(dialogs=",".join(map(str, sorted(map(_lock_of, dialog_ids)))), seconds=seconds)
 
     @asynccontextmanager

@@ -61,7 +61,7 @@ class PredictionRoutes:
                 request = parse_body(body_type, body)
                 self._in_flight += 1
                 try:
-                    # unbound, see `api_methods` in serving/bentoml_internals.py
+                    # the plain function: a bound method is wrapped by BentoML, which inspects it for each call
                     answer = await method(bentoml.get_current_service(), request)
                 finally:
                     self._in_flight -= 1
