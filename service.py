@@ -1,6 +1,6 @@
 """The service: a chat comes in, each participant's probability of being a bot comes out.
 
-Every prediction is made by one of the three API methods at the end, over HTTP as in Python.
+Every prediction is made by one of the three API methods at the end, both over HTTP and in Python.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ BOOSTED = (0.6, 0.3, 0.54)  # share of the boosted trees in the home expert's sc
 CLIPPED = 0.01  # randomised trees' probabilities stay this far from 0 and 1
 CERTAIN = 30  # log odds, at most; above 36 a probability would be rounded to 1
 
-# A chat in whose score the home expert's share is smaller is unlike those of the training game: so say explanations,
-# metrics and the report on drift.
+# Explanations, metrics and the report on drift call a chat unlike those of the training game if the home expert's share
+# in its score is smaller than this.
 UNLIKE = 0.5
 
 # What `confidence` means: the least probability of the likelier answer, bot or human. The model card shows how often
@@ -174,7 +174,7 @@ class Classifier:
 
     @classmethod
     def load(cls, folder: Path = SHIPPED) -> Self:
-        """Load the artifact of a model folder; raises `ModelError` if it is missing, damaged or of another format."""
+        """Load the artifact of a model folder; raises `ModelError` as `read_artifact` does."""
         return cls(*read_artifact(folder))
 
     def for_another_thread(self) -> Self:

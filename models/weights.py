@@ -117,7 +117,7 @@ def _nest(kind: type[Any], arrays: Mapping[str, NDArray[Any]], prefix: str = "")
 def read_artifact(folder: Path) -> tuple[Weights, str]:
     """Read the artifact of a model folder; returns the weights and their version.
 
-    Raises `ModelError` if it is missing, damaged or of another format.
+    Raises `ModelError` if it is missing, damaged, of another format, or written with another major version of NumPy.
     """
     try:
         metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))

@@ -34,7 +34,7 @@ CLEAN_EVERY = 3600  # seconds between two deletions of old dialogs
 CLEAN_SECONDS = 60  # for one call of `delete_some`
 COUNT_EVERY = 60  # seconds between two counts of the dialogs for the metrics, at least
 COUNT_SECONDS = 60  # for a count
-COUNT_SHARE = 0.01  # of the time that counting may take; large tables are counted less often
+COUNT_SHARE = 0.01  # of all time, at most, is spent counting: large tables are counted less often
 PROBE_EVERY = 0.5  # seconds between two probes of the store, at least
 
 T = TypeVar("T")

@@ -29,10 +29,10 @@ from serving.store import (
 )
 
 SCHEMA_LOCK = 0x7475_7269  # any number, for PostgreSQL's lock while the table is created
-# A server that waits for a lock, such as that of an ALTER TABLE, does not notice that its client has given up.
 STORE_SECONDS = 2  # for a statement that stores messages, or a pause between two; the worker has given up by then
 DELETE_SECONDS = 60  # the same where old dialogs are deleted
-LIMITS = f"SET LOCAL lock_timeout = {GIVE_UP * 1000:.0f}"
+# A server that waits for a lock, such as that of an ALTER TABLE, does not notice that its client has given up.
+LIMIT_OF_LOCKS = f"SET LOCAL lock_timeout = {GIVE_UP * 1000:.0f}"
 
 
 class _Session(NamedTuple):
@@ -59,10 +59,10 @@ class PostgresStore:
     # Each dialog is locked, so that its messages are stored one after the other, and none while it is deleted. The
     # locks come before the statement that reads, which would otherwise not see what was committed while it waited for
     # them.
-    # The server ends the transaction of a worker that is gone, which would hold on to its locks or to its place among
-    # the connections.
+    # The server ends the transaction of a worker that is gone: the transaction would hold on to its locks, or to its
+    # place among the connections.
     _BEGIN = f"""BEGIN ISOLATION LEVEL READ COMMITTED;
-        {LIMITS}; SET LOCAL statement_timeout = '{{seconds}}s';
+        {LIMIT_OF_LOCKS}; SET LOCAL statement_timeout = '{{seconds}}s';
         SET LOCAL idle_in_transaction_session_timeout = '{{seconds}}s';
         SELECT pg_advisory_xact_lock(dialog) FROM unnest(ARRAY[{{dialogs}}]::bigint[]) AS dialog"""  # noqa: S608
 
@@ -227,7 +227,7 @@ async def _limited(connection: "asyncpg.Connection") -> AsyncIterator[None]:
 
     After an error it is left open, as a server that does not answer would not end it either: close the connection.
     """
-    await connection.execute(f"BEGIN; {LIMITS}")
+    await connection.execute(f"BEGIN; {LIMIT_OF_LOCKS}")
     yield
     await connection.execute("COMMIT")
 

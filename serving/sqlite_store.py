@@ -64,7 +64,7 @@ def _create_file(database: Path) -> None:
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     is_shared = bool(database.parent.stat().st_mode & stat.S_IWGRP)
-    # first the lock, which another process makes without this mode as soon as there is a database
+    # the lock comes first: as soon as there is a database, another process may make it, without this mode
     for file in (_lock_file(database), database):  # SQLite gives its other files the mode of the database
         is_new = not file.exists()
         with file.open("ab"):
@@ -118,7 +118,7 @@ class SqliteStore:
         await self._in_transaction(insert_and_delete)
 
     async def delete_some(self, oldest: datetime) -> int:
-        """See `Store`. It searches with a connection and a thread of its own."""
+        """See `Store`. It searches with a connection of its own, and not in the thread that stores."""
         before = _as_text(oldest)
         await self._in_transaction(lambda _: None)  # makes the table, if there is none
         found = await self._read(FIND_OLD.format(oldest="?1", limit="?2"), before, FIND_AT_ONCE)
@@ -131,7 +131,7 @@ class SqliteStore:
         connection.execute(self._DELETE, (dialog_ids, oldest))
 
     async def count(self) -> int:
-        """See `Store`. It has a connection and a thread of its own."""
+        """See `Store`. It has a connection of its own, and does not run in the thread that stores."""
         ((number,),) = await self._read(COUNT_DIALOGS)
         return int(number)
 
