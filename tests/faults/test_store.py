@@ -22,12 +22,14 @@ import pytest
 from bentoml.exceptions import BentoMLConfigException
 
 from models.chat import PlatformMessage
+from serving import dialogs as dialogs_module
 from serving import postgres_store, sqlite_store
 from serving.dialogs import Dialogs
 from serving.errors import RefusedError
 from serving.history_url import PostgresAddress, parse_history_url
 from serving.postgres_store import PostgresStore
 from serving.settings import MAX_HISTORY_DAYS
+from serving.sqlite_store import SqliteStore
 from serving.store import FIND_OLD
 from tests.conftest import running
 from tests.faults.client import Connection, Reply, closed_loop
@@ -200,6 +202,28 @@ def test_an_id_that_came_in_with_other_content_meanwhile_is_a_conflict(store: St
             return answers
 
     assert asyncio.run(tell()) == [[200, 409]] * 20
+
+
+def test_one_cleaning_runs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = 0
+
+    async def take_long(*_: object) -> int:
+        nonlocal begun
+        begun += 1
+        await asyncio.sleep(60)
+        return 0
+
+    async def tell() -> None:
+        async with opened(sqlite.url, days=1) as dialogs:
+            for _ in range(5):
+                assert await status_of(dialogs.store_message(message())) == 200
+
+    monkeypatch.setattr(SqliteStore, "delete_some", take_long)
+    monkeypatch.setattr(dialogs_module, "CLEAN_EVERY", 0)
+    sqlite = Sqlite()
+    asyncio.run(tell())
+    sqlite.remove()
+    assert begun == 1
 
 
 def test_the_largest_number_of_days_deletes_nothing(store: Store, caplog: pytest.LogCaptureFixture) -> None:
