@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from bentoml.exceptions import BentoMLConfigException
 
@@ -85,9 +85,7 @@ class Dialogs:
 
     async def close(self) -> None:
         """Stop what is going on and close the connection to the store; the next use opens another."""
-        tasks = [
-            task for task in (self._storing, self._probe, self._cleaning, self._counting) if task and not task.done()
-        ]
+        tasks = [task for task in (self._storing, self._probe, self._cleaning, self._counting) if _is_running(task)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -104,7 +102,7 @@ class Dialogs:
         future: asyncio.Future[RunningDialog] = loop.create_future()
         new = StoredMessage(message.id, message.text, message.dialog_id, message.participant_index)
         self._waiting.append((new, future))
-        if self._storing is None or self._storing.done():
+        if not _is_running(self._storing):
             self._storing = asyncio.create_task(self._store_waiting())
         timer = loop.call_later(GIVE_UP, _settle, future, _unavailable())  # whatever happens to the group
         try:
@@ -164,8 +162,9 @@ class Dialogs:
             _settle(future, outcome)
 
     def _clean_if_due(self) -> None:
-        is_running = self._cleaning is not None and not self._cleaning.done()
-        if self._days is not None and not is_running and time.monotonic() - self._cleaned > CLEAN_EVERY:
+        if self._days is None or _is_running(self._cleaning):
+            return
+        if time.monotonic() - self._cleaned > CLEAN_EVERY:
             self._cleaned = time.monotonic()
             self._cleaning = asyncio.create_task(self._clean(datetime.now(UTC) - timedelta(days=self._days)))
 
@@ -178,7 +177,7 @@ class Dialogs:
             logger.warning("%s: old dialogs were not deleted: %s", self._store, reason_of(error))
 
     def _count_if_due(self) -> None:
-        if time.monotonic() > self._count_at and (self._counting is None or self._counting.done()):
+        if time.monotonic() > self._count_at and not _is_running(self._counting):
             self._counting = asyncio.create_task(self._count())
 
     async def _count(self) -> None:
@@ -190,6 +189,10 @@ class Dialogs:
             logger.warning("%s: dialogs were not counted: %s", self._store, reason_of(error))
         end = time.monotonic()
         self._count_at = end + max(COUNT_EVERY, (end - start) / COUNT_SHARE)
+
+
+def _is_running(task: "asyncio.Task[Any] | None") -> TypeGuard["asyncio.Task[Any]"]:
+    return task is not None and not task.done()
 
 
 def _settle(future: "asyncio.Future[RunningDialog]", outcome: Outcome) -> None:
