@@ -31,12 +31,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.chat import Chat, Confidence, Participant, Prediction, RunningDialog
-from models.features import Floats, Ints, Side, read_sides
-from models.ngrams import Ngrams
-from models.signals import GATE, combine, describe, mean_of_others, situations
-from models.trees import Forest, Trees
-from models.weights import SHIPPED, HomeExpert, Weights, read_artifact
+from .chat import Chat, Confidence, Participant, Prediction, RunningDialog
+from .features import Floats, Ints, Side, read_sides
+from .ngrams import Ngrams
+from .signals import GATE, combine, describe, mean_of_others, situations
+from .trees import Forest, Trees
+from .weights import SHIPPED, HomeExpert, Weights, read_artifact
 
 # Chosen by cross-validation, see the model card. Three numbers are those of a running dialog, strict and free
 # turn-taking (`SITUATIONS`).

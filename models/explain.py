@@ -14,10 +14,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from models.chat import Chat, ExplainedParticipant, Explanation, Message, Signal, Span
-from models.classifier import UNLIKE, Classifier, to_participant
-from models.features import Floats, Ints, pair_ngrams, word_hash, word_ngrams
-from models.signals import LINEAR, OF_NGRAMS, SIGNALS
+from .chat import Chat, ExplainedParticipant, Explanation, Message, Signal, Span
+from .classifier import UNLIKE, Classifier, to_participant
+from .features import Floats, Ints, pair_ngrams, word_hash, word_ngrams
+from .signals import LINEAR, OF_NGRAMS, SIGNALS
 
 SHOWN_SIGNALS = 10
 SHOWN_SPANS = 10

@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from models.chat import Chat, Identifier
+from .chat import Chat, Identifier
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

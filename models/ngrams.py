@@ -7,8 +7,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import BOUNDARY, LONGEST_WORD, Floats, Side, pair_ngrams, word_counts, word_hash, word_ngrams
-from models.signals import OF_NGRAMS, SUMS
+from .features import BOUNDARY, LONGEST_WORD, Floats, Side, pair_ngrams, word_counts, word_hash, word_ngrams
+from .signals import OF_NGRAMS, SUMS
 
 _CACHED_WORDS = 1 << 15
 _CHUNK = 1 << 13  # words that are looked up before the cache may be emptied

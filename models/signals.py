@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import COUNTS, STYLE, TALK, Floats, Ints, style
+from .features import COUNTS, STYLE, TALK, Floats, Ints, style
 
 # Scores of the linear models: whether a side's words are those of a bot, or are said to one. One model was fitted on
 # the home game's chats ("at home"), one on the chats of all games; each gives both scores.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import Ints
+from .features import Ints
 
 
 @dataclass(frozen=True)

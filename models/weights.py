@@ -15,9 +15,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import N_BUCKETS, Floats
-from models.signals import GATE, LINEAR, SIGNALS
-from models.trees import Trees
+from .features import N_BUCKETS, Floats
+from .signals import GATE, LINEAR, SIGNALS
+from .trees import Trees
 
 ARTIFACT = "classifier.npz"
 METRICS = "metrics.json"
