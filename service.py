@@ -21,14 +21,14 @@ from models.chat import (
     PlatformMessage,
     Predictions,
 )
-from serving.app import PredictionService, check_start
-from serving.batching import Scorer, load_classifier
-from serving.bentoml_internals import configure_process
-from serving.connections import install_protocol
-from serving.dialogs import Dialogs
-from serving.monitoring import Monitoring
+from serving.dialogs.dialogs import Dialogs
+from serving.http.app import PredictionService, check_start
+from serving.http.connections import install_protocol
+from serving.http.shutdown import Shutdown
+from serving.process import configure_process
+from serving.scoring.batching import Scorer, load_classifier
+from serving.scoring.monitoring import Monitoring
 from serving.settings import read_settings
-from serving.shutdown import Shutdown
 
 TIMEOUT = 6  # seconds for one request, body included
 
@@ -82,8 +82,8 @@ class TuringTestService:
     async def __is_ready__(self) -> bool:
         return not SHUTDOWN.begun and await self.dialogs.is_ready()
 
-    # Over HTTP, `PredictionRoutes` (`serving/predictions.py`) calls these with a validated body, which `model_validate`
-    # returns as it is. In Python they take dicts as well, and `explain` any `Chat`.
+    # Over HTTP, `PredictionRoutes` (`serving/http/predictions.py`) calls these with a validated body, which
+    # `model_validate` returns as it is. In Python they take dicts as well, and `explain` any `Chat`.
 
     @bentoml.api
     async def predict(self, request: ChatOrMessage, /) -> Answer:

@@ -17,17 +17,17 @@ from unittest.mock import patch
 
 import bentoml
 import uvloop
+from starlette.types import ASGIApp, Scope
 
 from benchmarks.chats import draw_chats
 from models.classifier import Assessment
-from serving.errors import App, Scope
 
 CLIENTS = (1, 32)
 CHATS = 64
 ROUNDS = 201
 
 
-async def ask(app: App, bodies: Iterator[bytes]) -> None:
+async def ask(app: ASGIApp, bodies: Iterator[bytes]) -> None:
     """Send requests one after the other."""
     headers = [(b"host", b"localhost:8000"), (b"content-type", b"application/json")]
     for body in bodies:
@@ -46,7 +46,7 @@ async def ask(app: App, bodies: Iterator[bytes]) -> None:
             raise RuntimeError(f"refused: {sent}")
 
 
-async def seconds(app: App, bodies: list[bytes], clients: int) -> float:
+async def seconds(app: ASGIApp, bodies: list[bytes], clients: int) -> float:
     """Return the CPU time of a request, in seconds, with its part in writing what was collected."""
     metrics = bentoml.get_current_service().scorer._metrics
     shared = iter(bodies)
@@ -59,8 +59,8 @@ async def seconds(app: App, bodies: list[bytes], clients: int) -> float:
 @contextmanager
 def without_metrics() -> Iterator[None]:
     """Take the metrics of the model, and what is worked out for them, out of the way of a request."""
-    from serving import batching  # after the variables are set
-    from serving.metrics import ModelMetrics
+    from serving.scoring import batching  # after the variables are set
+    from serving.scoring.metrics import ModelMetrics
 
     with (
         patch.object(Assessment, "home_of_chats", lambda assessment: [0.0] * len(assessment.sides)),
@@ -76,7 +76,7 @@ async def measure() -> None:
     """Print medians of the CPU time without the metrics, and of what they add, with quartiles."""
     from service import TuringTestService
 
-    app: App = TuringTestService.to_asgi()  # type: ignore[attr-defined]
+    app: ASGIApp = TuringTestService.to_asgi()  # type: ignore[attr-defined]
     bodies = [json.dumps(chat, ensure_ascii=False).encode() for chat in draw_chats(CHATS)]
     print("| clients | CPU time without, µs | the metrics add, µs (quartiles) | share |\n| --- | --- | --- | --- |")
     async with app.router.lifespan_context(app):  # type: ignore[attr-defined]

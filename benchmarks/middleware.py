@@ -9,17 +9,17 @@ from typing import Any
 import uvloop
 from bentoml._internal.context import ServiceContext
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.access import Access
-from serving.bentoml_internals import (
+from serving.http.access import Access
+from serving.http.bentoml_app import (
     ContextMiddleware,
     MaxConcurrencyMiddleware,
     RequestMetrics,
     RunnerTrafficMetricsMiddleware,
     TimeoutMiddleware,
 )
-from serving.errors import App, Receive, Scope, Send
-from serving.middleware import AccessAndErrors, KnownPaths
+from serving.http.middleware import AccessAndErrors, KnownPaths
 
 REQUESTS = 3_000
 ROUNDS = 15
@@ -31,7 +31,7 @@ async def answer(_: Scope, __: Receive, send: Send) -> None:
     await send({"type": "http.response.body"})
 
 
-async def seconds(app: App) -> float:
+async def seconds(app: ASGIApp) -> float:
     """Return the CPU time of one request, in seconds."""
 
     async def receive() -> Any:
@@ -50,7 +50,7 @@ async def seconds(app: App) -> float:
 
 async def measure() -> None:
     """Measure all layers in turns, and print medians of what each adds."""
-    layers: dict[str, Callable[[App], App]] = {
+    layers: dict[str, Callable[[ASGIApp], ASGIApp]] = {
         "nothing": lambda app: app,
         "request metrics, BentoML's": lambda app: RunnerTrafficMetricsMiddleware(app, namespace="stock"),
         "request metrics, labels looked up once": lambda app: RequestMetrics(app, namespace="bentoml_service"),

@@ -1,20 +1,12 @@
 """Errors, all in one shape: `{"error": "…", "detail": [{"field": "…", "message": "…"}]}`.
 
-Whatever cannot answer a request raises `RefusedError`. `AccessAndErrors` (`serving/middleware.py`) turns it into the
-response and, except for 429, one line in the log; neither contains text of a chat.
+Whatever cannot answer a request raises `RefusedError`. `AccessAndErrors` (`serving/http/middleware.py`) turns it into
+the response and, except for 429, one line in the log; neither contains text of a chat.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
-
-from starlette.responses import JSONResponse
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 RETRY_AFTER = 1  # seconds
 
@@ -36,9 +28,10 @@ class RefusedError(Exception):
         self.error = error or status.phrase
         self.detail = list(detail)
 
-    def response(self) -> JSONResponse:
-        """Return the response."""
-        return JSONResponse({"error": self.error, "detail": self.detail}, self.status, _HEADERS.get(self.status))
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the response that belong to the status."""
+        return _HEADERS.get(self.status, {})
 
     def log(self, path: str) -> None:
         """Log one line with the names of the fields. Status 429 is logged elsewhere, once a second for all of them."""

@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.weights import SHIPPED
-from serving.history_url import SqliteFile, parse_history_url
+from records.history_url import SqliteFile, parse_history_url
 
 MAX_HISTORY_DAYS = 36_500  # a hundred years
 

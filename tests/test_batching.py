@@ -14,10 +14,10 @@ import pytest
 from models.chat import Chat, Prediction
 from models.classifier import Assessment, Classifier
 from models.explain import explain
-from serving.batching import LARGE, MAX_BATCH_SIZE, Scorer
 from serving.errors import RefusedError
-from serving.metrics import ModelMetrics
-from serving.monitoring import Monitoring
+from serving.scoring.batching import LARGE, MAX_BATCH_SIZE, Scorer
+from serving.scoring.metrics import ModelMetrics
+from serving.scoring.monitoring import Monitoring
 from tests.conftest import make_chat, sample_bodies
 
 SMALL = make_chat((0, "hello there"), (1, "who are you"))

@@ -34,9 +34,8 @@ def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_holds_what_is_served(bento: Path) -> None:
     source = bento / "src"
     files = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
-    code = {
-        path.relative_to(ROOT).as_posix() for folder in ("models", "serving") for path in (ROOT / folder).glob("*.py")
-    }
+    folders = ("models", "records", "serving")
+    code = {path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*.py")}
     page = {path.relative_to(ROOT).as_posix() for path in FOLDER.iterdir() if path.is_file()}
     assert files == code | page | {
         "service.py",

@@ -10,23 +10,20 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.types import Receive, Scope, Send
 
 from models.chat import ChatOrMessage, Chats, ChatToExplain
 from service import TuringTestService
-from serving.bentoml_internals import (
-    CorkDispatcher,
+from serving.http.bentoml_app import (
     MaxConcurrencyMiddleware,
-    NoWait,
-    Optimizer,
     RequestMetrics,
     TimeoutMiddleware,
     _component_name,
-    adaptive_batching,
     api_methods,
-    do_not_track,
     middleware_of,
 )
-from serving.errors import Receive, Scope, Send
+from serving.process import do_not_track
+from serving.scoring.adaptive_batching import CorkDispatcher, NoWait, Optimizer, adaptive_batching
 
 CHANGED = f"BentoML {version('bentoml')} changed "
 

@@ -1,7 +1,8 @@
 """What becomes of a message, decided without a store."""
 
 from models.chat import MAX_MESSAGES, Chat
-from serving.dialog import MAX_BYTES, StoredMessage, admit
+from records.messages import StoredMessage
+from serving.dialogs.dialog import MAX_BYTES, admit
 from serving.errors import RefusedError
 
 

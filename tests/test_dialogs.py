@@ -16,7 +16,7 @@ from filelock import lock_descriptor, unlock_descriptor
 
 from models.chat import MAX_MESSAGES, RunningDialog
 from models.classifier import Classifier
-from serving.dialog import MAX_BYTES
+from serving.dialogs.dialog import MAX_BYTES
 from tests.conftest import (
     CURL_CHAT,
     SAMPLE,

@@ -11,7 +11,7 @@ import pytest
 from models.chat import Chat, RunningDialog
 from models.classifier import Classifier
 from models.weights import METRICS, SHIPPED
-from serving.monitoring import Monitoring
+from serving.scoring.monitoring import Monitoring
 from tests.conftest import SAMPLE, make_chat
 from train.__main__ import main
 from train.artifact import write_artifact

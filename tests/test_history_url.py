@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
-from serving.history_url import PostgresAddress, SqliteFile, parse_history_url
+from records.history_url import PostgresAddress, SqliteFile, parse_history_url
 
 PIECE = "s3cr3t"
 

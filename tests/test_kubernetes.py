@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from serving.shutdown import GIVE_UP_AFTER
+from serving.http.shutdown import GIVE_UP_AFTER
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
 from tests.engine import IMAGE, docker
 

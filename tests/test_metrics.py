@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.metrics import without_metrics
 from models.chat import Chat
 from models.classifier import CONFIDENCE, Classifier
-from serving import batching
-from serving.batching import LARGE
-from serving.metrics import HOME_SHARES, PROBABILITIES, BulkHistogram
+from serving.scoring import batching
+from serving.scoring.batching import LARGE
+from serving.scoring.metrics import HOME_SHARES, PROBABILITIES, BulkHistogram
 from tests.conftest import ROOT, Server, running, sample_bodies, send, wait_until
 
 NAMES = {
@@ -172,7 +172,7 @@ def test_a_killed_worker_leaves_its_answers_and_nothing_in_the_queue(tmp_path: P
     folder.mkdir()
     work = """
 import asyncio, os, sys
-from serving.metrics import ModelMetrics
+from serving.scoring.metrics import ModelMetrics
 from models.chat import Participant, Prediction
 async def main():
     metrics = ModelMetrics("v")

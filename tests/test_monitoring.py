@@ -17,7 +17,7 @@ import yaml
 
 from models.classifier import UNLIKE
 from models.weights import HOME_SHARE, METRICS, SHIPPED
-from serving.metrics import HOME_SHARES
+from serving.scoring.metrics import HOME_SHARES
 from tests.conftest import CLIENT, ROOT, Server, free_port, running, sample_bodies, send, wait_until
 from tests.prometheus import is_up, numbers, query
 from train.evaluate import AFTER, COMPLETE_CHATS, SHIFTED_CHATS, is_at_home, streamed

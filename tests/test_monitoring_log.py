@@ -14,8 +14,9 @@ from models.chat import Chat, RunningDialog
 from models.classifier import Assessment, Classifier
 from models.features import read_sides
 from models.signals import SIGNALS
-from serving import monitoring
-from serving.monitoring import FILES, OWN, Monitoring
+from records.monitoring_log import OWN
+from serving.scoring import monitoring
+from serving.scoring.monitoring import FILES, Monitoring
 from tests.conftest import SAMPLE, Server, make_chat, running, sample_bodies, send, wait_until
 from train.artifact import write_artifact
 from train.data import read_editions

@@ -16,8 +16,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Locator, Page, Request, Route, expect, sync_playwright
 
 from models.classifier import UNLIKE
-from serving.access import Access
 from serving.errors import RefusedError
+from serving.http.access import Access
 from serving.page import FOLDER, routes
 from tests.conftest import Server, find_chromium, running, send
 from tests.test_swagger import OPTIONS

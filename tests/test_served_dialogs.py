@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.chat import Chat, PlatformMessage
-from serving.dialogs import Dialogs
+from serving.dialogs.dialogs import Dialogs
 from tests.conftest import SAMPLE
 from tests.stores import PostgreSql, Sqlite
 from train.__main__ import main

@@ -1,4 +1,4 @@
-"""What `serving/shutdown.py` assumes about uvicorn."""
+"""What `serving/http/shutdown.py` assumes about uvicorn."""
 
 import subprocess
 import sys

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from bentoml.exceptions import BentoMLConfigException
 
-from serving.sqlite_store import prepare_file
+from serving.dialogs.sqlite_store import prepare_file
 
 
 @pytest.mark.parametrize(("folder", "file"), [(0o755, 0o644), (0o2775, 0o664)])

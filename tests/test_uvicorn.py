@@ -1,6 +1,6 @@
-"""What `serving/connections.py` needs of uvicorn beyond its public interface.
+"""What `serving/http/connections.py` needs of uvicorn beyond its public interface.
 
-If a test fails after an update of uvicorn, compare its new `httptools_impl.py` with `serving/connections.py`.
+If a test fails after an update of uvicorn, compare its new `httptools_impl.py` with `serving/http/connections.py`.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from serving.connections import DEFAULT_KEEP_ALIVE, HttpProtocol, LingeringTransport, install_protocol
+from serving.http.connections import DEFAULT_KEEP_ALIVE, HttpProtocol, LingeringTransport, install_protocol
 
 APP = PlainTextResponse("hello")
 CHANGED = f"uvicorn {uvicorn.__version__} changed"

@@ -12,8 +12,8 @@ from typing import Any
 import asyncpg
 
 from models.chat import Chat, Message
-from serving.history_url import SqliteFile, parse_history_url
-from serving.store import reason_of
+from records.history_url import SqliteFile, parse_history_url
+from records.messages import reason_of
 from train.data import DataError, read_labels
 
 CONNECT_SECONDS = 10

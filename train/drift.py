@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from models.classifier import CONFIDENCE
 from models.features import Floats
 from models.weights import FORMAT
-from serving.monitoring import OWN
+from records.monitoring_log import OWN
 from train.data import DataError
 from train.reference import AFTER, CHATS, DIALOGS, VALUES, Distribution, Reference, Sample, bin_counts
 from train.report import page, picture, table

@@ -16,7 +16,7 @@ from models.chat import Chat
 from models.classifier import CONFIDENCE, UNLIKE, Assessment, Classifier, confidence_of
 from models.features import Floats, Ints
 from models.signals import SIGNALS
-from serving.monitoring import OWN, logged, own_signals
+from records.monitoring_log import OWN, logged, own_signals
 from train.copies import so_far
 from train.data import DataError, Edition
 

@@ -1,6 +1,6 @@
 """An ASGI app that reads the body and answers with a constant: what uvicorn itself can do."""
 
-from serving.errors import Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 CONTENT = b'{"chat_id": 42, "participants": []}'
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(CONTENT)).encode())]

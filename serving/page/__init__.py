@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serving.policy import headers
+from serving.page.policy import headers
 
 PATH = "/try"
 FOLDER = Path(__file__).parent

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from playwright.sync_api import Request, expect, sync_playwright
 
-from serving.access import Access
 from serving.errors import RefusedError
+from serving.http.access import Access
 from tests.conftest import CLIENT, CURL_CHAT, ROOT, Answer, Server, find_chromium, running, send, start_server
 from tests.test_swagger import OPTIONS
 

@@ -15,8 +15,8 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
-from serving import connections
-from serving.connections import MAX_DISCARDED_BYTES, MAX_HEAD_BYTES
+from serving.http import connections
+from serving.http.connections import MAX_DISCARDED_BYTES, MAX_HEAD_BYTES
 from tests.conftest import CURL_CHAT, send, wait_until
 from tests.faults.conftest import Start
 from tests.faults.wire import Uvicorn, read_response, serving

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from serving.shutdown import GIVE_UP_AFTER
+from serving.http.shutdown import GIVE_UP_AFTER
 from tests.conftest import CURL_CHAT, ROOT, Answer, send, wait_until
 from tests.faults.client import long_chat
 from tests.faults.conftest import Place, Start, connect
@@ -141,7 +141,7 @@ def test_a_server_that_ignores_sigterm_is_stopped() -> None:
     """The process exits with 0, as if the server had stopped."""
     script = """
 import asyncio, signal
-from serving import shutdown
+from serving.http import shutdown
 shutdown.STOP_AFTER, shutdown.GIVE_UP_AFTER = 0.1, 0.5
 signal.signal(signal.SIGTERM, lambda *_: print("stopping", flush=True))
 async def run():

@@ -22,15 +22,15 @@ import pytest
 from bentoml.exceptions import BentoMLConfigException
 
 from models.chat import PlatformMessage
-from serving import dialogs as dialogs_module
-from serving import postgres_store, sqlite_store
-from serving.dialogs import Dialogs
+from records.history_url import PostgresAddress, parse_history_url
+from serving.dialogs import dialogs as dialogs_module
+from serving.dialogs import postgres_store, sqlite_store
+from serving.dialogs.dialogs import Dialogs
+from serving.dialogs.postgres_store import PostgresStore
+from serving.dialogs.sqlite_store import SqliteStore
+from serving.dialogs.store import FIND_OLD
 from serving.errors import RefusedError
-from serving.history_url import PostgresAddress, parse_history_url
-from serving.postgres_store import PostgresStore
 from serving.settings import MAX_HISTORY_DAYS
-from serving.sqlite_store import SqliteStore
-from serving.store import FIND_OLD
 from tests.conftest import running
 from tests.faults.client import Connection, Reply, closed_loop
 from tests.stores import PgBouncer, PostgreSql, SmallDisk, Sqlite, run

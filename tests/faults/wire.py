@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import uvicorn
 
-from serving.connections import HttpProtocol
+from serving.http.connections import HttpProtocol
 from tests.conftest import free_port, wait_until
 
 

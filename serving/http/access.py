@@ -9,7 +9,9 @@ import hmac
 from collections.abc import Iterable
 from http import HTTPStatus
 
-from serving.errors import RefusedError, Scope
+from starlette.types import Scope
+
+from serving.errors import RefusedError
 from serving.page import is_page
 
 HEALTH = frozenset({"/livez", "/readyz", "/healthz"})

@@ -6,9 +6,10 @@ from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from starlette.types import Receive, Scope
 
 from models.chat import CHAT, MESSAGE
-from serving.errors import Receive, RefusedError, Scope
+from serving.errors import RefusedError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # RFC 8259 8.1 allows a parser to ignore it
 

@@ -1,11 +1,8 @@
 """The monitoring log: what the classifier saw and answered, as numbers, for `python -m train drift`.
 
-A line is one chat, in JSON. It holds no text and nothing that leads to a person: no identifier of a chat, dialog,
-message, participant, request or trace, and its time is cut to the minute, so that it cannot be matched with the store
-of dialogs or an access log.
-
-Scoring hands over arrays that were computed anyway. A thread turns them into lines and writes them in groups; files are
-rotated by the standard library. Lines that the thread cannot keep up with or cannot write are dropped and counted.
+`records/monitoring_log.py` says what a line holds. Scoring hands over arrays that were computed anyway. A thread turns
+them into lines and writes them in groups; files are rotated by the standard library. Lines that the thread cannot keep
+up with or cannot write are dropped and counted.
 
 `bentoml.monitor` is not used: it writes while the request waits for its answer (0.3 ms for a chat), adds the
 identifiers of the request and its trace to every line, never deletes a file, and does not notice lost lines.
@@ -14,86 +11,27 @@ identifiers of the request and its trace to every line, never deletes a file, an
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any, Self
 
-import numpy as np
 from bentoml.exceptions import BentoMLConfigException
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 from pydantic_core import to_json
 
-from models.chat import Chat, RunningDialog
-from models.classifier import Assessment, confidence_of
-from models.signals import SIGNALS
-from models.weights import FORMAT
+from models.chat import Chat
+from models.classifier import Assessment
+from records.monitoring_log import Scored, minute
 
 WRITE_EVERY = 0.5  # seconds
 MAX_WAITING = 20_000  # participants whose lines are not written yet, 5 MB
 FILES = 5  # of each worker, the one that is written to included
 WARN_EVERY = 60  # seconds between two warnings about lost lines
 CLOSE_SECONDS = 2  # for the last lines when the worker stops
-OWN = len(SIGNALS) // 2  # a participant's own signals come first; those of "the other one" stand in the other's row
-_CYRILLIC, _LATIN = SIGNALS.index("Cyrillic letters"), SIGNALS.index("Latin letters")
 
 logger = logging.getLogger("bentoml.monitoring")
-
-
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    """Chats that were scored together; `chats` holds (is a running dialog, messages, participants) of each."""
-
-    version: str  # of the model
-    minute: str
-    chats: list[tuple[bool, int, int]]
-    signals: NDArray[np.float32]
-    probabilities: list[float]
-    home: list[float]
-    words: list[float]
-
-    def lines(self) -> bytes:
-        """Return one line of JSON for each chat."""
-        rows = logged(self.signals).tolist()
-        lines = []
-        row = 0
-        for running, messages, participants in self.chats:
-            line = {
-                "time": self.minute,
-                "model": self.version,
-                "format": FORMAT,
-                "kind": "dialog" if running else "chat",
-                "messages": messages,
-                "words": round(self.words[row], 1),
-                "home": round(self.home[row], 4),
-                "participants": [
-                    {
-                        "probability": round(self.probabilities[at], 4),
-                        "confidence": confidence_of(self.probabilities[at]),
-                        "cyrillic": rows[at][_CYRILLIC],
-                        "latin": rows[at][_LATIN],
-                        "signals": rows[at],
-                    }
-                    for at in range(row, row + participants)
-                ],
-            }
-            lines.append(to_json(line))
-            row += participants
-        return b"\n".join(lines)
-
-
-def own_signals(assessment: Assessment) -> NDArray[np.float32]:
-    """Return the signals that are logged, (rows, OWN), not rounded yet."""
-    return assessment.signals[:, :OWN].astype(np.float32)
-
-
-def logged(signals: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return signals as the log holds them."""
-    return signals.astype(np.float64).round(4)
 
 
 class Monitoring:
@@ -105,7 +43,7 @@ class Monitoring:
     def __init__(self, folder: Path, max_bytes: int, workers: int) -> None:
         self._file_bytes = max_bytes // workers // FILES
         self._file, self._claim = _claim_file(folder, self._file_bytes)
-        self._waiting: list[_Scored] = []
+        self._waiting: list[Scored] = []
         self._waiting_rows = 0
         self._lost = 0  # not counted yet
         self._unreported = 0  # in the service's log
@@ -141,20 +79,7 @@ class Monitoring:
                 self._lost += len(chats)
                 return
             self._waiting_rows += rows
-            self._waiting.append(
-                _Scored(
-                    version=version,
-                    minute=_minute(),
-                    chats=[
-                        (isinstance(chat, RunningDialog), len(chat.messages), len(sides))
-                        for chat, sides in zip(chats, assessment.sides, strict=True)
-                    ],
-                    signals=own_signals(assessment),
-                    probabilities=assessment.probabilities.tolist(),
-                    home=assessment.home.tolist(),
-                    words=assessment.words.tolist(),
-                )
-            )
+            self._waiting.append(Scored.of(version, chats, assessment))
 
     def close(self) -> None:
         """Write what is left, and stop; further records are not written."""
@@ -188,7 +113,7 @@ class Monitoring:
             self._unreported += lost
             self._unnoted += lost
         if self._unnoted:
-            note = to_json({"time": _minute(), "lost": self._unnoted})
+            note = to_json({"time": minute(), "lost": self._unnoted})
             if self._file.write(note):
                 self._unnoted = 0
 
@@ -240,10 +165,6 @@ def _claim_file(folder: Path, max_bytes: int) -> tuple[_RotatedFile, Any]:
             delay=True,
         )
         return file, claim
-
-
-def _minute() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%MZ}"
 
 
 @cache  # the registry takes a metric once

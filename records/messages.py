@@ -1,29 +1,24 @@
-"""The table of messages: its versions, what a store does with it, and what the errors of a store mean.
-
-There are two stores, `serving/sqlite_store.py` and `serving/postgres_store.py`. Each keeps one connection, opened when
-it is first needed. After an error in a transaction the connection is closed, because it may be stale (a restart, a
-failover, a replaced file), unless the error was that of a message.
-
-Any number of processes may share the table: one transaction at a time writes to SQLite, and to PostgreSQL one at a time
-for each dialog.
-"""
+"""The table of messages: its columns, its versions, and what the errors of a store mean."""
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Protocol
-from uuid import uuid4
+from typing import NamedTuple
 
 import asyncpg
 
-from serving.dialog import Outcome, StoredMessage
-
-GIVE_UP = 1.5  # seconds to wait for a store
-FIND_AT_ONCE = 200  # old dialogs, in one search
-DELETE_AT_ONCE = 1_000  # messages of old dialogs, in one transaction; a dialog is never cut
 VERSION = 2  # of the tables below
+
+
+class StoredMessage(NamedTuple):
+    """One message as the store keeps it."""
+
+    id: str
+    text: str
+    dialog_id: str
+    participant_index: int
+
 
 COLUMNS = ", ".join(StoredMessage._fields)
 _UPGRADES = {  # from a version to the next; 0 is an empty database, and 1 a table made before versions were stored
@@ -44,10 +39,6 @@ _UPGRADES = {  # from a version to the next; 0 is an empty database, and 1 a tab
         "INSERT INTO messages_version VALUES (2)",
     ),
 }
-COUNT_DIALOGS = "SELECT count(DISTINCT dialog_id) FROM messages"
-FIND_OLD = """SELECT dialog_id, count(*) FROM messages
-    WHERE dialog_id IN (SELECT DISTINCT dialog_id FROM messages WHERE created_at < {oldest})
-    GROUP BY dialog_id HAVING max(created_at) < {oldest} LIMIT {limit}"""
 
 
 class WrongTableError(Exception):
@@ -101,47 +92,6 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {text.strip()}".removesuffix(": ")
 
 
-class Store(Protocol):
-    """Where messages are kept. Errors of the driver come through as they are; `cause_of` reads them."""
-
-    async def exchange(self, group: Sequence[StoredMessage]) -> list[Outcome]:
-        """Store the new ones of a group of messages in one transaction; returns what becomes of each, in order."""
-        ...
-
-    async def probe(self) -> None:
-        """Store a message as `exchange` does, and take it back; raises what keeps messages from being stored."""
-        ...
-
-    async def delete_some(self, oldest: datetime) -> int:
-        """Delete some of the dialogs whose last message is older; returns how many were found, 0 if there are no more.
-
-        A transaction deletes a few of them, so that messages get in between.
-        """
-        ...
-
-    async def count(self) -> int:
-        """Return the number of dialogs, without holding up messages."""
-        ...
-
-    async def close(self) -> None:
-        """Close the connection; the next use opens another."""
-        ...
-
-
-def in_parts(found: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
-    """Cut dialogs, each with its number of messages, into parts of about `DELETE_AT_ONCE` messages."""
-    part: list[str] = []
-    filled = 0
-    for dialog_id, messages in found:
-        if part and filled + messages > DELETE_AT_ONCE:
-            yield part
-            part, filled = [], 0
-        part.append(dialog_id)
-        filled += messages
-    if part:
-        yield part
-
-
 def upgrade_from(version: int, **types: str) -> list[str]:
     """Return the statements that bring a table up to date; raises WrongTableError for one of a newer version."""
     if version > VERSION:
@@ -154,9 +104,3 @@ def check_columns(names: Sequence[str]) -> None:
     missing = [name for name in ("seq", *COLUMNS.split(", "), "created_at") if name not in names]
     if missing:
         raise WrongTableError(f"the table messages is not this service's: it has no column {', '.join(missing)}")
-
-
-def make_probe() -> StoredMessage:
-    """Return a message that no dialog has, to find out whether messages can be stored."""
-    name = f"probe-{uuid4()}"
-    return StoredMessage(name, "", name, 0)

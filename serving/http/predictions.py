@@ -13,9 +13,10 @@ from typing import Any
 import bentoml
 from pydantic import BaseModel
 from pydantic_core import to_json
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.bodies import parse_body, read_body
-from serving.errors import App, Receive, RefusedError, Scope, Send, no_answer
+from serving.errors import RefusedError, no_answer
+from serving.http.bodies import parse_body, read_body
 
 TOO_MANY = "too many requests in flight; try again"
 
@@ -32,7 +33,7 @@ class PredictionRoutes:
 
     def __init__(
         self,
-        app: App,
+        app: ASGIApp,
         routes: Mapping[str, tuple[type[BaseModel], Callable[[Any, Any], Awaitable[BaseModel]]]],
         max_body_bytes: int,
         max_in_flight: int | None,

@@ -24,10 +24,10 @@ from models.chat import EXAMPLE_CHAT, Chat, Explanation, Prediction
 from models.classifier import Classifier
 from models.explain import explain
 from models.weights import ModelError
-from serving.bentoml_internals import adaptive_batching, get_tracer
 from serving.errors import RefusedError, no_answer
-from serving.metrics import ModelMetrics
-from serving.monitoring import Monitoring
+from serving.scoring.adaptive_batching import adaptive_batching, get_tracer
+from serving.scoring.metrics import ModelMetrics
+from serving.scoring.monitoring import Monitoring
 
 MAX_BATCH_SIZE = 64  # chats; a larger batch gains nothing and delays the others
 MAX_LATENCY_MS = 10_000  # BentoML rejects what it expects to take longer; `TIMEOUT` in service.py is shorter

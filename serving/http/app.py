@@ -21,15 +21,15 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from serving import page
-from serving.access import Access
-from serving.batching import load_classifier
-from serving.bentoml_internals import api_methods, middleware_of, name_worker_in_log
-from serving.dialogs import Dialogs
-from serving.middleware import AccessAndErrors, Cors, KnownPaths, known_paths
-from serving.monitoring import Monitoring
-from serving.predictions import PredictionRoutes
+from serving.dialogs.dialogs import Dialogs
+from serving.http.access import Access
+from serving.http.bentoml_app import api_methods, middleware_of, name_worker_in_log
+from serving.http.middleware import AccessAndErrors, Cors, KnownPaths, known_paths
+from serving.http.predictions import PredictionRoutes
+from serving.http.swagger import swagger_routes
+from serving.scoring.batching import load_classifier
+from serving.scoring.monitoring import Monitoring
 from serving.settings import read_settings
-from serving.swagger import swagger_routes
 
 logger = logging.getLogger("bentoml.service")
 

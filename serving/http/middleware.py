@@ -11,9 +11,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.access import Access
-from serving.errors import App, Receive, RefusedError, Scope, Send
+from serving.errors import RefusedError
+from serving.http.access import Access
+from serving.http.responses import to_response
 
 KEPT = (b"allow", b"content-range")  # headers of BentoML's and Starlette's errors that mean something to a client
 REDIRECT = "bot_or_human.redirect"  # key of a scope: where a client is redirected to
@@ -28,7 +30,7 @@ class KnownPaths:
     A known path that ends in a slash too many loses the slash, and `AccessAndErrors` redirects the client to it.
     """
 
-    def __init__(self, app: App, known: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, known: frozenset[str]) -> None:
         self._app = app
         self._known = known
 
@@ -70,7 +72,7 @@ class Cors(CORSMiddleware):
         refused = RefusedError(HTTPStatus(response.status_code), bytes(response.body).decode())
         refused.log("a preflight request")
         of_cors = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
-        reshaped = refused.response()
+        reshaped = to_response(refused)
         reshaped.headers.update(of_cors)
         return reshaped
 
@@ -78,7 +80,7 @@ class Cors(CORSMiddleware):
 class AccessAndErrors:
     """ASGI middleware that checks API keys and turns errors into responses."""
 
-    def __init__(self, app: App, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
         self._access = access
 
@@ -95,10 +97,10 @@ class AccessAndErrors:
             return await self._app(scope, receive, _in_one_shape(scope, receive, send))
         except RefusedError as refused:
             refused.log(scope["path"])
-            return await refused.response()(scope, receive, send)
+            return await to_response(refused)(scope, receive, send)
         except Exception as fault:  # the last place where an unexpected error can get the one shape
             logger.exception("%s 500: %s", scope["path"], type(fault).__name__)
-            return await RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR).response()(scope, receive, send)
+            return await to_response(RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR))(scope, receive, send)
 
 
 def _in_one_shape(scope: Scope, receive: Receive, send: Send) -> Send:
@@ -111,7 +113,7 @@ def _in_one_shape(scope: Scope, receive: Receive, send: Send) -> Send:
             replaced = True
             refused = RefusedError(HTTPStatus(message["status"]))
             refused.log(scope["path"])
-            response = refused.response()
+            response = to_response(refused)
             response.raw_headers += [header for header in message["headers"] if header[0] in KEPT]
             await response(scope, receive, send)
         elif not replaced:

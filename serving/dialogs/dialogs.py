@@ -1,8 +1,8 @@
 """The memory of dialogs: messages come one at a time, and each is scored with all that came before it.
 
 Messages that arrive while others are being stored are stored together, in one transaction, and are answered only after
-it is committed. The store runs the transaction (`serving/store.py`); in it, `admit` (`serving/dialog.py`) decides what
-becomes of each message.
+it is committed. The store runs the transaction (`store.py`); in it, `admit` (`dialog.py`) decides what becomes of each
+message.
 """
 
 import asyncio
@@ -18,13 +18,14 @@ from typing import Any, TypeGuard, TypeVar
 from bentoml.exceptions import BentoMLConfigException
 
 from models.chat import PlatformMessage, RunningDialog
-from serving.dialog import Outcome, StoredMessage
+from records.history_url import SqliteFile, parse_history_url
+from records.messages import Cause, StoredMessage, WrongTableError, cause_of, reason_of
+from serving.dialogs.dialog import Outcome
+from serving.dialogs.postgres_store import PostgresStore
+from serving.dialogs.sqlite_store import SqliteStore, prepare_file
+from serving.dialogs.store import GIVE_UP, Store
 from serving.errors import RefusedError
-from serving.history_url import SqliteFile, parse_history_url
-from serving.metrics import set_dialogs
-from serving.postgres_store import PostgresStore
-from serving.sqlite_store import SqliteStore, prepare_file
-from serving.store import GIVE_UP, Cause, Store, WrongTableError, cause_of, reason_of
+from serving.scoring.metrics import set_dialogs
 
 CHECK_SECONDS = 600  # to bring a large table up to date at the start
 UNAVAILABLE = "the store of dialogs does not answer, try again"
@@ -96,7 +97,7 @@ class Dialogs:
 
         A message that is stored already (same `id` and content) is not stored again, and gives the same chat. Raises
         `RefusedError` with 409 for other content under the same `id`, 413 for a dialog that is full, 400 for a message
-        that the store cannot hold, and 503 when it is not stored within `GIVE_UP` seconds (`serving/store.py`).
+        that the store cannot hold, and 503 when it is not stored within `GIVE_UP` seconds (`store.py`).
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[RunningDialog] = loop.create_future()
@@ -148,7 +149,7 @@ class Dialogs:
             outcomes: Sequence[Outcome] = await _in_time(_try_twice(lambda: self._store.exchange(messages)))
         except Exception as error:  # after any error, every caller gets an answer
             cause = cause_of(error)
-            # It may be one message (`Cause` in serving/store.py): find it, and store the others.
+            # It may be one message (`Cause` in records/messages.py): find it, and store the others.
             if cause is not Cause.STORE and len(group) > 1:
                 await self._store_group(group[: len(group) // 2])
                 await self._store_group(group[len(group) // 2 :])

@@ -11,22 +11,10 @@ from typing import NamedTuple
 
 import asyncpg
 
-from serving.dialog import Outcome, StoredMessage, admit
-from serving.history_url import PostgresAddress
-from serving.store import (
-    COLUMNS,
-    COUNT_DIALOGS,
-    FIND_AT_ONCE,
-    FIND_OLD,
-    GIVE_UP,
-    VERSION,
-    Cause,
-    cause_of,
-    check_columns,
-    in_parts,
-    make_probe,
-    upgrade_from,
-)
+from records.history_url import PostgresAddress
+from records.messages import COLUMNS, VERSION, Cause, StoredMessage, cause_of, check_columns, upgrade_from
+from serving.dialogs.dialog import Outcome, admit
+from serving.dialogs.store import COUNT_DIALOGS, FIND_AT_ONCE, FIND_OLD, GIVE_UP, in_parts, make_probe
 
 SCHEMA_LOCK = 0x7475_7269  # any number, for PostgreSQL's lock while the table is created
 STORE_SECONDS = 2  # for a statement that stores messages, or a pause between two; the worker has given up by then

@@ -17,8 +17,8 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
 from models.chat import EXAMPLE_CHAT, EXAMPLE_MESSAGE
-from serving.access import HEALTH
-from serving.policy import headers
+from serving.http.access import HEALTH
+from serving.page.policy import headers
 
 DESCRIPTION = """Send a chat, get each participant's probability of being a bot.
 Write or paste a chat on [the page to try it](try), or open `/predict` here, choose "Try it out" and "Execute"."""

@@ -11,7 +11,7 @@
   responses are sent and the connection is closed.
 - A client that closes its side after a request (a half-close) gets the response.
 
-This module and `serving/shutdown.py` rely on uvicorn's internals. This one uses the registry
+This module and `serving/http/shutdown.py` rely on uvicorn's internals. This one uses the registry
 `uvicorn.config.HTTP_PROTOCOLS`, and methods and attributes of `HttpToolsProtocol` and its `RequestResponseCycle`, which
 `tests/test_uvicorn.py` lists. There is no public way: BentoML starts uvicorn itself, and has no option for the
 protocol. It has one for idle connections (`bentoml serve --timeout-keep-alive`, which is honoured), but no environment
@@ -29,6 +29,7 @@ import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.errors import RefusedError
+from serving.http.responses import to_response
 
 MAX_HEAD_BYTES = 65_536  # request line and headers; also chunk extensions and trailers
 HEAD_SECONDS = 30.0  # from the opening of the connection, or from the first byte of a request, to the end of its head
@@ -334,7 +335,7 @@ class HttpProtocol(HttpToolsProtocol):
             if self._is_responding():  # to an earlier request; its response comes first, and is the last one
                 self.cycle.keep_alive = False
                 return
-        response = refused.response()
+        response = to_response(refused)
         head = [f"HTTP/1.1 {refused.status.value} {refused.status.phrase}".encode(), b"connection: close"]
         headers = [*self.server_state.default_headers, *response.raw_headers]
         head += [name + b": " + value for name, value in headers]

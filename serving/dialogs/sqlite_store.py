@@ -18,22 +18,10 @@ from typing import Any, TypeVar
 from bentoml.exceptions import BentoMLConfigException
 from filelock import lock_descriptor, unlock_descriptor
 
-from serving.dialog import Outcome, StoredMessage, admit
-from serving.history_url import SqliteFile
-from serving.store import (
-    COLUMNS,
-    COUNT_DIALOGS,
-    FIND_AT_ONCE,
-    FIND_OLD,
-    GIVE_UP,
-    Cause,
-    cause_of,
-    check_columns,
-    in_parts,
-    make_probe,
-    reason_of,
-    upgrade_from,
-)
+from records.history_url import SqliteFile
+from records.messages import COLUMNS, Cause, StoredMessage, cause_of, check_columns, reason_of, upgrade_from
+from serving.dialogs.dialog import Outcome, admit
+from serving.dialogs.store import COUNT_DIALOGS, FIND_AT_ONCE, FIND_OLD, GIVE_UP, in_parts, make_probe
 
 LOCK_POLL = 0.0005  # seconds between two attempts to lock the file
 LOG_BYTES = 8_000_000  # of SQLite's log, above which it is moved into the database

@@ -2,23 +2,14 @@
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import NamedTuple
 
 from models.chat import MAX_MESSAGES, Message, RunningDialog
+from records.messages import StoredMessage
 from serving.errors import RefusedError
 
 MAX_BYTES = 1_000_000  # of all texts of a dialog, in UTF-8
 
 Outcome = RunningDialog | RefusedError
-
-
-class StoredMessage(NamedTuple):
-    """One message as the store keeps it."""
-
-    id: str
-    text: str
-    dialog_id: str
-    participant_index: int
 
 
 class Dialog:

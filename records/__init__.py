@@ -1,0 +1,1 @@
+"""What the service leaves behind and training reads: the table of messages and the monitoring log."""

@@ -1,0 +1,1 @@
+"""What remembers dialogs: messages come one at a time, and each is scored with those before it."""

@@ -1,0 +1,1 @@
+"""What scores chats, and counts and logs the scores."""

@@ -1,0 +1,89 @@
+"""BentoML's adaptive batching, its histogram, and its tracer, called in process.
+
+`tests/test_bentoml_internals.py` checks each assumption about BentoML, so that an upgrade fails there with a clear
+message. Written for BentoML 1.4.40.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import cache
+from typing import TypeVar
+
+from bentoml import server_context
+from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.marshal.dispatcher import CorkDispatcher, Optimizer
+from bentoml._internal.utils.metrics import exponential_buckets
+from opentelemetry.trace import Tracer
+from prometheus_client import Histogram
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def traces_requests() -> bool:
+    """Tell whether traces are sent anywhere."""
+    return BentoMLContainer.config.tracing.exporter_type.get() is not None
+
+
+def get_tracer() -> Tracer | None:
+    """Return the tracer of the service, `None` if nothing is traced."""
+    return BentoMLContainer.tracer_provider.get().get_tracer("turing_test_service") if traces_requests() else None
+
+
+class NoWait(Optimizer):
+    """Never holds a request back for more to come: requests that arrive during a batch form the next one.
+
+    BentoML's own optimizer learns a wait from past queueing and forgets it slowly, so that clients wait
+    for others that never come after a burst (`docs/design.md` has the figures).
+    """
+
+    def trigger_refresh(self) -> None:
+        """Update the estimated duration of a batch and leave the wait at zero."""
+        super().trigger_refresh()  # type: ignore[no-untyped-call]
+        self.wait = 0
+
+
+def adaptive_batching(
+    score: Callable[[Sequence[T]], Coroutine[None, None, Sequence[R]]],
+    overloaded: Callable[[], Exception],
+    max_batch_size: int,
+    max_latency_ms: int,
+) -> Callable[[T], Awaitable[R]]:
+    """Return a function that puts one item into BentoML's adaptive batching and returns its result.
+
+    `score` gets up to `max_batch_size` items at a time, one batch after the other, and returns as many results; an
+    exception of it reaches each item's caller. `overloaded` makes the exception that is raised for an item that is
+    expected to take longer than `max_latency_ms`, and for one whose caller is cancelled.
+    """
+
+    def give_up() -> R:
+        raise overloaded()  # a new one each time: an exception keeps the frames that it was raised in
+
+    dispatcher: CorkDispatcher[T, R] = CorkDispatcher(
+        max_latency_ms, max_batch_size, fallback=give_up, get_batch_size=lambda _: 1
+    )
+    dispatcher.optimizer = NoWait(max_latency_ms / 1000)
+
+    async def observe_and_score(batch: Sequence[T]) -> Sequence[R]:
+        _batch_sizes().observe(len(batch))
+        return await score(batch)
+
+    return dispatcher(observe_and_score)  # type: ignore[return-value]
+
+
+@cache
+def _batch_sizes() -> Histogram:
+    """Return BentoML's histogram of batch sizes, which it fills only for requests to its own routes."""
+    labels = {
+        "runner_name": server_context.service_name,
+        "worker_index": server_context.worker_index,
+        "method_name": "predict",
+        "service_version": server_context.bento_version,
+        "service_name": server_context.bento_name,
+    }
+    histogram = Histogram(
+        "bentoml_service_adaptive_batch_size",
+        "Service adaptive batch size",
+        labels,
+        buckets=exponential_buckets(1, 2, 64),
+    )
+    return histogram.labels(**labels)
