@@ -1,7 +1,8 @@
 # The image for a machine that has Docker and nothing else: `docker build -t turing_test_service .`
 # With Python and make there, `make image` builds the same image with BentoML's own containerizer.
 
-# Another base, from a company's mirror for example: --build-arg BASE_IMAGE=mirror.example/python:3.11-slim
+# Another base, from a company's mirror for example: --build-arg BASE_IMAGE=mirror.example/python:3.11-slim.
+# The only place that names it: the Bento, make and Compose take it from here.
 ARG BASE_IMAGE=python:3.11-slim
 
 FROM ${BASE_IMAGE} AS build
@@ -10,7 +11,7 @@ COPY requirements.txt requirements-dev.txt ./
 # BentoML installs with uv, too, and needs it for `bentoml build`; its version and hashes are those of development.
 RUN sed -n '/^uv==/,/# via/p' requirements-dev.txt > /tmp/uv.txt && \
     python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes -r /tmp/uv.txt && \
-    uv venv --python 3.11 --no-python-downloads /app/.venv && \
+    uv venv --python python --no-python-downloads /app/.venv && \
     VIRTUAL_ENV=/app/.venv uv pip install --no-cache --compile-bytecode --no-build --require-hashes -r requirements.txt
 COPY . ./
 ARG VERSION=dev

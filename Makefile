@@ -12,17 +12,23 @@
 # make audit   look for known vulnerabilities in what is served, where the database can be reached
 # make train   train on DATA="folder …", or on the sample without it
 
-PYTHON_VERSION := 3.11
-PYTHON ?= $(shell command -v python$(PYTHON_VERSION) || command -v python3)
-HAS_VERSION = $(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])" 2>/dev/null)
-CHECK_PYTHON = $(if $(filter $(PYTHON_VERSION),$(HAS_VERSION)),,$(error Python $(PYTHON_VERSION) is needed, but \
-	"$(PYTHON)" is $(or $(HAS_VERSION),no Python); run make PYTHON=/path/to/python$(PYTHON_VERSION)))
+# The oldest version is the one that requirements are locked for and types are checked with; markers cover the others.
+PYTHON_VERSIONS := 3.11 3.12 3.13 3.14
+OLDEST_PYTHON := $(firstword $(PYTHON_VERSIONS))
+NEWEST_PYTHON := $(lastword $(PYTHON_VERSIONS))
+# Whether a Python is one of these and can make a virtual environment, for which Debian's needs another package.
+IS_PYTHON = import ensurepip, sys; sys.exit('%d.%d' % sys.version_info[:2] not in '$(PYTHON_VERSIONS)'.split())
+PYTHON ?= python3 $(PYTHON_VERSIONS:%=python%)
+FOUND_PYTHON = $(firstword $(foreach python,$(PYTHON),$(shell $(python) -c "$(IS_PYTHON)" 2>/dev/null && echo $(python))))
+NO_PYTHON = No Python $(OLDEST_PYTHON) to $(NEWEST_PYTHON) that can make a virtual environment was found (tried: \
+	$(PYTHON)). Install python3 and python3-venv with your package manager, or run "uv venv --seed --python \
+	$(NEWEST_PYTHON)" if you have uv, then run make again; or use Docker: "docker build -t turing_test_service ."
 VENV := .venv
 BIN := $(VENV)/bin
 IMAGE ?= turing_test_service:latest
 PLATFORM ?=
 PLATFORMS ?= linux/amd64 linux/arm64
-BASE_IMAGE ?= python:$(PYTHON_VERSION)-slim
+BASE_IMAGE ?= $(shell sed -n 's/^ARG BASE_IMAGE=//p' Dockerfile)
 VERSION ?=
 export BASE_IMAGE
 export BENTOML_DO_NOT_TRACK := True
@@ -34,7 +40,7 @@ REACHES_INDEX := import urllib.request; urllib.request.urlopen('https://pypi.org
 BUILD_NETWORK ?= $(shell docker run --rm $(BASE_IMAGE) python -c "$(REACHES_INDEX)" 2>/dev/null && echo default || echo host)
 BENTO := $(BIN)/bentoml build --output tag $(if $(VERSION),--version $(VERSION)) | sed -n 's/^__tag__://p'
 REACHES_DATABASE := import urllib.request; urllib.request.urlopen('https://pypi.org/pypi/pip/25.0/json', timeout=5)
-LOCK := $(BIN)/uv pip compile --quiet --universal --python-version $(PYTHON_VERSION) --generate-hashes \
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version $(OLDEST_PYTHON) --generate-hashes \
 	--custom-compile-command "make lock"
 MINUTES := 10
 
@@ -96,7 +102,7 @@ bench: .venv-bench/bin/python
 	.venv-bench/bin/python -m benchmarks.serving $(BENCH)
 
 $(BIN)/python .venv-bench/bin/python:
-	$(CHECK_PYTHON)$(PYTHON) -m venv $(patsubst %/bin/python,%,$@)
+	$(or $(FOUND_PYTHON),$(error $(NO_PYTHON))) -m venv --clear $(patsubst %/bin/python,%,$@)
 
 $(VENV)/serving: requirements.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt

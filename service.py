@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 
 import bentoml
 
@@ -21,6 +20,7 @@ from models.chat import (
     PlatformMessage,
     Predictions,
 )
+from serving.base_image import read_base
 from serving.dialogs.dialogs import Dialogs
 from serving.http.app import PredictionService, check_start
 from serving.http.connections import install_protocol
@@ -42,7 +42,7 @@ SHUTDOWN = Shutdown()
     name="turing_test_service",
     service_class=PredictionService,
     # distro="none": without it BentoML installs a compiler and git into the image
-    image=bentoml.images.Image(base_image=os.environ.get("BASE_IMAGE") or "python:3.11-slim", distro="none").run(
+    image=bentoml.images.Image(**read_base(), distro="none").run(
         "install -d -o bentoml -g 0 -m 2775 /history"  # mount point of the volume for dialogs, for any user of group 0
     ),
     workers=SETTINGS.workers,

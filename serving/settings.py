@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.weights import SHIPPED
-from records.history_url import SqliteFile, parse_history_url
+from records.history_url import SqliteFile, parse_history_url, resolve
 
 MAX_HISTORY_DAYS = 36_500  # a hundred years
 
@@ -106,7 +106,7 @@ KeysInFile = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_read_ke
 Endpoint = Annotated[str, AfterValidator(_check_exporter)]
 HistoryUrl = Annotated[SecretStr, AfterValidator(_check_history_url)]
 Model = Annotated[str, AfterValidator(_find_model)]
-Folder = Annotated[Path, AfterValidator(Path.resolve)]
+Folder = Annotated[Path, AfterValidator(resolve)]
 
 
 class Settings(BaseSettings):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.weights import SHIPPED
+from serving.base_image import read_base
 from serving.page import FOLDER
 from tests.conftest import ROOT
 
@@ -39,6 +40,7 @@ def test_it_holds_what_is_served(bento: Path) -> None:
     page = {path.relative_to(ROOT).as_posix() for path in FOLDER.iterdir() if path.is_file()}
     assert files == code | page | {
         "service.py",
+        "Dockerfile",
         "requirements.txt",
         "models/classifier.npz",
         "models/metrics.json",
@@ -49,7 +51,9 @@ def test_it_holds_what_is_served(bento: Path) -> None:
 
 def test_its_image_gets_no_compiler(bento: Path) -> None:
     dockerfile = (bento / "env/docker/Dockerfile").read_text()
-    assert "FROM python:3.11-slim" in dockerfile
+    base = read_base()
+    assert f"FROM {base['base_image']} " in dockerfile
+    assert f"uv venv --python {base['python_version']} " in dockerfile
     assert "build-essential" not in dockerfile
     assert "git" not in dockerfile.split()
 

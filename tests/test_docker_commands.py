@@ -17,12 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from serving.base_image import read_base
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
 from tests.engine import NETWORK, container, inspect, registry, remove_images
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("image")]
 LABEL = "turing-test-commands"
 SERVICE = "turing-test-service"
+PYTHON = read_base()["python_version"]
 
 
 def sh(command: str, folder: Path = ROOT, **environment: str) -> str:
@@ -115,7 +117,7 @@ def test_inspect_stats_info(run: str) -> None:
 
 
 def test_exec_it(run: str) -> None:
-    assert "Python 3.11" in type_in_a_terminal(f"docker exec -it {run} python --version", b"")
+    assert f"Python {PYTHON}" in type_in_a_terminal(f"docker exec -it {run} python --version", b"")
     assert "bentoml" in type_in_a_terminal(f"docker exec -it {run} bash", b"whoami; exit\n")
 
 
@@ -205,7 +207,7 @@ def test_compose_up_d_ps_logs_exec_stop_start_restart_down(project: tuple[Path, 
     assert answers(url)
     assert SERVICE in sh("docker compose ps", folder)
     assert "Service turing_test_service initialized" in sh("docker compose logs", folder)
-    assert "Python 3.11" in sh(f"docker compose exec -T {SERVICE} python --version", folder)
+    assert f"Python {PYTHON}" in sh(f"docker compose exec -T {SERVICE} python --version", folder)
     assert "bentoml" in type_in_a_terminal(f"docker compose exec {SERVICE} bash", b"whoami; exit\n", folder)
     assert "bentoml" in type_in_a_terminal(f"docker exec -it {SERVICE} bash", b"whoami; exit\n")
 

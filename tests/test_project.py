@@ -1,11 +1,14 @@
 """The files around the code agree with each other and with the code."""
 
 import re
+import subprocess
+import sys
 import tomllib
 
 import pytest
 import yaml
 
+from serving.base_image import read_base
 from tests.conftest import ROOT, TIERS
 
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -47,13 +50,56 @@ def test_every_test_belongs_to_one_tier(request: pytest.FixtureRequest) -> None:
         assert len(tiers & {marker.name for marker in item.iter_markers()}) == 1, item.nodeid
 
 
-def test_one_version_of_python_is_supported_everywhere() -> None:
-    (version,) = re.findall(r"^PYTHON_VERSION := (\S+)$", MAKEFILE, re.MULTILINE)
-    major, minor = version.split(".")
-    assert PYPROJECT["project"]["requires-python"] == f">={version},<{major}.{int(minor) + 1}"
-    assert f'"python:{version}-slim"' in (ROOT / "service.py").read_text()
+def test_the_same_versions_of_python_are_supported_everywhere() -> None:
+    (listed,) = re.findall(r"^PYTHON_VERSIONS := (.*)$", MAKEFILE, re.MULTILINE)
+    versions = listed.split()
+    assert PYPROJECT["project"]["requires-python"] == f">={versions[0]}"
+    assert PYPROJECT["project"]["classifiers"] == [
+        f"Programming Language :: Python :: {version}" for version in versions
+    ]
+    assert PYPROJECT["tool"]["mypy"]["python_version"] == versions[0]
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
-    assert workflow["jobs"]["check"]["steps"][1]["with"]["python-version"] == version
+    assert workflow["jobs"]["check"]["strategy"]["matrix"]["python"] == versions
+    for document in ("README.md", "CONTRIBUTING.md", "docs/operation.md"):
+        assert f"Python {versions[0]} to {versions[-1]}" in (ROOT / document).read_text(), document
+    assert read_base()["python_version"] in versions
+
+
+@pytest.mark.parametrize("python", ["no-such-python", "false"])
+def test_without_a_python_make_names_the_next_step(python: str) -> None:
+    command = ["make", "-n", f"PYTHON={python}", "VENV=no-such-folder", "serve"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    for part in (f"tried: {python}", "python3-venv", "uv venv", "docker build"):
+        assert part in line
+
+
+def test_the_first_python_that_fits_is_used() -> None:
+    command = ["make", "-n", f"PYTHON=false {sys.executable} no-such-python", "VENV=no-such-folder", "serve"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == f"{sys.executable} -m venv --clear no-such-folder"
+
+
+@pytest.mark.parametrize(
+    ("given", "base_image", "version"),
+    [
+        ("mirror.example:5000/python:3.12-slim", "mirror.example:5000/python:3.12-slim", "3.12"),
+        ("mirror.example:5000/python:slim", "mirror.example:5000/python:slim", None),
+        ("", None, None),
+    ],
+)
+def test_the_base_image_names_its_python(
+    monkeypatch: pytest.MonkeyPatch, given: str, base_image: str | None, version: str | None
+) -> None:
+    monkeypatch.delenv("BASE_IMAGE", raising=False)
+    default = read_base()
+    assert default["base_image"] == f"python:{default['python_version']}-slim"
+    monkeypatch.setenv("BASE_IMAGE", given)
+    assert read_base() == {
+        "base_image": base_image or default["base_image"],
+        "python_version": version or default["python_version"],
+    }
 
 
 def test_pre_commit_runs_what_make_lint_runs() -> None:
