@@ -23,6 +23,7 @@ ARTIFACT = "classifier.npz"
 METRICS = "metrics.json"
 FORMAT = 4  # of the artifact; increases whenever features, signals, arrays or constants of the classifier change
 SHIPPED = Path(__file__).parent  # the folder of the artifact that comes with the project
+COMMITTED = ".committed"  # folder of new files that have not been moved to their places yet (`train/files.py`)
 
 HOME_SHARE = (0.45, 0.985)  # the least and the largest share of the home expert in a score; by cross-validation
 
@@ -114,16 +115,22 @@ def _nest(kind: type[Any], arrays: Mapping[str, NDArray[Any]], prefix: str = "")
     )
 
 
+def current(folder: Path, name: str) -> Path:
+    """Return the path of a file in a folder that `train.files.replacing` writes to, whatever stopped the writing."""
+    committed = folder / COMMITTED / name
+    return committed if committed.exists() else folder / name
+
+
 def read_artifact(folder: Path) -> tuple[Weights, str]:
     """Read the artifact of a model folder; returns the weights and their version.
 
     Raises `ModelError` if it is missing, damaged, of another format, or written with another major version of NumPy.
     """
     try:
-        metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        metrics = json.loads(current(folder, METRICS).read_text(encoding="utf-8"))
         version = str(metrics["version"])
         form, checksum, numpy = (metrics["artifact"][name] for name in ("format", "sha256", "numpy"))
-        content = (folder / ARTIFACT).read_bytes()
+        content = current(folder, ARTIFACT).read_bytes()
     except OSError as error:
         raise ModelError(f"{error.filename}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:

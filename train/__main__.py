@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from models.classifier import Classifier
 from models.weights import SHIPPED, ModelError
-from train.artifact import write_artifact
+from train.artifact import check_artifact, write_artifact
 from train.card import write_card
 from train.data import DataError, read_chats, read_editions, write_edition
 from train.dialogs import read_served
@@ -31,6 +31,7 @@ from train.evaluate import (
     steps_of,
     streamed,
 )
+from train.files import replacing, replacing_file
 from train.fit import FITS, fit, tabulate
 from train.reference import KINDS, REFERENCE, Reference, cross_assess
 from train.registry import register
@@ -60,17 +61,20 @@ def _fit(options: argparse.Namespace) -> None:
     home, elsewhere = read_editions(options.data or [SAMPLE]), read_editions(options.elsewhere)
     out: Path = options.out or (SHIPPED if options.data else UNSHIPPED)
     steps = FITS + CROSS_FITS + steps_of(len(home), len(elsewhere))
-    with tqdm(total=steps, unit="fit", desc="train", disable=options.quiet) as bar:
-        table = tabulate(home, elsewhere)
-        measured = evaluate(home, elsewhere, table, lambda: bar.update(1))
-        fitted = fit(table, lambda: bar.update(1))
-        models = cross_fit(table, lambda: bar.update(1))
-    if len(home) > 1:
-        measured += evaluate_together(home, models)
-    metrics = write_artifact(out, fitted.weights(), [*home, *elsewhere], measured)
-    Reference.of(metrics["version"], cross_assess(home, models)).write(out)
-    write_card(out, metrics)
-    write_report(out / REPORT, metrics, measured, fitted)
+    with replacing(out) as new:
+        with tqdm(total=steps, unit="fit", desc="train", disable=options.quiet) as bar:
+            table = tabulate(home, elsewhere)
+            measured = evaluate(home, elsewhere, table, lambda: bar.update(1))
+            fitted = fit(table, lambda: bar.update(1))
+            models = cross_fit(table, lambda: bar.update(1))
+        if len(home) > 1:
+            measured += evaluate_together(home, models)
+        weights = fitted.weights()
+        metrics = write_artifact(new, weights, [*home, *elsewhere], measured)
+        Reference.of(metrics["version"], cross_assess(home, models)).write(new)
+        write_card(new, metrics)
+        write_report(new / REPORT, metrics, measured, fitted)
+        check_artifact(new, weights, [chat for edition in home for chat in edition.chats])
     print(f"{out}: model {metrics['version']}")
     if options.store:
         print(f"BentoML's model store: {register(out)}")
@@ -91,16 +95,18 @@ def _evaluate(options: argparse.Namespace) -> None:
             if count:
                 print(f"left out: {count} dialogs {why}")
         if options.write:
-            write_edition(options.write, served.chats, served.labels)
+            with replacing(options.write) as folder:
+                write_edition(folder, served.chats, served.labels)
             print(f"{options.write}: {len(served.chats)} dialogs")
 
 
 def _make_reference(options: argparse.Namespace) -> None:
     version = Classifier.load(options.model).version
     home, elsewhere = read_editions(options.data), read_editions(options.elsewhere)
-    with tqdm(total=CROSS_FITS, unit="fit", desc="reference", disable=options.quiet) as bar:
-        samples = cross_assess(home, cross_fit(tabulate(home, elsewhere), lambda: bar.update(1)))
-    Reference.of(version, samples).write(options.model)
+    with replacing(options.model) as folder:
+        with tqdm(total=CROSS_FITS, unit="fit", desc="reference", disable=options.quiet) as bar:
+            samples = cross_assess(home, cross_fit(tabulate(home, elsewhere), lambda: bar.update(1)))
+        Reference.of(version, samples).write(folder)
     print(f"{options.model / REFERENCE}: {', '.join(f'{len(samples[kind].chats())} {kind}' for kind in KINDS)}")
 
 
@@ -109,15 +115,17 @@ def _drift(options: argparse.Namespace) -> int:
     reference = Reference.load(options.model, version)
     log = read_log(options.logs, version)
     comparisons = compare_log(log, reference)
-    write_drift_report(options.out, log, reference, comparisons)
+    with replacing_file(options.out) as report:
+        write_drift_report(report, log, reference, comparisons)
     print("\n".join([*summary(log, comparisons), f"report: {options.out}"]))
     return DRIFTED if any(comparison.drifted() for comparison in comparisons) else 0
 
 
 def _predict(options: argparse.Namespace) -> None:
     classifier = Classifier.load(options.model)
-    answers = classifier.predict(read_chats(options.chats))
-    with options.out.open("w", newline="", encoding="utf-8") as file:
+    chats = read_chats(options.chats)
+    with replacing_file(options.out) as out, out.open("w", newline="", encoding="utf-8") as file:
+        answers = classifier.predict(chats)
         rows = csv.writer(file)
         rows.writerow(["ID", "is_bot"])
         for answer in answers:

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import sklearn
 
-from models.weights import ARTIFACT, FORMAT, METRICS, Weights
+from models.chat import Chat
+from models.classifier import Classifier
+from models.weights import ARTIFACT, FORMAT, METRICS, ModelError, Weights
 from train.data import Edition
 from train.evaluate import Measured
 
@@ -20,7 +22,7 @@ from train.evaluate import Measured
 def write_artifact(
     folder: Path, weights: Weights, editions: Sequence[Edition], measured: Sequence[Measured]
 ) -> dict[str, Any]:
-    """Write artifact and metrics to a folder; returns the metrics.
+    """Write artifact and metrics to an empty folder; returns the metrics.
 
     The same data, seed and library versions give the same artifact, byte for byte; only the metrics hold the date.
     """
@@ -51,7 +53,14 @@ def write_artifact(
         ],
         "measured": [part.row() for part in measured],
     }
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / ARTIFACT).write_bytes(buffer.getvalue())
     (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return metrics
+
+
+def check_artifact(folder: Path, weights: Weights, chats: Sequence[Chat]) -> None:
+    """Load a model folder as serving does; raises `ModelError` unless it scores these chats as the weights do."""
+    stored = Classifier.load(folder)
+    found, expected = (one.assess(chats).probabilities for one in (stored, Classifier(weights, stored.version)))
+    if not np.array_equal(found, expected) or not np.isfinite(found).all():
+        raise ModelError(f"{folder}: the stored model gives other probabilities than the fitted one, or none")

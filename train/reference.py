@@ -16,6 +16,7 @@ from models.chat import Chat
 from models.classifier import CONFIDENCE, UNLIKE, Assessment, Classifier, confidence_of
 from models.features import Floats, Ints
 from models.signals import SIGNALS
+from models.weights import current
 from records.monitoring_log import OWN, logged, own_signals
 from train.copies import so_far
 from train.data import DataError, Edition
@@ -130,14 +131,14 @@ class Reference:
         return cls(version, {kind: Distribution.of(sample) for kind, sample in samples.items()})
 
     def write(self, folder: Path) -> None:
-        """Write it beside the artifact."""
+        """Write it to a folder."""
         arrays = {f"{kind}.{name}": value for kind in KINDS for name, value in vars(self.of_kind[kind]).items()}
         np.savez_compressed(folder / REFERENCE, version=np.array(self.version), **arrays)
 
     @classmethod
     def load(cls, folder: Path, version: str) -> Self:
         """Load the reference of a model folder; raises `DataError` if it cannot be used with this version."""
-        file = folder / REFERENCE
+        file = current(folder, REFERENCE)
         how = "`python -m train reference` makes it from the training data"
         try:
             with np.load(file, allow_pickle=False) as arrays:

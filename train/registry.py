@@ -8,7 +8,7 @@ from pathlib import Path
 import bentoml
 from bentoml.exceptions import NotFound
 
-from models.weights import ARTIFACT, METRICS
+from models.weights import ARTIFACT, METRICS, current
 from train.card import CARD
 from train.reference import REFERENCE
 from train.report import REPORT
@@ -23,7 +23,7 @@ def register(folder: Path) -> str:
     The card's figures become metadata: `bentoml models get` shows them. The same model is not registered twice.
     """
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"  # or the store would report to BentoML that a model was saved
-    metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    metrics = json.loads(current(folder, METRICS).read_text(encoding="utf-8"))
     tag = f"{NAME}:{metrics['version']}"
     try:
         bentoml.models.get(tag)
@@ -39,6 +39,6 @@ def register(folder: Path) -> str:
             tag, labels={"format": str(metrics["artifact"]["format"])}, metadata=metadata
         ) as new:
             for name in (ARTIFACT, METRICS, REFERENCE, CARD, REPORT):
-                if (folder / name).exists():
-                    shutil.copy(folder / name, new.path_of(name))
+                if (file := current(folder, name)).exists():
+                    shutil.copy(file, new.path_of(name))
     return tag
