@@ -2,7 +2,6 @@ import csv
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from train import evaluate as evaluation
 from train.__main__ import main
 from train.card import AIMS, misses, reliability, unreliable
 from train.copies import last_answers, so_far
-from train.data import CHATS, LABELS, DataError, Edition, read_editions
+from train.data import CHATS, Edition, read_editions
 from train.evaluate import (
     AFTER,
     COMPLETE_CHATS,
@@ -210,61 +209,6 @@ def test_others_words_are_the_other_ones_own() -> None:
     table = tabulate(read_editions([SAMPLE]))
     assert np.array_equal(table.own[0].toarray(), table.others[1].toarray())
     assert np.array_equal(table.own[1].toarray(), table.others[0].toarray())
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(SAMPLE, tmp_path / "data"))
-
-
-def test_the_participant_index_may_be_a_string(data: Path) -> None:
-    dialogs = json.loads((data / CHATS).read_text())
-    for messages in dialogs.values():
-        for message in messages:
-            message["participant_index"] = str(message["participant_index"])
-    (data / CHATS).write_text(json.dumps(dialogs))
-    (strings,), (integers,) = read_editions([data]), read_editions([SAMPLE])
-    assert (strings.chats, strings.labels) == (integers.chats, integers.labels)
-
-
-def rewrite_labels(data: Path, rows: list[list[str]]) -> None:
-    with (data / LABELS).open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
-
-
-def label_rows(data: Path) -> list[list[str]]:
-    with (data / LABELS).open() as file:
-        return list(csv.reader(file))
-
-
-def test_a_missing_label_is_named(data: Path) -> None:
-    rows = label_rows(data)
-    rewrite_labels(data, rows[:-1])
-    with pytest.raises(DataError, match="no label for dialog sample-40, participant 1"):
-        read_editions([data])
-
-
-def test_an_unknown_dialog_is_named_with_its_line(data: Path) -> None:
-    rewrite_labels(data, [*label_rows(data), ["nowhere", "0", "1"]])
-    with pytest.raises(DataError, match="line 82: dialog nowhere"):
-        read_editions([data])
-
-
-def test_a_wrong_label_is_named_with_its_line(data: Path) -> None:
-    rows = label_rows(data)
-    rows[3][2] = "2"
-    rewrite_labels(data, rows)
-    with pytest.raises(DataError, match="line 4: is_bot"):
-        read_editions([data])
-
-
-def test_a_broken_message_is_named_without_its_text(data: Path) -> None:
-    dialogs = json.loads((data / CHATS).read_text())
-    dialogs["sample-02"][0]["text"] = ["secret"]
-    (data / CHATS).write_text(json.dumps(dialogs))
-    with pytest.raises(DataError, match="dialog sample-02") as error:
-        read_editions([data])
-    assert "secret" not in str(error.value)
 
 
 def test_the_command_ends_with_1_for_data_it_cannot_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
