@@ -1,5 +1,5 @@
 # The image for a machine that has Docker and nothing else: `docker build -t turing_test_service .`
-# With Python and make there, `make image` builds the same image with BentoML's own containerizer.
+# With Python and make there, `make image` builds the same image with `bentoml containerize`.
 
 # Another base, from a company's mirror for example: --build-arg BASE_IMAGE=mirror.example/python:3.11-slim.
 # The only place that names it: the Bento, make and Compose take it from here.
@@ -33,7 +33,6 @@ COPY --from=build --chown=bentoml:bentoml /bento ./
 USER bentoml
 ENTRYPOINT ["/home/bentoml/bento/env/docker/entrypoint.sh"]
 
-# From here on for both images: `containerize.py` puts these lines at the end of BentoML's Dockerfile.
 ARG VERSION=dev
 ARG REVISION=unknown
 ARG SOURCE=unknown

@@ -39,6 +39,14 @@ MAKEFLAGS += --no-print-directory
 REACHES_INDEX := import urllib.request; urllib.request.urlopen('https://pypi.org/simple/pip/', timeout=5)
 BUILD_NETWORK ?= $(shell docker run --rm $(BASE_IMAGE) python -c "$(REACHES_INDEX)" 2>/dev/null && echo default || echo host)
 BENTO := $(BIN)/bentoml build --output tag $(if $(VERSION),--version $(VERSION)) | sed -n 's/^__tag__://p'
+# Where the repository has a web address, the label has no credentials.
+SOURCE = $(shell git config --get remote.origin.url | sed -nE 's|^https://([^/]*@)?|https://|p')
+REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
+LABEL := label=org.opencontainers.image
+CONTAINERIZE = $(BIN)/bentoml containerize $$bento --opt $(LABEL).title=turing_test_service \
+	--opt "$(LABEL).description=Tells people and bots apart by their chat" --opt $(LABEL).licenses=Apache-2.0 \
+	--opt $(LABEL).version=$${bento\#*:} --opt $(LABEL).revision=$(or $(REVISION),unknown) \
+	--opt $(LABEL).source=$(or $(SOURCE),unknown)
 REACHES_DATABASE := import urllib.request; urllib.request.urlopen('https://pypi.org/pypi/pip/25.0/json', timeout=5)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version $(OLDEST_PYTHON) --generate-hashes \
 	--custom-compile-command "make lock"
@@ -68,7 +76,7 @@ check: lint audit test
 
 image: $(VENV)/serving
 	bento=$$($(BENTO)) && test -n "$$bento" && \
-	$(BIN)/python -m containerize $$bento -t $(IMAGE) --network $(BUILD_NETWORK) $(PLATFORM:%=--platform %)
+	$(CONTAINERIZE) -t $(IMAGE) $(PLATFORM:%=--opt platform=%) --opt network=$(BUILD_NETWORK)
 	@echo "Run it: docker run -d -p 8000:8000 $(IMAGE)"
 
 # An image for each platform, pushed as IMAGE-amd64 and so on, and IMAGE itself: an index of them.
@@ -77,7 +85,7 @@ push: $(VENV)/serving
 	images="" && network=$(BUILD_NETWORK) && \
 	for platform in $(PLATFORMS); do \
 		image="$(IMAGE)-$$(echo $${platform#*/} | tr / -)" && \
-		$(BIN)/python -m containerize $$bento -t $$image --network $$network --platform $$platform && \
+		$(CONTAINERIZE) -t $$image --opt platform=$$platform --opt network=$$network && \
 		docker push $$image && images="$$images $$image" || exit 1; \
 	done && \
 	docker buildx imagetools create -t $(IMAGE) $$images

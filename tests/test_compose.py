@@ -119,12 +119,6 @@ def test_a_dollar_in_a_password_takes_single_quotes(project: Path) -> None:
     assert f"HISTORY_URL={url}" in inspect(NAME)["Config"]["Env"]
 
 
-def test_the_health_check_is_the_images_alone() -> None:
-    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"][NAME]
-    assert "healthcheck" not in service
-    assert inspect("turing_test_service")["Config"]["Healthcheck"]["Test"][0] == "CMD"
-
-
 def test_the_profile_runs_postgresql(project: Path) -> None:
     """As .env.example describes it: the dialogs are in PostgreSQL, and outlive both containers."""
     port = free_port()
