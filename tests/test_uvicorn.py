@@ -15,7 +15,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from serving.http.connections import DEFAULT_KEEP_ALIVE, HttpProtocol, LingeringTransport, install_protocol
+from serving.http.connections import DEFAULT_KEEP_ALIVE, HttpProtocol, install_protocol
 
 APP = PlainTextResponse("hello")
 CHANGED = f"uvicorn {uvicorn.__version__} changed"
@@ -23,22 +23,16 @@ METHODS = {
     "connection_made": "(self, transport: 'asyncio.Transport') -> 'None'",
     "connection_lost": "(self, exc: 'Exception | None') -> 'None'",
     "data_received": "(self, data: 'bytes') -> 'None'",
-    "on_message_begin": "(self) -> 'None'",
     "on_headers_complete": "(self) -> 'None'",
     "on_body": "(self, body: 'bytes') -> 'None'",
     "on_message_complete": "(self) -> 'None'",
-    "on_response_complete": "(self) -> 'None'",
     "pause_writing": "(self) -> 'None'",
     "resume_writing": "(self) -> 'None'",
-    "eof_received": "(self) -> 'None'",
-    "_start_asgi_task": "(self, cycle: 'RequestResponseCycle', app: 'ASGI3Application') -> 'None'",
     "shutdown": "(self) -> 'None'",
     "_unset_keepalive_if_required": "(self) -> 'None'",
 }
 ATTRIBUTES = [
     "cycle",
-    "expect_100_continue",
-    "flow",
     "headers",
     "loop",
     "parser",
@@ -78,8 +72,8 @@ def test_the_protocol_has_the_methods_that_are_used(name: str) -> None:
     assert str(inspect.signature(method)) == METHODS[name], f"{CHANGED} HttpToolsProtocol.{name}"
 
 
-async def exchange() -> tuple[HttpToolsProtocol, Mock]:
-    """Take a request in pieces, and end the connection; returns uvicorn's protocol and the transport it was given."""
+async def exchange() -> HttpToolsProtocol:
+    """Take a request in pieces, and end the connection; returns uvicorn's protocol."""
     transport = Mock(spec=asyncio.Transport)
     transport.get_extra_info.return_value = None
     transport.is_closing.return_value = False
@@ -91,21 +85,13 @@ async def exchange() -> tuple[HttpToolsProtocol, Mock]:
     await asyncio.sleep(0.1)
     protocol.shutdown()
     protocol.connection_lost(None)
-    return protocol, transport
+    return protocol
 
 
 def test_the_protocol_and_its_requests_have_the_attributes_that_are_used() -> None:
-    protocol, _ = asyncio.run(exchange())
+    protocol = asyncio.run(exchange())
     for name in ATTRIBUTES:
         assert name in vars(protocol), f"{CHANGED} HttpToolsProtocol: it has no {name}"
     for name in CYCLE_ATTRIBUTES:
         assert name in vars(protocol.cycle), f"{CHANGED} RequestResponseCycle: it has no {name}"
     assert isinstance(protocol.cycle.message_event, asyncio.Event), f"{CHANGED} RequestResponseCycle.message_event"
-
-
-def test_the_transport_offers_what_uvicorn_asks_for() -> None:
-    _, transport = asyncio.run(exchange())
-    asked = {name for name, _, _ in transport.method_calls}
-    assert {"write", "close", "get_extra_info", "pause_reading", "is_closing"} <= asked
-    offered = set(dir(LingeringTransport)) | set(vars(LingeringTransport(Mock(spec=asyncio.Transport), Mock())))
-    assert asked <= offered, f"{CHANGED} what it asks of a transport: {asked - offered}"

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import CURL_CHAT, Server, find_nginx, free_port, is_ready, running, send, wait_until
 from tests.faults.client import long_chat
 from tests.faults.conftest import Process, connect
-from tests.faults.wire import Response, read_response
+from tests.wire import Response, read_response
 
 pytestmark = pytest.mark.faults
 BODY = json.dumps(CURL_CHAT)

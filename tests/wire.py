@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import Any, BinaryIO
 import uvicorn
 
 from serving.http.connections import HttpProtocol
-from tests.conftest import free_port, wait_until
+from tests.conftest import free_port
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,19 @@ def read_response(stream: BinaryIO) -> Response:
     return Response(int(line.split()[1]), headers, body)
 
 
+def sent_before_the_end(client: socket.socket, first: bytes, more: bytes) -> int:
+    """Send up to 240 MB; returns how many bytes the kernel took before the server closed the connection."""
+    sent = 0
+    try:
+        client.sendall(first)
+        for _ in range(4_000):
+            client.sendall(more)
+            sent += len(more)
+    except OSError:
+        pass
+    return sent
+
+
 @dataclass(frozen=True)
 class Uvicorn:
     """uvicorn in a thread of the test."""
@@ -55,16 +71,17 @@ class Uvicorn:
 
 
 @contextmanager
-def serving(app: Callable[..., Any], loop: str, **options: Any) -> Iterator[Uvicorn]:
-    """Serve an ASGI app with uvicorn and the protocol, on an event loop of `uvloop` or `asyncio`."""
+def serving(app: Callable[..., Any], **options: Any) -> Iterator[Uvicorn]:
+    """Serve an ASGI app with uvicorn and the protocol, in a thread."""
     port = free_port()
     config = uvicorn.Config(
-        app, port=port, http=HttpProtocol, loop=loop, lifespan="off", log_level="error", server_header=False, **options
+        app, port=port, http=HttpProtocol, lifespan="off", log_level="error", server_header=False, **options
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
-    wait_until(lambda: server.started)
+    while not server.started:
+        time.sleep(0.01)
     try:
         yield Uvicorn(port, server)
     finally:

@@ -1,0 +1,462 @@
+"""The rules of `serving/http/connections.py`, with uvicorn in a thread.
+
+Timeouts are shortened. A test waits for what has to happen, and fails only where it never does.
+"""
+
+import asyncio
+import json
+import logging
+import random
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+
+from serving.http import connections
+from serving.http.connections import MAX_HEAD_BYTES
+from tests.conftest import wait_until
+from tests.wire import CHUNKED, Uvicorn, read_response, sent_before_the_end, serving
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+SLOW = GET.replace(b"/ ", b"/?wait=0.1 ", 1)
+LARGE = 50_000_000  # bytes of a response, which the buffers of no socket hold
+SHORT = 0.2  # seconds of a timeout that is waited for
+
+
+class App:
+    """An ASGI app with a path for each case; remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.received: list[str] = []
+        self.ended = 0  # streams, complete or not
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def receive_and_note() -> Any:
+            message = await receive()
+            self.received.append(message["type"])
+            return message
+
+        request = Request(scope, receive_and_note)
+        paths = {"/": self.echo, "/early": self.early, "/headers": self.headers, "/stream": self.stream}
+        try:
+            await (await paths[scope["path"]](request))(scope, receive, send)
+        except Exception:  # a client that disconnects is no fault of the app
+            if "http.disconnect" not in self.received:
+                raise
+
+    async def echo(self, request: Request) -> PlainTextResponse:
+        await asyncio.sleep(float(request.query_params.get("wait", 0)))
+        return PlainTextResponse(await request.body())
+
+    async def early(self, _: Request) -> PlainTextResponse:
+        return PlainTextResponse("too large", 413)
+
+    async def headers(self, request: Request) -> JSONResponse:
+        await request.body()
+        return JSONResponse(list(request.headers))
+
+    async def stream(self, request: Request) -> StreamingResponse:
+        count, size = int(request.query_params["parts"]), int(request.query_params["size"])
+
+        async def parts() -> Any:
+            try:
+                for _ in range(count):
+                    yield b"x" * size
+            finally:
+                self.ended += 1
+
+        return StreamingResponse(parts(), headers={"Content-Length": str(count * size)})
+
+
+@pytest.fixture(scope="module")
+def running_app() -> Iterator[tuple[App, Uvicorn]]:
+    app = App()
+    with serving(app, timeout_keep_alive=20) as server:
+        yield app, server
+
+
+@pytest.fixture
+def app(running_app: tuple[App, Uvicorn]) -> App:
+    app, _ = running_app
+    app.received.clear()
+    app.ended = 0
+    return app
+
+
+@pytest.fixture
+def served(running_app: tuple[App, Uvicorn]) -> Uvicorn:
+    _, served = running_app
+    wait_until(lambda: served.connections() == 0)
+    return served
+
+
+def read_to_the_end(client: socket.socket) -> int:
+    """Return how many bytes come before the connection ends, in whichever way."""
+    read = 0
+    with suppress(ConnectionError):
+        while part := client.recv(1_000_000):
+            read += len(part)
+    return read
+
+
+# Timeouts
+
+
+@pytest.mark.parametrize(
+    ("before", "sent"),
+    [(b"", b""), (b"", b"\r\n"), (b"", b"GET / HTTP/1.1\r\nHost"), (GET, b"\r\n"), (GET, b"GET / HTTP/1.1\r\nHost")],
+    ids=["nothing", "a line", "half a head", "a line after a request", "half a head after a request"],
+)
+def test_a_head_that_never_comes_times_out(
+    monkeypatch: pytest.MonkeyPatch, served: Uvicorn, before: bytes, sent: bytes
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", SHORT)
+    with served.connect() as (client, stream):
+        if before:
+            client.sendall(before)
+            assert read_response(stream).status == 200
+        client.sendall(sent)
+        assert stream.read() == b""
+
+
+def test_a_head_that_trickles_times_out(monkeypatch: pytest.MonkeyPatch, served: Uvicorn) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", SHORT)
+    with served.connect() as (client, _):
+        client.sendall(b"GET / HTTP/1.1\r\nX: ")
+        with suppress(ConnectionError):
+            while True:
+                client.sendall(b"y")
+                time.sleep(0.01)
+
+
+def test_bodies_responses_and_pauses_are_not_part_of_the_head(monkeypatch: pytest.MonkeyPatch, served: Uvicorn) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", SHORT)
+    request = b"POST /?wait=0.4 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
+    with served.connect() as (client, stream):
+        for _ in range(2):
+            client.sendall(request)
+            time.sleep(2 * SHORT)
+            client.sendall(b"{}")
+            assert read_response(stream).body == b"{}"
+            time.sleep(2 * SHORT)
+        client.sendall(request.replace(b"Host: x", b"Host: x\r\nX: " + b"y" * (MAX_HEAD_BYTES // 2)) + b"{}")
+        assert read_response(stream).body == b"{}"
+
+
+def test_idle_connections_are_kept_for_the_time_set(monkeypatch: pytest.MonkeyPatch, app: App) -> None:
+    """The timeout of the head, which is shorter, does not count; uvicorn's own option comes first."""
+    monkeypatch.setattr(connections, "HEAD_SECONDS", SHORT)
+    monkeypatch.setattr(connections.HttpProtocol, "keep_alive_seconds", 5 * SHORT)
+    with serving(app) as served, served.connect() as (client, stream):
+        client.sendall(GET)
+        assert read_response(stream).status == 200
+        begin = time.monotonic()
+        assert stream.read() == b""
+        assert time.monotonic() - begin > 4 * SHORT
+        assert served.server.config.timeout_keep_alive == connections.DEFAULT_KEEP_ALIVE
+
+
+@pytest.mark.parametrize("query", [b"parts=1&size=50000000", b"parts=50&size=1000000"], ids=["at once", "in parts"])
+@pytest.mark.parametrize("connection", [b"keep-alive", b"close"])
+def test_a_response_that_is_not_read_times_out(
+    monkeypatch: pytest.MonkeyPatch, app: App, served: Uvicorn, query: bytes, connection: bytes
+) -> None:
+    monkeypatch.setattr(connections, "READ_SECONDS", SHORT)
+    with served.connect() as (client, _):
+        client.sendall(b"GET /stream?%b HTTP/1.1\r\nHost: x\r\nConnection: %b\r\n\r\n" % (query, connection))
+        wait_until(lambda: app.ended == 1)  # the app does not hold the stream
+        wait_until(lambda: served.connections() == 0)
+        assert read_to_the_end(client) < LARGE
+
+
+def test_a_response_that_is_read_slowly_does_not_time_out(monkeypatch: pytest.MonkeyPatch, served: Uvicorn) -> None:
+    """The timeout starts again whenever the client has caught up, and ends with the response."""
+    monkeypatch.setattr(connections, "READ_SECONDS", 1.0)
+    with served.connect() as (client, stream):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        client.sendall(b"GET /stream?parts=20&size=1000000 HTTP/1.1\r\nHost: x\r\n\r\n")
+        while stream.readline() != b"\r\n":
+            pass
+        for _ in range(20):
+            assert len(stream.read(1_000_000)) == 1_000_000
+            time.sleep(0.07)
+        client.sendall(GET)
+        assert read_response(stream).status == 200
+
+
+# Upgrades
+
+OFFERS = [
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n",
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    b"Sec-WebSocket-Version: 13\r\n",
+    b"upgrade: TLS/1.0\r\nconnection: keep-alive, UPGRADE\r\nUpgrade: irc/6.9\r\n",
+]
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("delivery", ["at once", "head and body", "byte by byte", "two requests at once"])
+def test_an_offered_upgrade_is_ignored(served: Uvicorn, framing: str, delivery: str) -> None:
+    if framing == "length":
+        length, body = b"Content-Length: 11\r\n\r\n", b"hello there"
+    else:
+        length, body = CHUNKED, b"5\r\nhello\r\n6\r\n there\r\n0\r\n\r\n"
+    with served.connect() as (client, stream):
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for offer in OFFERS:
+            head = b"POST / HTTP/1.1\r\nHost: x\r\n" + offer + length
+            parts = {
+                "at once": [head + body],
+                "head and body": [head, body],
+                "byte by byte": [bytes([byte]) for byte in head + body],
+                "two requests at once": [head + body + head + body],
+            }[delivery]
+            for part in parts:
+                client.sendall(part)
+                time.sleep(0.02 if delivery == "head and body" else 0)
+            for _ in range(2 if delivery == "two requests at once" else 1):
+                response = read_response(stream)
+                assert (response.status, response.body) == (200, b"hello there")
+                assert "connection" not in response.headers
+            client.sendall(GET)
+            assert read_response(stream).status == 200
+
+
+def test_an_offered_upgrade_keeps_the_other_rules(served: Uvicorn) -> None:
+    offer = b"POST %b HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: %b\r\nContent-Length: %d\r\n\r\n"
+    with served.connect() as (client, stream):
+        client.sendall(offer % (b"/early", b"upgrade", 5_000_000) + b"x" * 5_000_000)
+        assert read_response(stream).status == 413
+    with served.connect() as (client, stream):
+        client.sendall(offer % (b"/", b"close, upgrade", 2) + b"{}")
+        response = read_response(stream)
+        assert (response.body, response.headers["connection"]) == (b"{}", "close")
+        assert stream.read() == b""
+
+
+def test_thousands_of_offers_in_one_packet_are_answered(served: Uvicorn) -> None:
+    """The stack does not grow with them."""
+    offer = b"GET / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
+    with served.connect() as (client, stream):
+        client.sendall(offer * 3_000)
+        assert {read_response(stream).status for _ in range(3_000)} == {200}
+
+
+# Lingering close
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("size", [400_000, 5_000_000])
+def test_an_early_response_reaches_a_client_that_writes_before_it_reads(
+    served: Uvicorn, size: int, framing: str
+) -> None:
+    head = b"POST /early HTTP/1.1\r\nHost: x\r\n"
+    if framing == "length":
+        sent = head + b"Content-Length: %d\r\n\r\n" % size + b"x" * size
+    else:
+        sent = head + CHUNKED + b"%x\r\n" % size + b"x" * size + b"\r\n0\r\n\r\n"
+    for _ in range(5):
+        with served.connect() as (client, stream):
+            client.sendall(sent)
+            response = read_response(stream)
+            assert (response.status, response.headers["connection"]) == (413, "close")
+            assert stream.read() == b""
+
+
+def test_a_connection_is_kept_when_the_request_was_complete(served: Uvicorn) -> None:
+    with served.connect() as (client, stream):
+        for _ in range(3):
+            client.sendall(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello")
+            response = read_response(stream)
+            assert response.status == 413
+            assert "connection" not in response.headers
+
+
+def test_the_discarded_rest_of_a_request_is_limited_in_size(monkeypatch: pytest.MonkeyPatch, served: Uvicorn) -> None:
+    monkeypatch.setattr(connections, "MAX_DISCARDED_BYTES", 1_000_000)
+    with served.connect() as (client, _):
+        head = b"POST /early HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n"
+        assert sent_before_the_end(client, head, b"x" * 60_000) < 30e6
+        wait_until(lambda: served.connections() == 0)
+
+
+@pytest.mark.parametrize("trickles", [False, True])
+def test_the_discarded_rest_of_a_request_is_limited_in_time(
+    monkeypatch: pytest.MonkeyPatch, served: Uvicorn, trickles: bool
+) -> None:
+    monkeypatch.setattr(connections, "READ_SECONDS", 5 * SHORT)
+    with served.connect() as (client, stream):
+        client.sendall(b"POST /early HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")
+        assert read_response(stream).status == 413
+        assert stream.read() == b"", "the end of the response comes at once"
+        assert served.connections() == 1
+        while served.connections():
+            if trickles:
+                with suppress(ConnectionError):
+                    client.sendall(b"x")
+            time.sleep(0.02)
+
+
+def test_a_client_that_closes_ends_the_lingering(served: Uvicorn) -> None:
+    with served.connect() as (client, stream):
+        client.sendall(b"POST /early HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")
+        assert read_response(stream).status == 413
+        assert served.connections() == 1
+    wait_until(lambda: served.connections() == 0, connections.READ_SECONDS / 2)
+
+
+# What is rejected
+
+
+def test_a_head_that_is_too_large_is_answered(served: Uvicorn, caplog: pytest.LogCaptureFixture) -> None:
+    with served.connect() as (client, stream):
+        client.sendall(b"GET / HTTP/1.1\r\nX: ")
+        for _ in range(100):
+            client.sendall(b"y" * 60_000)
+        response = read_response(stream)
+        assert (response.status, response.headers["connection"]) == (431, "close")
+        assert json.loads(response.body) == {"error": "the head is larger than 65536 bytes", "detail": []}
+    assert "431: the head is larger than" in caplog.text
+
+
+@pytest.mark.parametrize(("size", "status"), [(65_000, 200), (66_000, 431), (100_000, 431)])
+def test_a_head_that_comes_at_once_has_the_same_limit(served: Uvicorn, size: int, status: int) -> None:
+    with served.connect() as (client, stream):
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * size + b"\r\n\r\n")
+        assert read_response(stream).status == status
+
+
+NOT_HTTP = {
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "SSH": b"SSH-2.0-OpenSSH_9.6 secret\r\n",
+    "CONNECT": b"CONNECT secret:443 HTTP/1.1\r\nHost: secret:443\r\n\r\n",
+    "a header with a space": b"GET / HTTP/1.1\r\nsecret secret: x\r\n\r\n",
+    "a path that is none": b"GET secret HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: secret\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+    "a length and chunks": b"POST / HTTP/1.1\r\nContent-Length: 1\r\n" + CHUNKED,
+    "random": random.Random(1).randbytes(100_000),  # noqa: S311
+}
+
+
+@pytest.mark.parametrize("name", list(NOT_HTTP))
+def test_what_is_not_http_gets_the_one_shape_and_a_line_in_the_log(
+    served: Uvicorn, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    with caplog.at_level(logging.INFO), served.connect() as (client, stream):
+        client.sendall(NOT_HTTP[name])
+        response = read_response(stream)
+        assert stream.read() == b""
+    assert (response.status, response.headers["connection"]) == (400, "close")
+    assert response.headers["content-type"] == "application/json"
+    assert "date" in response.headers
+    assert json.loads(response.body) == {"error": "the request is not valid HTTP", "detail": []}
+    assert [line.getMessage() for line in caplog.records] == ["a request 400: the request is not valid HTTP"]
+
+
+def test_a_body_that_is_not_http_is_answered_and_the_app_told(app: App, served: Uvicorn) -> None:
+    with served.connect() as (client, stream):
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n" + CHUNKED + b"5\r\nhello\r\n")
+        wait_until(lambda: app.received == ["http.request"])
+        client.sendall(b"no number\r\n")
+        response = read_response(stream)
+        assert (response.status, response.headers["connection"]) == (400, "close")
+        assert json.loads(response.body) == {"error": "the request is not valid HTTP", "detail": []}
+        wait_until(lambda: app.received[-1] == "http.disconnect")
+
+
+@pytest.mark.parametrize("requests", [1, 2])
+def test_what_is_not_http_gets_no_response_in_the_place_of_an_earlier_one(
+    served: Uvicorn, caplog: pytest.LogCaptureFixture, requests: int
+) -> None:
+    with served.connect() as (client, stream):
+        client.sendall(SLOW * requests + b"\x16\x03\x01" * 10)
+        with suppress(ConnectionError):
+            assert stream.read() == b""
+    wait_until(lambda: not served.server.server_state.tasks)
+    assert caplog.records == []
+
+
+def test_the_fields_of_a_trailer_are_no_headers(served: Uvicorn) -> None:
+    head, rest = b"POST /headers HTTP/1.1\r\nHost: x\r\n" + CHUNKED, b"5\r\nhello\r\n0\r\nX-Late: 1\r\n\r\n"
+    with served.connect() as (client, stream):
+        client.sendall(head + rest)
+        assert json.loads(read_response(stream).body) == ["host", "transfer-encoding"]
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked \r\n\r\n0\r\n\r\n", 200),
+        (b"GET / HTTP/1.0\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\n\r\n", 200),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+    ],
+)
+def test_fields_of_the_head_are_checked(served: Uvicorn, head: bytes, status: int) -> None:
+    with served.connect() as (client, stream):
+        client.sendall(head)
+        assert read_response(stream).status == status
+
+
+# What has to go on working
+
+
+def test_a_client_that_is_gone_leaves_nothing_in_the_log(served: Uvicorn, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        with served.connect() as (client, _):
+            client.sendall(SLOW)
+        wait_until(lambda: served.connections() == 0 and not served.server.server_state.tasks)
+    assert caplog.records == []
+
+
+def test_pipelined_requests_are_answered_in_order(served: Uvicorn) -> None:
+    request = b"POST /?wait=%b HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n%d"
+    with served.connect() as (client, stream):
+        client.sendall(b"".join(request % (b"0.2" if at == 0 else b"0", at) for at in range(10)))
+        assert [read_response(stream).body for _ in range(10)] == [b"%d" % at for at in range(10)]
+        client.sendall(GET)
+        assert read_response(stream).status == 200
+
+
+def test_http_1_0_closes_after_the_response(served: Uvicorn) -> None:
+    with served.connect() as (client, stream):
+        client.sendall(b"POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello")
+        response = read_response(stream)
+        assert (response.body, response.headers["connection"]) == (b"hello", "close")
+        assert stream.read() == b""
+
+
+def test_a_body_that_waits_for_100_is_asked_for_once_it_is_wanted(served: Uvicorn) -> None:
+    request = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    with served.connect() as (client, stream):
+        client.sendall(request % b"/")
+        assert stream.read(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"hello")
+        response = read_response(stream)
+        assert response.body == b"hello"
+        assert "connection" not in response.headers
+        client.sendall(request % b"/early")
+        response = read_response(stream)
+        assert (response.status, response.headers["connection"]) == (413, "close")
+
+
+def test_shutdown_closes_idle_connections_and_waits_for_responses(app: App) -> None:
+    with serving(app) as served, served.connect() as (idle, idle_stream), served.connect() as (client, stream):
+        idle.sendall(GET)
+        assert read_response(idle_stream).status == 200
+        app.received.clear()
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe")
+        wait_until(lambda: app.received == ["http.request"])
+        served.server.should_exit = True
+        assert idle_stream.read() == b""
+        client.sendall(b"llo")
+        response = read_response(stream)
+        assert (response.body, response.headers["connection"]) == (b"hello", "close")
+        assert stream.read() == b""
