@@ -30,6 +30,12 @@ def run(*command: object, as_user: bool = True) -> str:
     return done.stdout
 
 
+def make_certificate(host: str, certificate: Path, key: Path, as_user: bool = False) -> None:
+    """Make a key and a certificate for a host name, signed with that key."""
+    command = ["openssl", "req", "-new", "-x509", "-days", "2", "-nodes", "-subj", f"/CN={host}"]
+    run(*command, "-addext", f"subjectAltName=DNS:{host}", "-out", certificate, "-keyout", key, as_user=as_user)
+
+
 def open_folder(name: str) -> Path:
     """Make a folder that PostgreSQL's user may enter, unlike those of pytest."""
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
@@ -160,8 +166,7 @@ class PostgreSql:
     def use_tls(self, host: str) -> Path:
         """Turn TLS on, with a certificate for a host name that the server made itself; returns the certificate."""
         certificate, key = self.data / "server.crt", self.data / "server.key"
-        command = ["openssl", "req", "-new", "-x509", "-days", "2", "-nodes", "-subj", f"/CN={host}"]
-        run(*command, "-addext", f"subjectAltName=DNS:{host}", "-out", certificate, "-keyout", key)
+        make_certificate(host, certificate, key, as_user=True)
         self.query("ALTER SYSTEM SET ssl = on")
         run(self._bin / "pg_ctl", "reload", "-D", self.data)
         wait_until(lambda: self.query("SHOW ssl") == ["on"], 10)

@@ -1,10 +1,13 @@
 """The Compose file, on a real Docker engine."""
 
 import json
+import os
 import shutil
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
@@ -14,6 +17,7 @@ from serving.settings import Settings
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
 from tests.engine import docker, inspect
 from tests.prometheus import is_up, numbers
+from tests.stores import make_certificate
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("image")]
 NAME = "turing-test-service"
@@ -158,6 +162,48 @@ def test_the_profile_adds_postgresql(project: Path) -> None:
     shown = compose(project, "--profile", "postgres", "config")
     assert "pg_isready" in shown
     assert "condition: service_healthy" in shown
+
+
+def has_status(client: httpx.Client, url: str, status: int) -> bool:
+    try:
+        return client.get(url).status_code == status
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_profile_serves_https(project: Path, own: bool) -> None:
+    """As .env.example describes it: with a certificate of one's own, or with one that the proxy has made."""
+    port, http_port, https_port = free_port(), free_port(), free_port()
+    shutil.copytree(ROOT / "tls", project / "tls")
+    trusted = project / "root.pem"
+    lines = [
+        "COMPOSE_PROFILES=tls",
+        f"PORT=127.0.0.1:{port}",
+        "TLS_HOST=localhost",
+        f"HTTP_PORT={http_port}",
+        f"HTTPS_PORT={https_port}",
+    ]
+    if own:
+        lines.append("TLS=/etc/caddy/certificate.pem /etc/caddy/key.pem")
+        make_certificate("localhost", project / "tls" / "certificate.pem", project / "tls" / "key.pem")
+        shutil.copy(project / "tls" / "certificate.pem", trusted)
+        os.chown(project / "tls" / "key.pem", 1000, 1000)  # the user's, who is not root
+    (project / ".env").write_text("".join(f"{line}\n" for line in lines))
+    compose(project, "up", "-d")
+    assert containers() == {NAME, "turing-test-caddy"}
+    wait_until(lambda: is_ready(f"http://127.0.0.1:{port}"))
+    if not own:
+        made = "/data/caddy/pki/authorities/local/root.crt"
+        wait_until(lambda: "BEGIN" in docker("exec", "turing-test-caddy", "cat", made, check=False))
+        compose(project, "cp", f"caddy:{made}", str(trusted))
+    with httpx.Client(verify=ssl.create_default_context(cafile=str(trusted)), timeout=30, trust_env=False) as client:
+        address = f"https://localhost:{https_port}"
+        wait_until(lambda: has_status(client, f"{address}/readyz", 200))
+        answer = client.post(f"{address}/predict", json=CURL_CHAT)
+        assert (answer.status_code, len(answer.json()["participants"])) == (200, 2)
+        redirect = client.get(f"http://localhost:{http_port}/try")
+        assert (redirect.status_code, redirect.headers["location"]) == (308, "https://localhost/try")
 
 
 def test_the_profile_runs_prometheus_which_reaches_the_service(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 
 from serving.http.shutdown import GIVE_UP_AFTER
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
@@ -71,6 +73,54 @@ def test_there_is_what_each_overlay_needs() -> None:
     both = ["ConfigMap", "Deployment", "NetworkPolicy", "Service", "ServiceAccount"]
     assert trial == sorted([*both, "PersistentVolumeClaim"])
     assert production == sorted([*both, "HorizontalPodAutoscaler", "PodDisruptionBudget", "Secret", "Secret"])
+
+
+def test_the_components_fit_production_and_are_valid(tmp_path: Path) -> None:
+    """As its kustomization says: uncommented."""
+    shutil.copytree(ROOT / "kubernetes", tmp_path / "kubernetes")
+    production = tmp_path / "kubernetes" / "overlays" / "production"
+    file = production / "kustomization.yaml"
+    components = [f"../../components/{folder.name}" for folder in (ROOT / "kubernetes" / "components").iterdir()]
+    commented = "".join(f"#   - {name}\n" for name in sorted(components))
+    assert f"# components: # uncomment what your cluster has\n{commented}" in file.read_text()
+    file.write_text(re.sub(r"^# (components:|  - \.\.)", r"\1", file.read_text(), flags=re.MULTILINE))
+    manifests = render(production)
+
+    ingress, monitor, rule = (of_kind(manifests, kind) for kind in ("Ingress", "PodMonitor", "PrometheusRule"))
+    for version in VERSIONS:
+        kubernetes_validate.validate(ingress, version, strict=True)
+    backends = [path["backend"]["service"] for path in ingress["spec"]["rules"][0]["http"]["paths"]]
+    (port,) = of_kind(manifests, "Service")["spec"]["ports"]
+    assert all(backend == {"name": NAME, "port": {"name": port["name"]}} for backend in backends)
+    for manifest, kind in ((monitor, prometheus_operator.PodMonitor), (rule, prometheus_operator.PrometheusRule)):
+        read = kind.model_validate(manifest)  # fields that the schema does not know are lost
+        assert read.model_dump(mode="json", by_alias=True, exclude_unset=True) == manifest
+
+
+def test_prometheus_operator_watches_what_prometheus_does() -> None:
+    folder = ROOT / "kubernetes" / "components" / "prometheus-operator"
+    rule, monitor = (
+        yaml.safe_load((folder / f"{name}.yaml").read_text()) for name in ("prometheus-rule", "pod-monitor")
+    )
+    assert rule["spec"] == yaml.safe_load((ROOT / "monitoring" / "alerts.yml").read_text())
+    endpoints = {
+        endpoint["relabelings"][0]["replacement"]: (endpoint["path"], endpoint["interval"])
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]
+    }
+    prometheus = yaml.safe_load((ROOT / "monitoring" / "prometheus.yml").read_text())
+    assert endpoints == {
+        job["job_name"]: (
+            job.get("metrics_path", "/metrics"),
+            job.get("scrape_interval", prometheus["global"]["scrape_interval"]),
+        )
+        for job in prometheus["scrape_configs"]
+    }
+    pod = of_kind(render(ROOT / "kubernetes/overlays/production"), "Deployment")["spec"]["template"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    (container,) = pod["spec"]["containers"]
+    assert {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} == {
+        port["name"] for port in container["ports"]
+    }
 
 
 def test_every_selector_selects_the_pods(manifests: list[Manifest]) -> None:

@@ -33,7 +33,7 @@ from serving.errors import RefusedError
 from serving.settings import MAX_HISTORY_DAYS
 from tests.conftest import running
 from tests.faults.client import Connection, Reply, closed_loop
-from tests.stores import PgBouncer, PostgreSql, SmallDisk, Sqlite, run
+from tests.stores import PgBouncer, PostgreSql, SmallDisk, Sqlite, make_certificate
 
 Store = Sqlite | PostgreSql
 SECRET = "the moon is a secret"  # noqa: S105
@@ -914,8 +914,7 @@ def test_tls_and_a_password_of_special_characters(
 ) -> None:
     server, certificate = secured
     other, key = tmp_path / "other.crt", tmp_path / "other.key"
-    command = ["openssl", "req", "-new", "-x509", "-days", "2", "-nodes", "-subj", "/CN=other"]
-    run(*command, "-out", other, "-keyout", key, as_user=False)
+    make_certificate("other", other, key)
     place = server.url_of(user=f"dialogs:{quote(PASSWORD, safe='')}", host=host).removeprefix("postgresql")
     url = scheme + place + parameters.format(certificate=certificate, other=other)
     assert asyncio.run(readiness(url)) is ready
