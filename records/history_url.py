@@ -1,51 +1,31 @@
-"""Where dialogs are stored: `HISTORY_URL`, read as libpq reads it, and checked before anything connects.
+"""Where dialogs are stored: `HISTORY_URL`, checked before anything connects.
 
-No error quotes the URL: a character of the password that should have been encoded moves pieces of it anywhere.
+The PostgreSQL driver reads the parameters. What precedes them is split here, because each host is tried by itself, and
+no error may quote the URL, as a character of the password that should have been encoded moves pieces of it anywhere.
 """
 
 import os
 import re
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlencode
 
 ENCODE = "special characters have to be percent-encoded: / as %2F, # as %23, @ as %40, ? as %3F, % as %25"
-_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-# Parameters of https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS, by what becomes of them.
-_PLACE = ("host", "port", "user", "password", "dbname")
-_PASSED_ON = (
-    *_FILES,
-    "sslmode",
-    "sslpassword",
-    "sslnegotiation",
-    "ssl_min_protocol_version",
-    "ssl_max_protocol_version",
-    "passfile",
-    "target_session_attrs",
-    "krbsrvname",
-    "gsslib",
+# Parameters of https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS. The driver hands those
+# that it does not know on to the server, which would refuse to connect.
+_PASSED_ON = re.compile(
+    "user|password|dbname|passfile|krbsrvname|gsslib|target_session_attrs|application_name|options"
+    "|ssl(mode|rootcert|cert|key|crl|password|negotiation|_min_protocol_version|_max_protocol_version)"
 )
-_OF_THE_SESSION = ("application_name", "options")
-_WITHOUT_EFFECT = (  # the service has its own timeout, speaks UTF-8, and does not use what the others tune
-    "connect_timeout",
-    "tcp_user_timeout",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_count",
-    "client_encoding",
-    "fallback_application_name",
-    "gssencmode",
-    "sslcompression",
-    "sslsni",
-    "load_balance_hosts",
-    "pgbouncer",  # of Supabase's and Prisma's URLs
-    "pool_timeout",
-    "connection_limit",
+# The service has its own timeout, speaks UTF-8, and does not use what the others tune.
+_WITHOUT_EFFECT = re.compile(
+    "connect_timeout|tcp_user_timeout|keepalives(_idle|_interval|_count)?|client_encoding|fallback_application_name"
+    "|gssencmode|sslcompression|sslsni|load_balance_hosts|channel_binding"
+    "|pgbouncer|pool_timeout|connection_limit"  # of Supabase's and Prisma's URLs
 )
 
 
@@ -107,26 +87,22 @@ def _parse_postgres(rest: str) -> PostgresAddress:
         raise ValueError(ENCODE)
     user, _, password = credentials.partition(":")
     parameters = _parse_parameters(query)
-    # What stands in front of the query counts more than the same in it.
-    user = _decode(user) or parameters.get("user", "")
-    password = _decode(password) or parameters.get("password", "")
-    database = _decode(database) or parameters.get("dbname", "")
-    hosts = hosts or parameters.get("host", "")
-    found = _parse_hosts(hosts.split(","), parameters.get("port", "5432").split(","))
+    found = _parse_hosts(hosts or parameters.pop("host", ""), parameters.pop("port", "5432"))
     arguments: dict[str, Any] = {
         "host": [host for host, _ in found],
         "port": [port for _, port in found],
-        "user": user or None,
-        "password": password or None,
-        "database": database or None,
-        "server_settings": {name: parameters[name] for name in _OF_THE_SESSION if name in parameters},
+        "user": _decode(user) or None,
+        "password": _decode(password) or None,
+        "database": _decode(database) or None,
     }
-    passed_on = {name: parameters[name] for name in _PASSED_ON if name in parameters}
-    _check_tls(passed_on)
-    if passed_on.get("sslrootcert") == "system":  # which the driver takes for a file
+    _check_files(parameters)
+    if parameters.get("sslrootcert") == "system":  # which the driver takes for a file
+        if parameters.pop("sslmode", None) != "verify-full":
+            raise ValueError("sslrootcert=system needs sslmode=verify-full")
+        del parameters["sslrootcert"]
         arguments["ssl"] = ssl.create_default_context()
-        passed_on = {name: value for name, value in passed_on.items() if name not in ("sslmode", "sslrootcert")}
-    arguments["dsn"] = f"postgresql://?{urlencode(passed_on)}" if passed_on else None
+    arguments["dsn"] = f"postgresql://?{urlencode(parameters)}" if parameters else None
+    database = _decode(database) or parameters.get("dbname", "")
     return PostgresAddress(f"{','.join(f'{host}:{port}' for host, port in found)}/{database}", arguments)
 
 
@@ -139,47 +115,35 @@ def _parse_parameters(query: str) -> dict[str, str]:
         parameters[_decode(name)] = _decode(value)
     if parameters.pop("ssl", "") == "true":  # of JDBC; libpq reads it in the same way
         parameters["sslmode"] = "require"
-    if parameters.get("channel_binding") == "require":
+    if parameters.get("channel_binding") == "require":  # of Neon's URLs
         raise ValueError("channel_binding=require is not supported; leave it out, and use sslmode=verify-full")
-    if parameters.pop("channel_binding", "prefer") not in ("prefer", "disable"):
-        raise ValueError("channel_binding has to be disable or prefer")
-    if parameters.get("target_session_attrs", "any") not in ("any", "read-write", "primary"):
-        raise ValueError("target_session_attrs has to be any, read-write or primary: dialogs are written")
+    parameters = {name: value for name, value in parameters.items() if not _WITHOUT_EFFECT.fullmatch(name)}
     for name in parameters:
-        if name not in (*_PLACE, *_PASSED_ON, *_OF_THE_SESSION, *_WITHOUT_EFFECT):
+        if name not in ("host", "port") and not _PASSED_ON.fullmatch(name):
             raise ValueError(f"the parameter {name} is not known")
     return parameters
 
 
-def _parse_hosts(hosts: Sequence[str], default_ports: Sequence[str]) -> list[tuple[str, int]]:
-    """Return hosts and ports; the default ports are one for all hosts, or one for each."""
-    if len(default_ports) == 1:
-        default_ports = [*default_ports] * len(hosts)
-    if len(default_ports) != len(hosts):
+def _parse_hosts(hosts: str, ports: str) -> list[tuple[str, int]]:
+    """Return hosts and ports; `ports` holds one for all hosts that name none, or one for each."""
+    names, defaults = hosts.split(","), ports.split(",")
+    if len(defaults) not in (1, len(names)):
         raise ValueError("there have to be as many ports as hosts, or one")
-    return [_parse_host(host, port) for host, port in zip(hosts, default_ports, strict=True)]
+    return [_parse_host(name, defaults[at % len(defaults)]) for at, name in enumerate(names)]
 
 
 def _parse_host(text: str, default_port: str) -> tuple[str, int]:
-    matched = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(?::(\d*))?", text)
-    host = _decode(matched[1]).strip("[]") if matched else ""
-    if not host:
+    matched = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(\d*))?", text)
+    if not matched:
         raise ValueError("the host is missing or not valid, as in postgresql://user:password@host:5432/database")
-    port = matched[2] if matched and matched[2] else default_port
+    port = matched[2] or default_port
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError("the port has to be a number from 1 to 65535")
-    return host, int(port)
+    return _decode(matched[1]).strip("[]"), int(port)
 
 
-def _check_tls(parameters: Mapping[str, str]) -> None:
-    mode = parameters.get("sslmode", "prefer")
-    if mode not in _SSL_MODES:
-        raise ValueError(f"sslmode has to be one of {', '.join(_SSL_MODES)}")
-    root = parameters.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
-    if root == "system" and mode != "verify-full":
-        raise ValueError("sslrootcert=system needs sslmode=verify-full")
-    if mode.startswith("verify") and not root and not Path("~/.postgresql/root.crt").expanduser().is_file():
-        raise ValueError(f"sslmode={mode} needs sslrootcert, a file with certificates of authorities, or system")
+def _check_files(parameters: Mapping[str, str]) -> None:
+    """Raise ValueError if a file cannot be read; the driver would raise what a server that does not answer raises."""
     for name in _FILES:
         file = parameters.get(name)
         if not file or file == "system":

@@ -347,7 +347,7 @@ def test_a_store_that_is_frozen_is_503_in_time(tmp_path: Path) -> None:
     [
         ("mysql://me:s3cr3t@host/db", "has to begin with postgresql:// or sqlite:///"),
         ("postgresql://me:s3cr3t/1@host/db", "percent-encoded"),
-        ("postgresql://me:s3cr3t@host/db?sslmode=on", "sslmode has to be one of"),
+        ("postgresql://me:s3cr3t@host/db?sslmode=on", "`sslmode` parameter must be one of"),
     ],
 )
 def test_a_url_that_cannot_work_stops_the_start_in_one_line(tmp_path: Path, url: str, why: str) -> None:

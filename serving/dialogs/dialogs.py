@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, TypeGuard, TypeVar
 
+import asyncpg
 from bentoml.exceptions import BentoMLConfigException
 
 from models.chat import PlatformMessage, RunningDialog
@@ -75,8 +76,8 @@ class Dialogs:
             prepare_file(self._address.file)
         try:
             await _in_time(self._store.probe(), CHECK_SECONDS)
-        except WrongTableError as error:
-            raise BentoMLConfigException(f"HISTORY_URL: {self._store}: {error}") from None
+        except (WrongTableError, asyncpg.ClientConfigurationError) as error:
+            raise BentoMLConfigException(f"HISTORY_URL: {self._store}: {reason_of(error)}") from None
         except Exception as error:  # any error goes into the log
             if type(error) is sqlite3.DatabaseError:  # the file is damaged, or not SQLite's
                 raise BentoMLConfigException(f"HISTORY_URL: {self._store}: {error}") from None
