@@ -81,8 +81,6 @@ class SqliteStore:
         self._file = address.file
         self._log = Path(f"{address.file}-wal")
         self._connection: sqlite3.Connection | None = None
-        self._opened: tuple[int, int] | None = None  # identity of the file that the connection has open
-        self._opened_log: tuple[int, int] | None = None  # identity of its log
         self._thread = ThreadPoolExecutor(1, "sqlite")
         self._checkpoints = ThreadPoolExecutor(1, "checkpoint")
         self._checkpointing: Future[None] | None = None
@@ -141,7 +139,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         """See `Store`."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         if self._checkpointing:
             await asyncio.wrap_future(self._checkpointing)
 
@@ -161,12 +159,10 @@ class SqliteStore:
             self._checkpoint_if_due()
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if _identity(self._file) is None:
+        if self._connection is None:
             _create_file(self._file)
         with self._only_writer():
             try:
-                if self._connection and self._opened != _identity(self._file):
-                    self._close()  # nobody would ever read what goes to a file that is not at its path any more
                 if self._connection is None:
                     self._connection = self._connect()
                 self._connection.execute("BEGIN IMMEDIATE")  # one writer at a time, from the first statement on
@@ -196,13 +192,11 @@ class SqliteStore:
         """Move what was committed from SQLite's log into the database, and empty the log.
 
         SQLite itself does so at the end of a transaction, which then waits for the disk. Here transactions go on while
-        most of the log is moved, with a connection of its own. They wait for the rest, which they have added meanwhile,
-        and which is little. On a disk that was slow just now the rest is left in the log until the disk is faster, or
+        most of the log is moved, with a connection of its own. They pause only while the small remainder is
+        checkpointed. On a disk that was slow just now the remainder is left in the log until the disk is faster, or
         until the log has `MAX_LOG_BYTES`.
         """
         try:
-            if self._opened != _identity(self._file):
-                return  # the log is that of another file
             # no wait for readers, who keep the log from being emptied: a later checkpoint will do it
             with closing(sqlite3.connect(self._file, isolation_level=None, timeout=0)) as connection:
                 start = time.monotonic()
@@ -255,7 +249,6 @@ class SqliteStore:
             for statement in upgrade_from(version, seq="INTEGER NOT NULL", time="DATETIME"):
                 connection.execute(statement)
             connection.execute("COMMIT")
-            self._opened, self._opened_log = _identity(self._file), _identity(self._log)
         except BaseException:
             connection.close()
             raise
@@ -267,36 +260,10 @@ class SqliteStore:
             file.write(b"\0")
             os.fsync(file.fileno())
 
-    def _end(self) -> None:
-        try:
-            with self._only_writer():
-                self._close()
-        except OSError:  # another process holds the lock, or the folder is gone
-            self._close()
-
     def _close(self) -> None:
-        """Close the connection, also if there is another file in the place of its own, or none.
-
-        SQLite finds the log of a database by its name, and leaves it behind when the database has moved: the file that
-        is there now would get the log of the one that is gone. That log is deleted, unless the new file has brought its
-        own.
-        """
-        if self._connection is None:
-            return
-        if self._opened != _identity(self._file) and self._opened_log == _identity(self._log):
-            for file in (self._log, Path(f"{self._file}-shm")):
-                file.unlink(missing_ok=True)
-        self._connection.close()
-        self._connection = None
-
-
-def _identity(file: Path) -> tuple[int, int] | None:
-    """Return what tells a file from any other, whatever its name is; `None` if it is not there."""
-    try:
-        status = file.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def _size(file: Path) -> int:

@@ -4,12 +4,11 @@ import asyncio
 import json
 import socket
 import sqlite3
-import stat
 import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -298,28 +297,6 @@ def test_a_folder_that_cannot_be_written_yet(tmp_path: Path, caplog: pytest.LogC
     assert caplog.text.count(f"SQLite {tmp_path}/dialogs.sqlite: messages can be stored again") == 1
 
 
-def test_a_file_that_is_removed_is_made_anew_by_all_who_share_it() -> None:
-    """Its group can write it if the group can write the folder."""
-    store = Sqlite()
-    store.file.parent.chmod(0o2775)
-
-    async def tell() -> None:
-        async with opened(store.url) as first, opened(store.url) as second:
-            for dialogs in (first, second):
-                assert await status_of(dialogs.store_message(message())) == 200
-            for file in store.file.parent.iterdir():
-                file.unlink()
-            for dialogs in (first, second):
-                assert await status_of(dialogs.store_message(message())) == 200
-
-    try:
-        asyncio.run(tell())
-        assert store.query("SELECT count(*) FROM messages") == ["2"]
-        assert {stat.S_IMODE(file.stat().st_mode) & 0o777 for file in store.file.parent.iterdir()} == {0o664}
-    finally:
-        store.remove()
-
-
 @pytest.mark.postgresql
 def test_a_database_that_turns_read_only(postgresql: PostgreSql, caplog: pytest.LogCaptureFixture) -> None:
     def begin() -> None:
@@ -442,61 +419,6 @@ def test_the_log_of_sqlite_is_emptied_on_a_disk_that_is_always_slow(monkeypatch:
     assert sum(after < before for before, after in pairwise(sizes)) > 1, "how often it was emptied"
     assert not log.exists()
     store.remove()
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("how", ["replaced", "deleted"])
-def test_a_file_in_the_place_of_another_keeps_its_own_log(how: str, processes: int) -> None:
-    """A backup is moved over the file while messages are stored: none of the old file's log gets into it."""
-    store, backup = Sqlite(), Sqlite()
-
-    async def tell() -> None:
-        async with AsyncExitStack() as stack:
-            several = [await stack.enter_async_context(opened(store.url)) for _ in range(processes)]
-
-            async def talk(number: int) -> None:
-                for dialogs in several:
-                    assert await statuses_of(dialogs, [message() for _ in range(number)]) == [200] * number
-
-            await talk(100)
-            with sqlite3.connect(store.file) as source, sqlite3.connect(backup.file) as target:
-                source.backup(target)
-            target.close()
-            source.close()
-            await talk(300)
-            if how == "replaced":
-                backup.file.rename(store.file)
-            else:
-                store.file.unlink()
-            await talk(200)
-            assert all([await dialogs.is_ready() for dialogs in several])
-
-    asyncio.run(tell())
-    assert store.query("PRAGMA integrity_check") == ["ok"]
-    stored = 300 if how == "replaced" else 200
-    assert store.query("SELECT count(*) FROM messages") == [str(stored * processes)]
-    store.remove()
-    backup.remove()
-
-
-@pytest.mark.mount
-def test_a_file_system_in_the_place_of_another_is_noticed(tmp_path: Path) -> None:
-    """The first file of each may have the same inode."""
-    file = tmp_path / "dialogs.sqlite"
-
-    async def tell() -> None:
-        async with opened(f"sqlite:///{file}") as dialogs:
-            with SmallDisk(tmp_path):
-                file.touch()
-                assert await status_of(dialogs.store_message(message())) == 200
-                with SmallDisk(tmp_path):
-                    file.touch()
-                    assert await status_of(dialogs.store_message(message())) == 200
-                    with sqlite3.connect(file) as connection:
-                        assert connection.execute("SELECT count(*) FROM messages").fetchone() == (1,)
-                    connection.close()
-
-    asyncio.run(tell())
 
 
 def test_deleting_old_dialogs_holds_up_no_message(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
