@@ -1,4 +1,4 @@
-"""Errors, all in one shape: `{"error": "…", "detail": [{"field": "…", "message": "…"}]}`.
+"""The vocabulary of errors. All have one shape: `{"error": "…", "detail": [{"field": "…", "message": "…"}]}`.
 
 Whatever cannot answer a request raises `RefusedError`. `AccessAndErrors` (`serving/http/middleware.py`) turns it into
 the response and, except for 429, one line in the log; neither contains text of a chat.
@@ -6,32 +6,77 @@ the response and, except for 429, one line in the log; neither contains text of 
 
 import logging
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from http import HTTPStatus
 
-RETRY_AFTER = 1  # seconds
-
 logger = logging.getLogger("bentoml.errors")
-_HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
-    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {"Accept": "application/json", "Accept-Encoding": "gzip"},
-    HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": str(RETRY_AFTER)},
-    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_AFTER)},
-}
+
+
+class Problem(Enum):
+    """What keeps a request from being answered: the status, the text of the error, and what leads to it.
+
+    This is the one place for all three. The third is shown in Swagger UI and in the table of `docs/reference.md`, which
+    `tests/test_errors.py` compares with this class.
+    """
+
+    INVALID = 400, "the request is not valid", "malformed JSON, bad UTF-8, or a missing, invalid or too long field"
+    BAD_GZIP = 400, "the body is not valid gzip of one member", "damaged gzip"
+    CUT_OFF = 400, "the connection or the body ended too early", "half of a body"
+    UNSTORABLE = 400, "the store of dialogs cannot hold this message", "characters that the store's encoding lacks"
+    NOT_HTTP = 400, "the request is not valid HTTP", "something that is not HTTP, or two `Host` headers"
+    PREFLIGHT = 400, "{reason}", "a CORS preflight for an origin, method or header that is not allowed"
+    NO_KEY = 401, "an API key is required: Authorization: Bearer <key>", "no API key or a wrong one where one is needed"
+    NO_PATH = 404, "no such path", "an unknown path"
+    METHOD = 405, "Method Not Allowed", "a method that the route does not have"
+    BODY_TIMEOUT = 408, "the body was not received in time", "a body that takes longer than 6 seconds to arrive"
+    CONFLICT = 409, "the message is stored with other content", "the `id` of a stored message with other content"
+    BODY_TOO_LARGE = 413, "the body is larger than {limit} bytes", "a body over `MAX_BODY_BYTES`, packed or unpacked"
+    DIALOG_FULL = 413, "the dialog is full: {limit}", "a message of a dialog that has reached its limits"
+    NOT_JSON = 415, "the body must be application/json", "any type but `application/json`"
+    CODING = 415, "the Content-Encoding must be gzip or identity", "any other `Content-Encoding`"
+    RANGE = 416, "Range Not Satisfiable", "a range that a static file does not have"
+    OVERLOADED = 429, "too many requests in flight; try again", "more predictions at a time than `MAX_CONCURRENCY`"
+    HEAD_TOO_LARGE = 431, "the head is larger than {limit} bytes", "more than 64 KB of headers"
+    INTERNAL = 500, "Internal Server Error", "a fault of the service, with a traceback in its log"
+    TRANSFER_CODING = 501, "the only transfer coding is chunked", "a `Transfer-Encoding` other than `chunked`"
+    TIMEOUT = 503, "no answer in time; try again", "a request that takes longer than 6 seconds"
+    STORE_DOWN = 503, "the store of dialogs does not answer, try again", "a message while the store is down"
+    NOT_READY = 503, "Service Unavailable", "`/readyz` while no message can be stored, and at the end"
+
+    def __init__(self, status: int, text: str, cause: str) -> None:
+        self.status = HTTPStatus(status)
+        self.text = text  # with a name in braces for what is only known when it happens
+        self.cause = cause
 
 
 class RefusedError(Exception):
-    """A request that is rejected: the status, one sentence, and the invalid fields."""
+    """A request that is rejected: the status, one sentence, and the invalid fields.
 
-    def __init__(self, status: HTTPStatus, error: str | None = None, detail: Sequence[Mapping[str, str]] = ()) -> None:
-        super().__init__(error or status.phrase)
-        self.status = status
-        self.error = error or status.phrase
+    `values` are those of the names in braces. An error that BentoML or Starlette has answered is known by its status
+    alone.
+    """
+
+    def __init__(
+        self, problem: Problem | HTTPStatus, detail: Sequence[Mapping[str, str]] = (), **values: object
+    ) -> None:
+        if isinstance(problem, Problem):
+            self.status, self.error = problem.status, problem.text.format(**values)
+        else:
+            self.status, self.error = problem, problem.phrase
         self.detail = list(detail)
+        super().__init__(self.error)
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The headers of the response that belong to the status."""
-        return _HEADERS.get(self.status, {})
+        match self.status:
+            case HTTPStatus.UNAUTHORIZED:
+                return {"WWW-Authenticate": "Bearer"}
+            case HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+                return {"Accept": "application/json", "Accept-Encoding": "gzip"}
+            case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.SERVICE_UNAVAILABLE:
+                return {"Retry-After": "1"}
+        return {}
 
     def log(self, path: str) -> None:
         """Log one line with the names of the fields. Status 429 is logged elsewhere, once a second for all of them."""
@@ -39,8 +84,3 @@ class RefusedError(Exception):
             return
         named = ", ".join(dict.fromkeys(part["field"] for part in self.detail))
         logger.warning("%s %d: %s%s", path, self.status, self.error, f" ({named})" if named else "")
-
-
-def no_answer() -> RefusedError:
-    """Return the error of a request that was not, or would not be, answered before its timeout."""
-    return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "no answer in time; try again")

@@ -1,13 +1,15 @@
 """One dialog: which messages it admits, given those that are stored already."""
 
 from collections.abc import Sequence
-from http import HTTPStatus
 
 from models.chat import MAX_MESSAGES, Message, RunningDialog
 from records.messages import StoredMessage
-from serving.errors import RefusedError
+from serving.errors import Problem, RefusedError
 
 MAX_BYTES = 1_000_000  # of all texts of a dialog, in UTF-8
+LIMITS = f"{MAX_MESSAGES} messages or {MAX_BYTES} bytes"
+FULL = [{"field": "dialog_id", "message": "Is full"}]
+TAKEN = [{"field": "id", "message": "Is taken"}]
 
 Outcome = RunningDialog | RefusedError
 
@@ -57,25 +59,17 @@ def admit(group: Sequence[StoredMessage], stored: Sequence[StoredMessage]) -> tu
         dialog = dialogs[message.dialog_id]
         if message.id not in known:
             if not dialog.has_room_for(message):
-                outcomes.append(_full())
+                outcomes.append(RefusedError(Problem.DIALOG_FULL, FULL, limit=LIMITS))
                 continue
             dialog.add(message)
             known[message.id] = message
             new.append(message)
-        outcomes.append(dialog.chat_up_to(message.id) if known[message.id] == message else _conflict())
+        if known[message.id] == message:
+            outcomes.append(dialog.chat_up_to(message.id))
+        else:
+            outcomes.append(RefusedError(Problem.CONFLICT, TAKEN))
     return outcomes, new
 
 
 def _size(message: StoredMessage) -> int:
     return len(message.text.encode("utf-8", "surrogatepass"))
-
-
-def _conflict() -> RefusedError:
-    taken = [{"field": "id", "message": "Is taken"}]
-    return RefusedError(HTTPStatus.CONFLICT, "the message is stored with other content", taken)
-
-
-def _full() -> RefusedError:
-    full = [{"field": "dialog_id", "message": "Is full"}]
-    error = f"the dialog is full: {MAX_MESSAGES} messages or {MAX_BYTES} bytes"
-    return RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error, full)

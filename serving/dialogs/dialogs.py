@@ -12,7 +12,6 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from typing import Any, TypeGuard, TypeVar
 
 import asyncpg
@@ -25,12 +24,10 @@ from serving.dialogs.dialog import Outcome
 from serving.dialogs.postgres_store import PostgresStore
 from serving.dialogs.sqlite_store import SqliteStore, prepare_file
 from serving.dialogs.store import GIVE_UP, Store
-from serving.errors import RefusedError
+from serving.errors import Problem, RefusedError
 from serving.scoring.metrics import set_dialogs
 
 CHECK_SECONDS = 600  # to bring a large table up to date at the start
-UNAVAILABLE = "the store of dialogs does not answer, try again"
-UNSTORABLE = "the store of dialogs cannot hold this message"
 GROUP_SIZE = 64  # messages stored in one transaction
 CLEAN_EVERY = 3600  # seconds between two deletions of old dialogs
 CLEAN_SECONDS = 60  # for one call of `delete_some`
@@ -106,7 +103,9 @@ class Dialogs:
         self._waiting.append((new, future))
         if not _is_running(self._storing):
             self._storing = asyncio.create_task(self._store_waiting())
-        timer = loop.call_later(GIVE_UP, _settle, future, _unavailable())  # whatever happens to the group
+        timer = loop.call_later(
+            GIVE_UP, _settle, future, RefusedError(Problem.STORE_DOWN)
+        )  # whatever happens to the group
         try:
             return await future
         finally:
@@ -156,8 +155,8 @@ class Dialogs:
                 await self._store_group(group[len(group) // 2 :])
                 return
             logger.warning("%s: %d messages were not stored: %s", self._store, len(group), reason_of(error))
-            refuse = _unstorable if cause is Cause.MESSAGE else _unavailable
-            outcomes = [refuse() for _ in group]
+            problem = Problem.UNSTORABLE if cause is Cause.MESSAGE else Problem.STORE_DOWN
+            outcomes = [RefusedError(problem) for _ in group]
         else:
             self._count_if_due()
         for (_, future), outcome in zip(group, outcomes, strict=True):
@@ -223,11 +222,3 @@ async def _in_time(work: Awaitable[T], seconds: float = GIVE_UP) -> T:
             return await work
     except TimeoutError as error:
         raise TimeoutError(str(error) or f"no answer within {seconds} seconds") from None
-
-
-def _unavailable() -> RefusedError:
-    return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, UNAVAILABLE)
-
-
-def _unstorable() -> RefusedError:
-    return RefusedError(HTTPStatus.BAD_REQUEST, UNSTORABLE)

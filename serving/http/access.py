@@ -7,11 +7,10 @@ it sends the key. Metrics and Swagger UI need a key as well, unless `OPEN_METRIC
 import hashlib
 import hmac
 from collections.abc import Iterable
-from http import HTTPStatus
 
 from starlette.types import Scope
 
-from serving.errors import RefusedError
+from serving.errors import Problem, RefusedError
 from serving.page import is_page
 
 HEALTH = frozenset({"/livez", "/readyz", "/healthz"})
@@ -44,7 +43,7 @@ class Access:
         # Compare with every key, in constant time, so that the time taken reveals nothing about any of them.
         matches = sum([hmac.compare_digest(digest, known) for known in self._digests])
         if scheme.lower() != b"bearer" or not matches:
-            raise RefusedError(HTTPStatus.UNAUTHORIZED, "an API key is required: Authorization: Bearer <key>")
+            raise RefusedError(Problem.NO_KEY)
 
     def __str__(self) -> str:
         """Describe who has access to what, without the keys."""

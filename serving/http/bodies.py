@@ -2,14 +2,13 @@
 
 import json
 import zlib
-from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope
 
 from models.chat import CHAT, MESSAGE
-from serving.errors import RefusedError
+from serving.errors import Problem, RefusedError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # RFC 8259 8.1 allows a parser to ignore it
 
@@ -24,21 +23,21 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     for name, value in scope["headers"]:
         headers[name] = value if name not in headers else headers[name] + b", " + value
     if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != b"application/json":
-        raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
+        raise RefusedError(Problem.NOT_JSON)
     coding = headers.get(b"content-encoding", b"identity").strip().lower()
     if coding not in (b"identity", b"gzip", b"x-gzip", b""):
-        raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the Content-Encoding must be gzip or identity")
+        raise RefusedError(Problem.CODING)
     declared = headers.get(b"content-length", b"")
     size, body, more = int(declared) if declared.isdigit() else 0, bytearray(), True
     while more and size <= max_bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise RefusedError(HTTPStatus.BAD_REQUEST, "the connection or the body ended too early")
+            raise RefusedError(Problem.CUT_OFF)
         body += message.get("body", b"")
         size = max(size, len(body))
         more = message.get("more_body", False)
     if size > max_bytes:
-        raise _too_large(max_bytes)
+        raise RefusedError(Problem.BODY_TOO_LARGE, limit=max_bytes)
     return _unpack(body, max_bytes) if b"gzip" in coding else bytes(body)
 
 
@@ -48,16 +47,12 @@ def _unpack(body: bytearray, max_bytes: int) -> bytes:
     try:
         unpacked = unpacker.decompress(body, max_bytes + 1)
     except zlib.error:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, "the body is not valid gzip") from None
+        raise RefusedError(Problem.BAD_GZIP) from None
     if len(unpacked) > max_bytes:
-        raise _too_large(max_bytes)
+        raise RefusedError(Problem.BODY_TOO_LARGE, limit=max_bytes)
     if not unpacker.eof or unpacker.unused_data:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, "the body is not valid gzip of one member")
+        raise RefusedError(Problem.BAD_GZIP)
     return unpacked
-
-
-def _too_large(max_bytes: int) -> RefusedError:
-    return RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {max_bytes} bytes")
 
 
 def parse_body(body_type: type[BaseModel], body: bytes) -> BaseModel:
@@ -76,7 +71,7 @@ def parse_body(body_type: type[BaseModel], body: bytes) -> BaseModel:
             invalid = error
         except (ValueError, RecursionError):
             pass
-    raise RefusedError(HTTPStatus.BAD_REQUEST, "the request is not valid", _fields(invalid))
+    raise RefusedError(Problem.INVALID, _fields(invalid))
 
 
 def _fields(error: ValidationError) -> list[dict[str, str]]:

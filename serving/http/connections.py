@@ -21,14 +21,13 @@ as well.
 
 import asyncio
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
 import httptools
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.errors import RefusedError
+from serving.errors import Problem, RefusedError
 from serving.http.responses import to_response
 
 MAX_HEAD_BYTES = 65_536  # request line and headers; also chunk extensions and trailers
@@ -147,11 +146,11 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self._parse(memoryview(data))
         except httptools.HttpParserError:
-            self._reject(self._refused or RefusedError(HTTPStatus.BAD_REQUEST, "the request is not valid HTTP"))
+            self._reject(self._refused or RefusedError(Problem.NOT_HTTP))
             return
         self._head_bytes = 0 if self._progress else self._head_bytes + len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
-            self._reject(_head_too_large())
+            self._reject(RefusedError(Problem.HEAD_TOO_LARGE, limit=MAX_HEAD_BYTES))
         elif self._is_responding():
             self._head_timeout.stop()
         else:
@@ -202,13 +201,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _check_head(self) -> RefusedError | None:
         if len(self.url) + sum([len(name) + len(value) for name, value in self.headers]) > MAX_HEAD_BYTES:
-            return _head_too_large()
+            return RefusedError(Problem.HEAD_TOO_LARGE, limit=MAX_HEAD_BYTES)
         names = [name for name, _ in self.headers]
         if names.count(b"host") > 1:
-            return RefusedError(HTTPStatus.BAD_REQUEST, "the request is not valid HTTP")
+            return RefusedError(Problem.NOT_HTTP)
         codings = [value.strip(b" \t").lower() for name, value in self.headers if name == b"transfer-encoding"]
         if codings not in ([], [b"chunked"]):
-            return RefusedError(HTTPStatus.NOT_IMPLEMENTED, "the only transfer coding is chunked")
+            return RefusedError(Problem.TRANSFER_CODING)
         return None
 
     def _is_responding(self) -> bool:
@@ -250,11 +249,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._transport.write(b"\r\n".join([*head, b"", bytes(response.body)]))
         self._transport.request_incomplete = True
         self._transport.close()
-
-
-def _head_too_large() -> RefusedError:
-    error = f"the head is larger than {MAX_HEAD_BYTES} bytes"
-    return RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, error)
 
 
 def install_protocol(keep_alive_seconds: float) -> None:

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.errors import RefusedError
+from serving.errors import Problem, RefusedError
 from serving.http.access import Access
 from serving.http.responses import to_response
 
@@ -69,7 +69,7 @@ class Cors(CORSMiddleware):
         response = super().preflight_response(request_headers)
         if response.status_code < HTTPStatus.BAD_REQUEST:
             return response
-        refused = RefusedError(HTTPStatus(response.status_code), bytes(response.body).decode())
+        refused = RefusedError(Problem.PREFLIGHT, reason=bytes(response.body).decode())
         refused.log("a preflight request")
         of_cors = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
         reshaped = to_response(refused)
@@ -92,7 +92,7 @@ class AccessAndErrors:
             return await RedirectResponse(scope[REDIRECT])(scope, receive, send)  # 307: method and body stay
         try:
             if scope["path"] == NOT_FOUND:
-                raise RefusedError(HTTPStatus.NOT_FOUND, "no such path")
+                raise RefusedError(Problem.NO_PATH)
             self._access.check(scope)
             return await self._app(scope, receive, _in_one_shape(scope, receive, send))
         except RefusedError as refused:
@@ -100,7 +100,7 @@ class AccessAndErrors:
             return await to_response(refused)(scope, receive, send)
         except Exception as fault:  # the last place where an unexpected error can get the one shape
             logger.exception("%s 500: %s", scope["path"], type(fault).__name__)
-            return await to_response(RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR))(scope, receive, send)
+            return await to_response(RefusedError(Problem.INTERNAL))(scope, receive, send)
 
 
 def _in_one_shape(scope: Scope, receive: Receive, send: Send) -> Send:

@@ -7,7 +7,6 @@ a timer and a context for each request (`docs/design.md`); they stay for what is
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from http import HTTPStatus
 from typing import Any
 
 import bentoml
@@ -15,10 +14,8 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.errors import RefusedError, no_answer
+from serving.errors import Problem, RefusedError
 from serving.http.bodies import parse_body, read_body
-
-TOO_MANY = "too many requests in flight; try again"
 
 logger = logging.getLogger("bentoml.predictions")
 
@@ -67,9 +64,7 @@ class PredictionRoutes:
                 finally:
                     self._in_flight -= 1
         except TimeoutError:
-            if body is None:
-                raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, "the body was not received in time") from None
-            raise no_answer() from None
+            raise RefusedError(Problem.BODY_TIMEOUT if body is None else Problem.TIMEOUT) from None
         content = to_json(answer)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -82,8 +77,8 @@ class PredictionRoutes:
         if not self._rejected:
             asyncio.get_running_loop().call_later(1, self._log_rejected)
         self._rejected += 1
-        raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, TOO_MANY)
+        raise RefusedError(Problem.OVERLOADED)
 
     def _log_rejected(self) -> None:
-        logger.warning("429: %s (%d in a second)", TOO_MANY, self._rejected)
+        logger.warning("429: %s (%d in a second)", Problem.OVERLOADED.text, self._rejected)
         self._rejected = 0

@@ -7,8 +7,6 @@ BentoML's own page contains an analytics tag and loads badges, and its specifica
 import hashlib
 import json
 from base64 import b64encode
-from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -17,6 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
 from models.chat import EXAMPLE_CHAT, EXAMPLE_MESSAGE
+from serving.errors import Problem
 from serving.http.access import HEALTH
 from serving.page.policy import headers
 
@@ -49,17 +48,7 @@ _HEADERS = headers(
     style="'unsafe-inline'",  # Swagger UI writes styles into its elements
 )
 
-_ERRORS: Mapping[HTTPStatus, str] = {
-    HTTPStatus.BAD_REQUEST: "The body is not valid JSON, or a field is missing, invalid or too long.",
-    HTTPStatus.UNAUTHORIZED: "The API key is missing or invalid.",
-    HTTPStatus.REQUEST_TIMEOUT: "The body was not received in time.",
-    HTTPStatus.CONFLICT: "A message with this id and other content is already stored.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large, or the dialog is full.",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not application/json.",
-    HTTPStatus.TOO_MANY_REQUESTS: "Too many requests in flight.",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "Internal error.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "The store of dialogs is unavailable, or the request took too long; try again.",
-}
+_OF_PREDICTIONS = (400, 401, 408, 409, 413, 415, 429, 500, 503)
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -107,8 +96,8 @@ def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
                     "description": "Successful Response",
                     "content": {"text/plain": {"schema": {"type": "string"}}},
                 },
-                **({"401": _error(HTTPStatus.UNAUTHORIZED)} if needs_key and path == "/metrics" else {}),
-                **({"503": _error(HTTPStatus.SERVICE_UNAVAILABLE)} if path == "/readyz" else {}),
+                **({"401": _error(401)} if needs_key and path == "/metrics" else {}),
+                **({"503": _error(503)} if path == "/readyz" else {}),
             }
             continue
         methods["post"]["requestBody"]["required"] = True
@@ -122,10 +111,9 @@ def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
                 "a message of a dialog": {"value": EXAMPLE_MESSAGE},
             }
         methods["post"]["responses"] = {"200": methods["post"]["responses"]["200"]} | {
-            str(status.value): _error(status)
-            for status in _ERRORS
-            if (needs_key or status != HTTPStatus.UNAUTHORIZED)
-            and (path == "/predict" or status != HTTPStatus.CONFLICT)
+            str(status): _error(status)
+            for status in _OF_PREDICTIONS
+            if (needs_key or status != 401) and (path == "/predict" or status != 409)
         }
     if needs_key:
         spec["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
@@ -135,6 +123,7 @@ def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
     return spec
 
 
-def _error(status: HTTPStatus) -> dict[str, Any]:
+def _error(status: int) -> dict[str, Any]:
+    description = "; ".join(problem.cause for problem in Problem if problem.status == status)
     schema = {"$ref": _REFERENCE.format(model="Error")}
-    return {"description": _ERRORS[status], "content": {"application/json": {"schema": schema}}}
+    return {"description": description.capitalize(), "content": {"application/json": {"schema": schema}}}

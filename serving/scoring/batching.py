@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from time import time_ns
 from typing import TypeVar
@@ -24,7 +23,7 @@ from models.chat import EXAMPLE_CHAT, Chat, Explanation, Prediction
 from models.classifier import Classifier
 from models.explain import explain
 from models.weights import ModelError
-from serving.errors import RefusedError, no_answer
+from serving.errors import Problem, RefusedError
 from serving.scoring.adaptive_batching import adaptive_batching, get_tracer
 from serving.scoring.metrics import ModelMetrics
 from serving.scoring.monitoring import Monitoring
@@ -96,7 +95,7 @@ def scoring(jobs: Sequence[Job]) -> Iterator[None]:
         yield
     except Exception:
         logger.exception("Scoring failed")
-        raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR) from None
+        raise RefusedError(Problem.INTERNAL) from None
     finally:
         ended = time_ns()
         for job in jobs:
@@ -115,7 +114,7 @@ class SlowLane:
 
         def run_unless_abandoned() -> T:
             if job.chat is None:
-                raise no_answer()
+                raise RefusedError(Problem.TIMEOUT)
             return work(self._classifier)
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, run_unless_abandoned)
@@ -144,7 +143,10 @@ class Scorer:
         self._metrics = ModelMetrics(classifier.version)
         self._callers = 0  # requests that wait for a score
         self._enqueue = adaptive_batching(
-            self._score_batch, overloaded=no_answer, max_batch_size=MAX_BATCH_SIZE, max_latency_ms=MAX_LATENCY_MS
+            self._score_batch,
+            overloaded=partial(RefusedError, Problem.TIMEOUT),
+            max_batch_size=MAX_BATCH_SIZE,
+            max_latency_ms=MAX_LATENCY_MS,
         )
         self._large_chats = SlowLane(classifier, "large-chats")
         self._explanations = SlowLane(classifier, "explanations")
