@@ -1,10 +1,13 @@
 """`python -m train`: fit and measure the classifier, measure a stored one, or predict with it.
 
-Exit codes: 0 success, 1 unusable data or model (one line says where), 2 invalid arguments, 3 the traffic has drifted.
+Exit codes: 0 success, 1 unusable data or model (one line says where), 2 invalid arguments, 3 the traffic has drifted,
+130 interrupted (Ctrl-C).
 """
 
 import argparse
 import csv
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +19,7 @@ from models.classifier import Classifier
 from models.weights import SHIPPED, ModelError
 from train.artifact import check_artifact, write_artifact
 from train.card import write_card
-from train.data import DataError, read_chats, read_editions, write_edition
+from train.data import DataError, check_enough, read_chats, read_editions, write_edition
 from train.dialogs import read_served
 from train.drift import LEAST_CHATS, compare_log, read_log, summary, write_drift_report
 from train.evaluate import (
@@ -32,7 +35,7 @@ from train.evaluate import (
     streamed,
 )
 from train.files import replacing, replacing_file
-from train.fit import FITS, fit, tabulate
+from train.fit import FITS, FOLDS, fit, tabulate
 from train.reference import KINDS, REFERENCE, Reference, cross_assess
 from train.registry import register
 from train.replay import replay
@@ -40,7 +43,7 @@ from train.report import REPORT, write_report
 
 SAMPLE = Path(__file__).parent / "sample"
 UNSHIPPED = Path("trained")
-DRIFTED = 3  # exit code
+DRIFTED, INTERRUPTED = 3, 130  # exit codes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,14 +54,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments[1:] if named else arguments)
     try:
         with threadpool_limits(1):  # sums in another order, as on another number of cores, would give another model
-            return run(options) or 0
+            code = run(options) or 0
+            sys.stdout.flush()
+            return code
     except (DataError, ModelError, OSError) as error:
-        print(f"train: {error}", file=sys.stderr)
+        print("train:", " ".join(str(error).split()), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("train: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run() -> int:
+    """Run the command of this process, whose output may go anywhere."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of folders may hold any bytes
+    code = main()
+    try:
+        sys.stdout.flush()
+    except OSError:  # its reader has ended, or its disk is full, which was said; Python would try once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _fit(options: argparse.Namespace) -> None:
     home, elsewhere = read_editions(options.data or [SAMPLE]), read_editions(options.elsewhere)
+    check_enough(home, least=FOLDS)
     out: Path = options.out or (SHIPPED if options.data else UNSHIPPED)
     steps = FITS + CROSS_FITS + steps_of(len(home), len(elsewhere))
     with replacing(out) as new:
@@ -90,7 +111,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         url, labels = options.dialogs
         served = read_served(url, Path(labels))
         measured = measure(classifier, "dialogs that were served", served.chats, served.labels)
-        _print([part for part in measured if part.how in map(streamed, AFTER) and len({*part.labels.tolist()}) > 1])
+        _print([part for part in measured if part.how in map(streamed, AFTER)])
         for count, why in ((served.missing, "not in the store"), (served.unlabelled, "without a label for everybody")):
             if count:
                 print(f"left out: {count} dialogs {why}")
@@ -103,6 +124,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _make_reference(options: argparse.Namespace) -> None:
     version = Classifier.load(options.model).version
     home, elsewhere = read_editions(options.data), read_editions(options.elsewhere)
+    check_enough(home, least=FOLDS)
     with replacing(options.model) as folder:
         with tqdm(total=CROSS_FITS, unit="fit", desc="reference", disable=options.quiet) as bar:
             samples = cross_assess(home, cross_fit(tabulate(home, elsewhere), lambda: bar.update(1)))
@@ -143,10 +165,12 @@ def _replay(options: argparse.Namespace) -> None:
 
 def _print(measured: Sequence[Measured]) -> None:
     for part in measured:
-        print(
-            f"{part.on}, {part.how}: ROC AUC {part.roc_auc():.4f}, log loss {part.log_loss():.4f},"
-            f" {len(part.labels)} answers"
-        )
+        auc = f"ROC AUC {part.roc_auc():.4f}" if part.has_both() else f"no ROC AUC (no {_absent(part)})"
+        print(f"{part.on}, {part.how}: {auc}, log loss {part.log_loss():.4f}, {len(part.labels)} answers")
+
+
+def _absent(part: Measured) -> str:
+    return "people" if part.labels[0] else "bots"
 
 
 def _fit_parser() -> argparse.ArgumentParser:
@@ -258,4 +282,4 @@ COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argpa
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_run())

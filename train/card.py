@@ -168,12 +168,17 @@ def write_card(folder: Path, metrics: dict[str, Any]) -> None:
     (folder / CARD).write_text(text, encoding="utf-8")
 
 
+def shown(figure: float | None, digits: int = 4) -> str:
+    """Return a figure as text; a dash where it is not defined, as an AUC without people or without bots."""
+    return "–" if figure is None else f"{figure:.{digits}f}"
+
+
 def misses(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of the metrics that do not reach their aim."""
     found = []
     for row in rows:
         auc, loss = AIMS.get((row["on"], row["how"]), (0.0, float("inf")))
-        if row["roc_auc"] < auc or row["log_loss"] > loss:
+        if (row["roc_auc"] or 0) < auc or row["log_loss"] > loss:
             found.append(row)
     return found
 
@@ -214,7 +219,7 @@ def _aims(rows: list[dict[str, Any]]) -> str:
         if (row["on"], row["how"]) in AIMS:
             auc, loss = AIMS[row["on"], row["how"]]
             verdict = "**missed**" if row in missed else "reached"
-            figures = (f"{row['roc_auc']:.4f}", f"{auc:g}", f"{row['log_loss']:.4f}", f"{loss:g}")
+            figures = (shown(row["roc_auc"]), f"{auc:g}", f"{row['log_loss']:.4f}", f"{loss:g}")
             lines.append([row["on"], row["how"], *figures, verdict])
     if not lines:
         return "Nothing was aimed at on this data."
@@ -243,7 +248,7 @@ def _figures_of(rows: list[dict[str, Any]], how: str) -> str:
     if not chosen:
         return "not measured"
     return "; ".join(
-        f"{row['on']}, {how}: AUC {row['roc_auc']:.2f}, log loss {row['log_loss']:.2f} (base rate"
+        f"{row['on']}, {how}: AUC {shown(row['roc_auc'], 2)}, log loss {row['log_loss']:.2f} (base rate"
         f" {row['log_loss_of_base_rate']:.2f})"
         for row in chosen
     )
@@ -253,7 +258,7 @@ def _figures(rows: list[dict[str, Any]]) -> str:
     figures = ("roc_auc", "log_loss", "log_loss_of_base_rate", "calibration_error")
     return _lines(
         [
-            [row["on"], row["how"], *(f"{row[n]:.4f}" for n in figures), f"{row['unlike']:.0%}", str(row["answers"])]
+            [row["on"], row["how"], *(shown(row[n]) for n in figures), f"{row['unlike']:.0%}", str(row["answers"])]
             for row in rows
         ]
     )

@@ -59,7 +59,20 @@ def _read_edition(folder: Path) -> Edition:
                 raise DataError(f"{labels_file}: no label for dialog {dialog_id}, participant {index}")
     by_side = [[labels[dialog_id, index] for index in of_chat] for dialog_id, of_chat in participants.items()]
     digest = hashlib.sha256(raw + labels_file.read_bytes()).hexdigest()
-    return Edition(folder.resolve().name, digest, chats, by_side)
+    name = folder.resolve().name.encode("utf-8", "backslashreplace").decode()  # a name may hold any bytes
+    return Edition(name, digest, chats, by_side)
+
+
+def check_enough(editions: Sequence[Edition], least: int) -> None:
+    """Raise `DataError` for an edition with fewer than `least` chats with a bot, or with a person, to train on."""
+    for edition in editions:
+        for kind, label in (("a person", 0), ("a bot", 1)):
+            chats = sum(label in of_chat for of_chat in edition.labels)
+            if chats < least:
+                raise DataError(
+                    f"{edition.name}: {chats} of {len(edition.chats)} chats are with {kind}; training and"
+                    f" cross-validation need at least {least} with a person and {least} with a bot"
+                )
 
 
 def write_edition(folder: Path, chats: Sequence[Chat], labels: Sequence[Sequence[int]]) -> None:

@@ -62,10 +62,10 @@ def read_served(url: str, labels_file: Path) -> Served:
             continue
         chats.append(Chat.model_construct(chat_id=dialog_id, messages=said))
         of_chats.append([labels[dialog_id, one] for one in who])
-    if len({label for of_chat in of_chats for label in of_chat}) < 2:
+    if not chats:
         raise DataError(
-            f"{labels_file}: people and bots are needed; of {len(wanted)} dialogs the store holds {len(messages)},"
-            f" {len(chats)} of them with a label for everybody"
+            f"{labels_file}: of {len(wanted)} dialogs the store holds {len(messages)}, none of them with a label for"
+            " everybody"
         )
     return Served(chats, of_chats, len(wanted) - len(messages), unlabelled)
 

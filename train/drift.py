@@ -22,7 +22,6 @@ from matplotlib.axes import Axes
 from models.classifier import CONFIDENCE
 from models.features import Floats
 from models.weights import FORMAT
-from records.monitoring_log import OWN
 from train.data import DataError
 from train.reference import AFTER, CHATS, DIALOGS, VALUES, Distribution, Reference, Sample, bin_counts
 from train.report import page, picture, table
@@ -103,7 +102,7 @@ def read_log(paths: Sequence[Path], version: str) -> Log:
                         continue
                     values = [_values(side, entry) for side in entry["participants"]]
                     times.append(str(entry["time"]))
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                     skipped["that cannot be read"] += 1
                     continue
                 rows[kind] += [(chats[kind], of_side) for of_side in values]
@@ -115,10 +114,10 @@ def read_log(paths: Sequence[Path], version: str) -> Log:
 
 
 def _values(side: dict[str, Any], entry: dict[str, Any]) -> list[float]:
-    signals = [float(value) for value in side["signals"]]
-    if len(signals) != OWN:
-        raise ValueError(len(signals))
-    return [*signals, float(side["probability"]), float(entry["home"]), float(entry["words"])]
+    values = [float(value) for value in (*side["signals"], side["probability"], entry["home"], entry["words"])]
+    if len(values) != len(VALUES) or not np.isfinite(values).all():
+        raise ValueError
+    return values
 
 
 def _sample(rows: Sequence[tuple[int, list[float]]]) -> Sample:
@@ -176,8 +175,11 @@ def index_of(counts: Floats, shares: Floats) -> Floats:
 
 def compare_log(log: Log, reference: Reference) -> list[Comparison]:
     """Compare each kind of which there are enough chats."""
-    samples = {kind: sample for kind, sample in log.samples.items() if len(sample.chats()) >= LEAST_CHATS}
-    return [compare(kind, sample, reference.of_kind[kind]) for kind, sample in samples.items()]
+    return [
+        compare(kind, sample, reference.of_kind[kind])
+        for kind, sample in log.samples.items()
+        if len(sample.chats()) >= LEAST_CHATS and reference.of_kind[kind].chats
+    ]
 
 
 def summary(log: Log, comparisons: Sequence[Comparison]) -> list[str]:
@@ -187,7 +189,8 @@ def summary(log: Log, comparisons: Sequence[Comparison]) -> list[str]:
     for kind, sample in log.samples.items():
         chats = len(sample.chats())
         if kind not in compared:
-            lines.append(f"{kind}: {chats}, too few to compare (at least {LEAST_CHATS})")
+            why = f"too few to compare (at least {LEAST_CHATS})" if chats < LEAST_CHATS else "none in the training data"
+            lines.append(f"{kind}: {chats}, {why}")
             continue
         drifted = compared[kind].drifted()
         at = {name: number for number, name in enumerate(VALUES)}

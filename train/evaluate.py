@@ -50,8 +50,12 @@ class Measured:
     base: float
 
     def roc_auc(self) -> float:
-        """Return the area under the ROC curve."""
-        return float(roc_auc_score(self.labels, self.probabilities))
+        """Return the area under the ROC curve; NaN unless there are people and bots."""
+        return float(roc_auc_score(self.labels, self.probabilities)) if self.has_both() else np.nan
+
+    def has_both(self) -> bool:
+        """Return whether there are people and bots among the answers."""
+        return len(np.unique(self.labels)) > 1
 
     def log_loss(self) -> float:
         """Return the log loss in nats, with probabilities clipped at `CLIP`."""
@@ -75,7 +79,7 @@ class Measured:
         return {
             "on": self.on,
             "how": self.how,
-            "roc_auc": round(self.roc_auc(), 4),
+            "roc_auc": round(self.roc_auc(), 4) if self.has_both() else None,
             "log_loss": round(self.log_loss(), 4),
             "log_loss_of_base_rate": round(clipped_log_loss(self.labels, np.full(len(self.labels), self.base)), 4),
             "calibration_error": round(calibration_error(self.labels, self.probabilities), 4),
@@ -88,7 +92,7 @@ class Measured:
 
 def clipped_log_loss(labels: Ints, probabilities: Floats) -> float:
     """Return the log loss in nats, with probabilities clipped at `CLIP`."""
-    return float(log_loss(labels, np.clip(probabilities, CLIP, 1 - CLIP)))
+    return float(log_loss(labels, np.clip(probabilities, CLIP, 1 - CLIP), labels=[0, 1]))
 
 
 def calibration_error(labels: Ints, probabilities: Floats) -> float:
@@ -238,7 +242,8 @@ def evaluate_together(home: Sequence[Edition], models: Sequence[tuple[Classifier
         for classifier, tested in models:
             chosen = tested[(tested >= first) & (tested < first + len(edition.chats))] - first
             chats, labels = [edition.chats[at] for at in chosen], [edition.labels[at] for at in chosen]
-            parts.append(measure(classifier, together(edition.name), chats, labels))
+            if chats:
+                parts.append(measure(classifier, together(edition.name), chats, labels))
         measured += [join(of_how) for of_how in zip(*parts, strict=True)]
         first += len(edition.chats)
     return measured

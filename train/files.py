@@ -51,11 +51,11 @@ def replacing_file(file: Path) -> Iterator[Path]:
 
     Raises `DataError` if it cannot be written, at once if its folder cannot be written to.
     """
-    target = Path(os.path.realpath(file))
-    if target.exists() and not target.is_file():
+    if file.exists() and not file.is_file():
         with _explained(file):
-            yield target
+            yield file
         return
+    target = Path(os.path.realpath(file))
     with _unfinished(target.parent) as folder:
         new = folder / target.name
         yield new

@@ -421,7 +421,8 @@ def _general(inputs: Floats, table: Table) -> list[int]:
         areas = []
         for game in np.unique(table.game):
             rows = table.game == game
-            areas.append(roc_auc_score(table.labels[rows], inputs[rows, signal]) - 0.5)
+            if len(np.unique(table.labels[rows])) > 1:
+                areas.append(roc_auc_score(table.labels[rows], inputs[rows, signal]) - 0.5)
         if min(areas) > SAME_WAY or max(areas) < -SAME_WAY:
             found.append(signal)
     return found

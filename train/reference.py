@@ -90,9 +90,13 @@ class Distribution:
     def of(cls, sample: Sample) -> Self:
         """Return the distribution of a sample.
 
-        Bins hold the same number of its participants, and a value that fills more than one has a bin of its own.
+        Bins hold the same number of its participants, and a value that fills more than one has a bin of its own. An
+        empty sample, as of dialogs where no chat is that long, is all zeros.
         """
         edges = np.full((len(VALUES), EDGES), np.inf)
+        if not len(sample.chat):
+            zeros = np.zeros((len(VALUES), EDGES + 1))
+            return cls(edges, zeros, np.zeros(len(CONFIDENCE)), np.array(0.0), np.array(0))
         for at, column in enumerate(sample.values.T):
             cuts = np.unique(np.quantile(column, np.arange(BINS) / BINS, method="higher"))
             frequent = [cut for cut in cuts if np.mean(column == cut) > 1 / BINS]

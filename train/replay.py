@@ -1,5 +1,6 @@
 """Send labelled chats to a running service one message at a time, as the platform does."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from models.chat import Chat
 from train.copies import last_answers
 from train.data import DataError, Edition
 from train.evaluate import AFTER, Measured, streamed
+
+MOST_SHOWN = 200  # characters of an unexpected answer
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,18 @@ def replay(url: str, edition: Edition, *, disable: bool = False) -> Replayed:
     """
     answered: list[tuple[Chat, list[int], list[float]]] = []
     rejected: Counter[str] = Counter()
-    with httpx.Client(base_url=url, timeout=30) as client:
-        chats = tqdm(edition.chats, unit="chat", desc=edition.name, disable=disable)
-        for chat, labels in zip(chats, edition.labels, strict=True):
-            try:
-                answered.append((chat, labels, _send(client, chat)))
-            except _RejectedError as error:
-                rejected[str(error)] += 1
+    try:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            chats = tqdm(edition.chats, unit="chat", desc=edition.name, disable=disable)
+            for chat, labels in zip(chats, edition.labels, strict=True):
+                try:
+                    answered.append((chat, labels, _send(client, chat)))
+                except _RejectedError as error:
+                    rejected[str(error)] += 1
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise DataError(f"{url}: {error or type(error).__name__}") from None
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{url}: the answer to a message is not one of this service") from None
     if not answered:
         raise DataError(f"{url}: every chat was rejected: {'; '.join(rejected)}")
     return Replayed(_measure(edition.name, answered), rejected)
@@ -59,13 +67,16 @@ def _send(client: httpx.Client, chat: Chat) -> list[float]:
             "id": str(uuid4()),
             "participant_index": message.participant_id,
         }
-        answer = client.post("/predict", json=body)
+        content = json.dumps(body)  # ASCII: half an emoji is for the service to reject
+        answer = client.post("/predict", content=content, headers={"Content-Type": "application/json"})
         if answer.status_code == httpx.codes.BAD_REQUEST:
             detail = answer.json()["detail"]
             raise _RejectedError("; ".join(f"{part['field']}: {part['message']}" for part in detail))
         if answer.status_code != httpx.codes.OK:
-            raise DataError(f"{client.base_url}: {answer.status_code} for a message of {chat.chat_id}: {answer.text}")
-        said.append(answer.json()["is_bot_probability"])
+            raise DataError(
+                f"{client.base_url}: {answer.status_code} for a message of {chat.chat_id}: {answer.text[:MOST_SHOWN]}"
+            )
+        said.append(float(answer.json()["is_bot_probability"]))
     return said
 
 

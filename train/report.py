@@ -15,6 +15,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from models.signals import SIGNALS, STRICT
+from train.card import shown
 from train.evaluate import BINS, COMPLETE_CHATS, Measured, clipped_log_loss
 from train.fit import Fitted
 
@@ -62,11 +63,13 @@ loss is in nats, with probabilities clipped to [0.001, 0.999].</p>
 def write_report(file: Path, metrics: dict[str, Any], measured: Sequence[Measured], fitted: Fitted) -> None:
     """Write the report of these measurements and of the model fitted on all data."""
     mpl.rcParams["svg.hashsalt"] = "report"  # the same picture for the same figures
+    mpl.rcParams["text.parse_math"] = False  # names of folders are no formulas
     rows = metrics["measured"]
     complete = [part for part in measured if part.how == COMPLETE_CHATS]
+    both = [part for part in complete if part.has_both()]
     pictures = [
-        picture("ROC", lambda axes: _roc(axes, complete)),
-        picture("Precision and recall", lambda axes: _precision_recall(axes, complete)),
+        picture("ROC", lambda axes: _roc(axes, both)),
+        picture("Precision and recall", lambda axes: _precision_recall(axes, both)),
         picture("Reliability", lambda axes: _reliability(axes, complete)),
         picture("Log loss by messages in the chat", lambda axes: _by_length(axes, complete)),
         picture("Log loss by way of asking", lambda axes: _by_way(axes, rows)),
@@ -82,7 +85,7 @@ def write_report(file: Path, metrics: dict[str, Any], measured: Sequence[Measure
                     row["on"],
                     row["how"],
                     *(
-                        f"{row[name]:.4f}"
+                        shown(row[name])
                         for name in ("roc_auc", "log_loss", "log_loss_of_base_rate", "calibration_error")
                     ),
                     str(row["answers"]),
@@ -95,7 +98,7 @@ def write_report(file: Path, metrics: dict[str, Any], measured: Sequence[Measure
             [
                 *((name, f"{auc:.2f}", f"{loss:.2f}") for name, auc, loss in PUBLISHED),
                 *(
-                    (f"this classifier, {row['on']}", f"{row['roc_auc']:.4f}", f"{row['log_loss']:.4f}")
+                    (f"this classifier, {row['on']}", shown(row["roc_auc"]), shown(row["log_loss"]))
                     for row in rows
                     if row["how"] == COMPLETE_CHATS
                     and (row["on"].startswith("2025") or row["on"].endswith("tested on 2025"))
@@ -166,8 +169,8 @@ def _by_length(axes: Axes, measured: Sequence[Measured]) -> None:
         losses = []
         for low, high in groups:
             chosen = (part.messages >= low) & (part.messages < high)
-            several = len(np.unique(part.labels[chosen])) > 1
-            losses.append(clipped_log_loss(part.labels[chosen], part.probabilities[chosen]) if several else np.nan)
+            some = chosen.any()
+            losses.append(clipped_log_loss(part.labels[chosen], part.probabilities[chosen]) if some else np.nan)
         axes.plot(names, losses, marker="o", label=part.on)
     axes.set(xlabel="messages", ylabel="log loss", ylim=(0, None))
     axes.legend(fontsize="small")

@@ -1,0 +1,334 @@
+"""What a user can do to the commands of `python -m train`: it ends in one line, and no model is lost."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from models.classifier import Classifier
+from models.weights import ARTIFACT, COMMITTED, METRICS, SHIPPED, ModelError
+from tests.conftest import ROOT, SAMPLE, free_port, wait_until
+from train.__main__ import main
+from train.artifact import check_artifact
+from train.card import CARD
+from train.data import Edition, read_editions, write_edition
+from train.evaluate import COMPLETE_CHATS, streamed
+from train.files import UNFINISHED
+from train.reference import DIALOGS, REFERENCE, Reference
+from train.report import REPORT
+
+MODEL_FILES = (ARTIFACT, METRICS, REFERENCE, CARD, REPORT)
+SAMPLE_EDITION = read_editions([SAMPLE])[0]
+Relabel = Callable[[list[int]], list[int]]
+
+
+def write_data(folder: Path, relabel: Relabel = list, *, chats: int | None = None, messages: int | None = None) -> Path:
+    """Write the sample's first chats, or all, with other labels, and only the first messages of each."""
+    folder.mkdir()
+    cut = [chat.model_copy(update={"messages": chat.messages[:messages]}) for chat in SAMPLE_EDITION.chats[:chats]]
+    labels = [relabel(of_chat) for of_chat in SAMPLE_EDITION.labels[:chats]]
+    speakers = [len({message.participant_id for message in chat.messages}) for chat in cut]
+    write_edition(folder, cut, [of_chat[:number] for of_chat, number in zip(labels, speakers, strict=True)])
+    return folder
+
+
+def only(label: int) -> Relabel:
+    return lambda of_chat: [label] * len(of_chat)
+
+
+def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one line with which a command fails."""
+    assert main(arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("relabel", "chats", "error"),
+    [
+        (only(0), None, "0 of 40 chats are with a bot"),
+        (only(1), None, "0 of 40 chats are with a person"),
+        (list, 3, "of 3 chats are with a person"),
+    ],
+)
+def test_data_that_is_too_little_to_train_on_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], relabel: Relabel, chats: int | None, error: str
+) -> None:
+    data = write_data(tmp_path / "data", relabel, chats=chats)
+    line = error_of([str(data), "--out", str(tmp_path / "model"), "--quiet"], capsys)
+    assert line.startswith("train: data: ")
+    assert error in line
+    assert line.endswith("training and cross-validation need at least 5 with a person and 5 with a bot")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(("label", "missing"), [(0, "bots"), (1, "people")])
+def test_data_of_people_or_of_bots_only_is_measured_without_an_auc(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], label: int, missing: str
+) -> None:
+    data = write_data(tmp_path / "data", only(label))
+    assert main(["evaluate", str(SHIPPED), str(data)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"data, {COMPLETE_CHATS}: no ROC AUC (no {missing}), log loss ")
+    assert all(f"no ROC AUC (no {missing})" in line for line in lines)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model of customer service in which a person opens each of the chats, which have three messages at most.
+
+    Another data set holds people only.
+    """
+    folder = tmp_path_factory.mktemp("service")
+    home = write_data(folder / "service", lambda of_chat: [0, 1, 0, 1][: len(of_chat)], messages=3)
+    people = write_data(folder / "people", only(0), messages=5)
+    assert main([str(home), "--elsewhere", str(people), "--out", str(folder / "model"), "--quiet"]) == 0
+    return folder / "model"
+
+
+def test_what_cannot_be_measured_is_said(trained: Path) -> None:
+    rows = {(row["on"], row["how"]): row for row in json.loads((trained / METRICS).read_text())["measured"]}
+    opened = rows["service, 5-fold cross-validation", streamed(1)]
+    assert opened["roc_auc"] is None, "who opens is never a bot"
+    assert 0 < opened["log_loss"] < 1
+    assert rows["service, 5-fold cross-validation", COMPLETE_CHATS]["roc_auc"] > 0.5
+    assert rows["people, left out", COMPLETE_CHATS]["roc_auc"] is None
+    assert f"| people, left out | {COMPLETE_CHATS} | – |" in (trained / CARD).read_text()
+    assert "<td>–</td>" in (trained / REPORT).read_text()
+
+
+def test_a_model_of_short_chats_has_a_reference_without_long_dialogs(trained: Path) -> None:
+    classifier = Classifier.load(trained)
+    assert Reference.load(trained, classifier.version).of_kind[DIALOGS].chats == 0
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@contextmanager
+def training(out: Path, *, file_size: int | None = None) -> Iterator["subprocess.Popen[str]"]:
+    """Train on the sample in a process of its own, which may not write larger files."""
+    limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))) if file_size else None
+    with subprocess.Popen(
+        [sys.executable, "-m", "train", str(SAMPLE), "--out", str(out), "--quiet"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=limit,
+    ) as process:
+        yield process
+        process.kill()
+
+
+def is_training(out: Path) -> bool:
+    return any(out.glob(f"{UNFINISHED}*"))
+
+
+def test_a_model_that_cannot_be_written_leaves_the_old_one(trained: Path, tmp_path: Path) -> None:
+    """Only the arrays are larger than 100 kB, as they would be on a disk that fills up."""
+    out = Path(shutil.copytree(trained, tmp_path / "model"))
+    before = snapshot(out)
+    with training(out, file_size=100_000) as process:
+        error = process.communicate()[1]
+    assert process.returncode == 1
+    assert error.splitlines()[-1] == f"train: {out}: cannot be written: File too large"
+    assert "Traceback" not in error
+    assert snapshot(out) == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, 130)])
+def test_a_training_that_is_stopped_leaves_the_old_model(
+    trained: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    out = Path(shutil.copytree(trained, tmp_path / "model"))
+    before = snapshot(out)
+    with training(out) as process:
+        wait_until(lambda: is_training(out))
+        process.send_signal(number)
+        error = process.communicate()[1]
+    assert process.returncode == code
+    assert error == ("train: interrupted\n" if number == signal.SIGINT else "")
+    assert {name: (out / name).read_bytes() for name in before} == before
+    assert Classifier.load(out).version == Classifier.load(trained).version
+
+
+def test_a_model_between_two_places_is_read_where_it_is(trained: Path, tmp_path: Path) -> None:
+    """A command was killed when the new model was complete and only its metrics had been moved."""
+    out = Path(shutil.copytree(SHIPPED, tmp_path / "model"))
+    shutil.copytree(trained, out / COMMITTED)
+    os.replace(out / COMMITTED / METRICS, out / METRICS)  # noqa: PTH105
+    version = Classifier.load(trained).version
+    assert Classifier.load(out).version == version
+    assert Reference.load(out, version).version == version
+
+
+def test_a_model_that_does_not_score_as_it_was_fitted_is_not_written(trained: Path) -> None:
+    classifier = Classifier.load(trained)
+    check_artifact(trained, classifier.weights, SAMPLE_EDITION.chats)
+    with pytest.raises(ModelError, match="other probabilities"):
+        check_artifact(trained, Classifier.load(SHIPPED).weights, SAMPLE_EDITION.chats)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Return a file where a folder is expected."""
+    (tmp_path / "file").write_text("old")
+    return tmp_path / "file"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ([str(SAMPLE), "--out", "{file}"], "{file}: cannot be written: File exists"),
+        ([str(SAMPLE), "--out", "{file}/model"], "{file}/model: cannot be written: Not a directory"),
+        (["{file}"], "{file}/train.json: Not a directory"),
+        (["evaluate", "{file}", str(SAMPLE)], "{file}/metrics.json: Not a directory"),
+        (["evaluate", str(SHIPPED), "{file}"], "{file}/train.json: Not a directory"),
+        (["drift", "{file}", "--out", "{file}/report"], "{file}: no line to compare for model"),
+        (
+            ["predict", str(SHIPPED), str(SAMPLE / "train.json"), "--out", "{file}/x"],
+            "{file}: cannot be written: Not a",
+        ),
+        (
+            ["predict", str(SHIPPED), str(SAMPLE / "train.json"), "--out", str(SAMPLE)],
+            "sample: cannot be written: Is a",
+        ),
+        (["predict", str(SHIPPED), str(SAMPLE), "--out", "{file}"], f"{SAMPLE}: Is a directory"),
+        (["reference", "{file}", str(SAMPLE)], "{file}/metrics.json: Not a directory"),
+    ],
+)
+def test_a_file_in_the_place_of_a_folder_and_a_folder_in_that_of_a_file(
+    file: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], error: str
+) -> None:
+    assert error.format(file=file) in error_of([part.format(file=file) for part in arguments], capsys)
+    assert file.read_text() == "old"
+
+
+def run(*arguments: str, output: int, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "train", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+
+def test_output_that_nobody_reads_or_that_cannot_be_written_is_an_error_of_one_line() -> None:
+    reader, closed = os.pipe()
+    os.close(reader)
+    full = os.open("/dev/full", os.O_WRONLY)
+    for output, error in ((closed, "Broken pipe"), (full, "No space left on device")):
+        done = run("evaluate", str(SHIPPED), str(SAMPLE), output=output)
+        os.close(output)
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("train: ")
+        assert line.endswith(error)
+        assert done.returncode == 1
+
+
+def test_a_name_that_no_terminal_can_show_is_shown_with_escapes(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff \xd0\xb4 $a^$")
+    shutil.copytree(SAMPLE, tmp_path / name)
+    done = run("evaluate", str(SHIPPED), str(tmp_path / name), output=subprocess.PIPE, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"\\udcff \\u0434 $a^$, {COMPLETE_CHATS}: ROC AUC")
+
+
+def test_a_submission_goes_to_a_pipe() -> None:
+    done = run("predict", str(SHIPPED), str(SAMPLE / "train.json"), "--out", "/dev/stdout", output=subprocess.PIPE)
+    assert done.stdout.splitlines()[0] == "ID,is_bot"
+    assert len(done.stdout.splitlines()) == 82
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A service of another kind, which answers everything with the same body."""
+
+    body = b""
+    status = 200
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None:
+        """Be silent."""
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (200, b"<html>hello</html>", "the answer to a message is not one of this service"),
+        (200, b"[]", "the answer to a message is not one of this service"),
+        (200, b'{"is_bot_probability": "secret"}', "the answer to a message is not one of this service"),
+        (400, b"no", "the answer to a message is not one of this service"),
+        (404, b"<p>\nno such page</p>" * 100, "404 for a message of sample-01: <p> no such page</p>"),
+    ],
+)
+def test_replay_to_another_service_is_an_error_of_one_line(
+    capsys: pytest.CaptureFixture[str], status: int, body: bytes, error: str
+) -> None:
+    handler = type("Answering", (Handler,), {"status": status, "body": body})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        line = error_of(["replay", f"http://127.0.0.1:{server.server_port}", str(SAMPLE), "--quiet"], capsys)
+        server.shutdown()
+    assert error in line
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        (f"http://127.0.0.1:{free_port()}", "Connection refused"),
+        ("localhost:8000", "unsupported protocol"),
+        ("http://[", "http://["),
+        ("", "Request URL is missing an 'http://' or 'https://' protocol"),
+    ],
+)
+def test_replay_to_nobody_is_an_error_of_one_line(capsys: pytest.CaptureFixture[str], url: str, error: str) -> None:
+    assert error in error_of(["replay", url, str(SAMPLE), "--quiet"], capsys)
+
+
+def test_a_store_of_bentoml_that_cannot_be_written_is_an_error_of_one_line(trained: Path) -> None:
+    code = f"""
+from pathlib import Path
+from train.data import DataError
+from train.registry import register
+try:
+    register(Path({str(trained)!r}))
+except DataError as error:
+    print(error)
+"""
+    environment = {**os.environ, "BENTOML_HOME": "/dev/null", "BENTOML_DO_NOT_TRACK": "True"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("BentoML's model store: ")
+
+
+def test_data_sets_are_not_read_from_files_that_were_half_written(tmp_path: Path) -> None:
+    """A command was killed when the new data set was complete and only its labels had been moved."""
+    folder = write_data(tmp_path / "data")
+    new = write_data(folder / COMMITTED, only(0))
+    os.replace(new / "ytrain.csv", folder / "ytrain.csv")  # noqa: PTH105
+    (edition,) = read_editions([folder])
+    assert isinstance(edition, Edition)
+    assert {label for of_chat in edition.labels for label in of_chat} == {0}
