@@ -4,23 +4,35 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 import asyncpg
+
+from models.chat import Message
 
 VERSION = 2  # of the tables below
 
 
 class StoredMessage(NamedTuple):
-    """One message as the store keeps it."""
+    """One message as the store keeps it; the one list of columns, from which both stores make their statements.
+
+    A new field needs a statement in `_UPGRADES` as well, and a field of its name in `PlatformMessage`.
+    """
 
     id: str
     text: str
     dialog_id: str
     participant_index: int
 
+    def as_said(self) -> Message:
+        """Return the message as a part of its chat."""
+        return Message.model_construct(message_id=self.id, text=self.text, participant_id=self.participant_index)
+
 
 COLUMNS = ", ".join(StoredMessage._fields)
+KINDS = [
+    "int" if kind is int else "text" for kind in get_type_hints(StoredMessage).values()
+]  # SQL types of the columns
 _UPGRADES = {  # from a version to the next; 0 is an empty database, and 1 a table made before versions were stored
     0: (
         """CREATE TABLE messages (
@@ -101,6 +113,6 @@ def upgrade_from(version: int, **types: str) -> list[str]:
 
 def check_columns(names: Sequence[str]) -> None:
     """Raise WrongTableError if a table lacks a column."""
-    missing = [name for name in ("seq", *COLUMNS.split(", "), "created_at") if name not in names]
+    missing = [name for name in ("seq", *StoredMessage._fields, "created_at") if name not in names]
     if missing:
         raise WrongTableError(f"the table messages is not this service's: it has no column {', '.join(missing)}")

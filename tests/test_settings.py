@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from bentoml.exceptions import BentoMLConfigException
 
 from serving.settings import Settings, read_settings
@@ -134,3 +135,10 @@ def test_the_reference_documents_every_setting() -> None:
 def test_the_example_of_the_environment_file_names_every_setting() -> None:
     example = (ROOT / ".env.example").read_text()
     assert [name for name in NAMES if not re.search(rf"^#? ?{name}=", example, re.M)] == []
+
+
+def test_compose_hands_on_every_setting() -> None:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    environment = compose["services"]["turing-test-service"]["environment"]
+    assert set(NAMES) <= environment.keys()
+    assert all(environment[name] in (None, f"${{{name}:-/history}}") for name in NAMES), "with the value of .env alone"

@@ -11,13 +11,13 @@ from typing import Any
 
 import asyncpg
 
-from models.chat import Chat, Message
+from models.chat import Chat
 from records.history_url import SqliteFile, parse_history_url
-from records.messages import reason_of
+from records.messages import COLUMNS, StoredMessage, reason_of
 from train.data import DataError, read_labels
 
 CONNECT_SECONDS = 10
-_SELECT = "SELECT id, text, dialog_id, participant_index FROM messages WHERE dialog_id"
+_SELECT = f"SELECT {COLUMNS} FROM messages WHERE dialog_id"  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,8 @@ def read_served(url: str, labels_file: Path) -> Served:
     except (OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DataError(f"--dialogs: the store cannot be read: {reason_of(error)}") from None
     messages = defaultdict(list)
-    for message_id, text, dialog_id, participant in rows:
-        message = Message.model_construct(message_id=message_id, text=text, participant_id=participant)
-        messages[dialog_id].append(message)
+    for stored in (StoredMessage(*row) for row in rows):
+        messages[stored.dialog_id].append(stored.as_said())
     chats, of_chats = [], []
     unlabelled = 0
     for dialog_id, said in messages.items():

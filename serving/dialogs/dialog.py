@@ -28,9 +28,7 @@ class Dialog:
 
     def add(self, message: StoredMessage) -> None:
         """Append a message."""
-        self._messages.append(
-            Message(message_id=message.id, text=message.text, participant_id=message.participant_index)
-        )
+        self._messages.append(message.as_said())
         self._bytes += _size(message)
 
     def chat_up_to(self, message_id: str) -> RunningDialog:

@@ -99,7 +99,7 @@ class Dialogs:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[RunningDialog] = loop.create_future()
-        new = StoredMessage(message.id, message.text, message.dialog_id, message.participant_index)
+        new = StoredMessage(*(getattr(message, name) for name in StoredMessage._fields))
         self._waiting.append((new, future))
         if not _is_running(self._storing):
             self._storing = asyncio.create_task(self._store_waiting())

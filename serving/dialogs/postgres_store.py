@@ -12,10 +12,11 @@ from typing import NamedTuple
 import asyncpg
 
 from records.history_url import PostgresAddress
-from records.messages import COLUMNS, VERSION, Cause, StoredMessage, cause_of, check_columns, upgrade_from
+from records.messages import COLUMNS, KINDS, VERSION, Cause, StoredMessage, cause_of, check_columns, upgrade_from
 from serving.dialogs.dialog import Outcome, admit
 from serving.dialogs.store import COUNT_DIALOGS, FIND_AT_ONCE, FIND_OLD, GIVE_UP, in_parts, make_probe
 
+ARRAYS = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(KINDS, 1))  # parameters, one for each column
 SCHEMA_LOCK = 0x7475_7269  # any number, for PostgreSQL's lock while the table is created
 STORE_SECONDS = 2  # for a statement that stores messages, or a pause between two; the worker has given up by then
 DELETE_SECONDS = 60  # the same where old dialogs are deleted
@@ -37,7 +38,7 @@ class PostgresStore:
     _FIND = f"SELECT {COLUMNS} FROM messages WHERE id = ANY($1::text[]) OR dialog_id = ANY($2::text[]) ORDER BY seq"  # noqa: S608
     _INSERT = f"""INSERT INTO messages ({COLUMNS}, created_at)
         SELECT {COLUMNS}, now()
-        FROM unnest($1::text[], $2::text[], $3::text[], $4::int[]) WITH ORDINALITY AS new ({COLUMNS}, number)
+        FROM unnest({ARRAYS}) WITH ORDINALITY AS new ({COLUMNS}, number)
         ORDER BY number"""  # noqa: S608
     _DELETE = """DELETE FROM messages WHERE dialog_id = ANY($1::text[]) AND dialog_id NOT IN (
         SELECT dialog_id FROM messages WHERE dialog_id = ANY($1::text[]) AND created_at >= $2

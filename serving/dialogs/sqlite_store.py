@@ -19,7 +19,7 @@ from bentoml.exceptions import BentoMLConfigException
 from filelock import lock_descriptor, unlock_descriptor
 
 from records.history_url import SqliteFile
-from records.messages import COLUMNS, Cause, StoredMessage, cause_of, check_columns, reason_of, upgrade_from
+from records.messages import COLUMNS, KINDS, Cause, StoredMessage, cause_of, check_columns, reason_of, upgrade_from
 from serving.dialogs.dialog import Outcome, admit
 from serving.dialogs.store import COUNT_DIALOGS, FIND_AT_ONCE, FIND_OLD, GIVE_UP, in_parts, make_probe
 
@@ -75,7 +75,7 @@ class SqliteStore:
     _DELETE = """DELETE FROM messages WHERE dialog_id IN (SELECT value FROM json_each(?1)) AND dialog_id NOT IN (
         SELECT dialog_id FROM messages WHERE dialog_id IN (SELECT value FROM json_each(?1)) AND created_at >= ?2
     )"""
-    _INSERT = f"INSERT INTO messages ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
+    _INSERT = f"INSERT INTO messages ({COLUMNS}, created_at) VALUES ({'?, ' * len(KINDS)}?)"  # noqa: S608
 
     def __init__(self, address: SqliteFile) -> None:
         self._file = address.file
