@@ -79,7 +79,8 @@ async def measure() -> None:
     app: ASGIApp = TuringTestService.to_asgi()  # type: ignore[attr-defined]
     bodies = [json.dumps(chat, ensure_ascii=False).encode() for chat in draw_chats(CHATS)]
     print("| clients | CPU time without, µs | the metrics add, µs (quartiles) | share |\n| --- | --- | --- | --- |")
-    async with app.router.lifespan_context(app):  # type: ignore[attr-defined]
+    bento = bentoml.Service.to_asgi(TuringTestService)  # whose lifespan makes the service's instance
+    async with bento.router.lifespan_context(bento):
         for clients in CLIENTS:
             await seconds(app, bodies, clients)
             added, without = [], []

@@ -7,19 +7,16 @@ from time import process_time
 from typing import Any
 
 import uvloop
+from _bentoml_impl.server.app import ContextMiddleware
 from bentoml._internal.context import ServiceContext
+from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
+from bentoml._internal.server.http.traffic import MaxConcurrencyMiddleware, TimeoutMiddleware
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.http.access import Access
-from serving.http.bentoml_app import (
-    ContextMiddleware,
-    MaxConcurrencyMiddleware,
-    RequestMetrics,
-    RunnerTrafficMetricsMiddleware,
-    TimeoutMiddleware,
-)
 from serving.http.middleware import AccessAndErrors, KnownPaths
+from serving.http.request_metrics import RequestMetrics
 
 REQUESTS = 3_000
 ROUNDS = 15

@@ -1,35 +1,44 @@
 """The ASGI app: the layers that a request passes on its way to the service, from the outside to the inside.
 
     KnownPaths          one name for all unknown paths, no slash at the end of known ones
-    request metrics     BentoML's
+    RequestMetrics      BentoML's metrics of requests
     tracing, access log BentoML's, if configured
     CORS                BentoML's, if configured, and the service's, with `CORS_ORIGINS`
     AccessAndErrors     redirects; API keys; every error in one shape
     PredictionRoutes    reads, validates and answers predictions; the rest passes on to
-    context             BentoML's, for the other routes
     other routes        Swagger UI and /try; BentoML's for health, metrics and schema
 
-`docs/design.md` says why, and what BentoML's layers cost.
+BentoML's app is left as it is. Its routes are served; its middleware is read but not run, because parts of it cost too
+much (`docs/design.md` has the figures) or answer errors in other shapes.
 """
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import bentoml
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.routing import Router
+from starlette.types import ASGIApp
 
 from serving import page
 from serving.dialogs.dialogs import Dialogs
 from serving.http.access import Access
-from serving.http.bentoml_app import api_methods, middleware_of, name_worker_in_log
+from serving.http.bentoml_app import api_methods, name_worker_in_log, read_middleware
 from serving.http.middleware import AccessAndErrors, Cors, KnownPaths, known_paths
 from serving.http.predictions import PredictionRoutes
 from serving.http.swagger import swagger_routes
 from serving.scoring.batching import load_classifier
 from serving.scoring.monitoring import Monitoring
 from serving.settings import read_settings
+
+CORS: Mapping[str, Any] = {
+    "allow_methods": ["GET", "POST"],
+    "allow_headers": ["Authorization", "Content-Type"],
+    "expose_headers": ["Retry-After"],
+}
 
 logger = logging.getLogger("bentoml.service")
 
@@ -53,9 +62,9 @@ def check_start(service: Any) -> None:
 
 
 class PredictionService(bentoml.Service[Any]):
-    """A BentoML service that answers predictions before BentoML's own routing."""
+    """A BentoML service that answers predictions before BentoML's app is entered."""
 
-    def to_asgi(self, is_main: bool = True) -> Starlette:
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Return the app that a worker serves.
 
         Limits are those that BentoML is configured with: `traffic.timeout`, in seconds, and `traffic.max_concurrency`,
@@ -64,28 +73,26 @@ class PredictionService(bentoml.Service[Any]):
         name_worker_in_log()
         settings = read_settings()
         access = Access(settings.keys, settings.open_metrics_and_docs)
-        app: Starlette = super().to_asgi(is_main)
-        app.router.routes[:0] = [*swagger_routes(self, access.needs_key), *page.routes()]
-        cors = Middleware(
-            Cors,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["Retry-After"],
+        bento: Starlette = super().to_asgi(is_main)
+        configured = read_middleware(bento)
+
+        methods = api_methods(self)
+        others = Router(
+            [*swagger_routes(self, access.needs_key), *page.routes()],
+            redirect_slashes=False,
+            default=bento.router,
+            lifespan=lambda _: bento.router.lifespan_context(bento),  # type: ignore[arg-type]
         )
-        bentoml_parts = middleware_of(app)
-        app.user_middleware = [
-            Middleware(KnownPaths, known=known_paths(app.routes)),
-            *bentoml_parts.outer,
-            *([cors] if settings.cors_origins else []),
-            Middleware(AccessAndErrors, access=access),
-            Middleware(
-                PredictionRoutes,
-                routes=api_methods(self),
-                max_body_bytes=settings.max_body_bytes,
-                max_in_flight=bentoml_parts.max_in_flight,
-                timeout=bentoml_parts.timeout,
-            ),
-            *bentoml_parts.inner,
-        ]
-        return app
+        app: ASGIApp = PredictionRoutes(
+            ExceptionMiddleware(others),
+            routes=methods,
+            max_body_bytes=settings.max_body_bytes,
+            max_in_flight=configured.max_in_flight,
+            timeout=configured.timeout,
+        )
+        app = AccessAndErrors(app, access)
+        if settings.cors_origins:
+            app = Cors(app, **CORS, allow_origins=settings.cors_origins)
+        for middleware in reversed(configured.in_front):
+            app = middleware.cls(app, *middleware.args, **middleware.kwargs)
+        return KnownPaths(app, known_paths([*others.routes, *bento.routes]))
