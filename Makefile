@@ -4,6 +4,7 @@
 # make lint    format, lint, types
 # make fix     format, and mend what the linter can
 # make check   the one gate: lint, audit, test
+# make wheel   build the library bot_or_human, the folder models/ as a wheel, into dist
 # make image   build the Bento and the image turing_test_service:latest (PLATFORM=linux/arm64 for another platform)
 # make push    build for PLATFORMS="linux/amd64 linux/arm64" and push to IMAGE=registry/name:tag
 # make bench   measure the service beside its peers (needs wrk and hey), into benchmarks/results
@@ -51,8 +52,9 @@ REACHES_DATABASE := import urllib.request; urllib.request.urlopen('https://pypi.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version $(OLDEST_PYTHON) --generate-hashes \
 	--custom-compile-command "make lock"
 MINUTES := 10
+DIST ?= dist
 
-.PHONY: serve unit test lint fix check image push train bench soak lock audit
+.PHONY: serve unit test lint fix check wheel image push train bench soak lock audit
 
 serve: $(VENV)/serving
 	$(BIN)/bentoml serve
@@ -73,6 +75,10 @@ fix: $(VENV)/development
 	$(BIN)/ruff check --fix .
 
 check: lint audit test
+
+wheel: $(VENV)/development
+	rm -rf build # what an earlier one left would be packed as well
+	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir $(DIST)
 
 image: $(VENV)/serving
 	bento=$$($(BENTO)) && test -n "$$bento" && \

@@ -89,6 +89,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: all(shutil.which(program) for program in ("prometheus", "promtool")),
         "Prometheus is not installed",
     ),
+    "curl": (lambda: shutil.which("curl") is not None, "curl is not installed"),
     "browser": (lambda: find_chromium() is not None, "Chromium is not installed"),
 }
 

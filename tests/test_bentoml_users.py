@@ -166,6 +166,7 @@ def test_bentomls_own_limits_are_honoured_in_the_one_shape(tmp_path: Path) -> No
         assert all(set(answer.json) == {"error", "detail"} for answer in answers if answer.status != 200)
 
 
+@pytest.mark.curl
 def test_bentomls_own_cors_option_covers_predictions(tmp_path: Path) -> None:
     cors = {"enabled": True, "access_control_allow_origins": ["https://a.example"]}
     with running(tmp_path, BENTOML_CONFIG=config(tmp_path, http={"cors": cors})) as server:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import ROOT, Server, send
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,6 +28,7 @@ def rounded(value: Any) -> Any:
     return round(value, 3) if isinstance(value, float) else value
 
 
+@pytest.mark.curl
 def test_the_requests_get_the_printed_answers(server: Server) -> None:
     commands = [block for block in blocks("") if block.startswith("curl -X POST http://localhost:8000/predict ")]
     answers = [json.loads(block) for block in blocks("json") if "is_bot_probability" in block]

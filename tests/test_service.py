@@ -254,6 +254,7 @@ def test_the_error_of_an_identifier_says_what_it_may_be(server: Server, identifi
     assert answer.json["detail"] == [{"field": "chat_id", "message": message}]
 
 
+@pytest.mark.curl
 def test_errors_of_bentoml_leave_one_line_in_the_log_as_well(server: Server) -> None:
     before = len(server.log.read_text())
     command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "PUT", f"{server.url}/predict"]

@@ -1,16 +1,12 @@
 """Request bodies: read with a limit, unpacked, validated, and described by field where they are wrong."""
 
-import json
 import zlib
-from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.types import Receive, Scope
 
-from models.chat import CHAT, MESSAGE
+from models.validation import InvalidChatError, validate_json
 from serving.errors import Problem, RefusedError
-
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # RFC 8259 8.1 allows a parser to ignore it
 
 
 async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
@@ -57,43 +53,7 @@ def _unpack(body: bytearray, max_bytes: int) -> bytes:
 
 def parse_body(body_type: type[BaseModel], body: bytes) -> BaseModel:
     """Validate a body as its type; raises `RefusedError` with 400 that names the invalid fields."""
-    body = body.removeprefix(BYTE_ORDER_MARK)
     try:
-        return body_type.model_validate_json(body)
-    except ValidationError as error:
-        invalid = error
-    if any(hint in invalid.errors()[0]["msg"] for hint in ("surrogate", "hex escape")):
-        # pydantic rejects a lone surrogate as invalid JSON, which it is not. With Python's parser the error names the
-        # field, and one in a field that nobody reads is no error.
-        try:
-            return body_type.model_validate(json.loads(body))
-        except ValidationError as error:
-            invalid = error
-        except (ValueError, RecursionError):
-            pass
-    raise RefusedError(Problem.INVALID, _fields(invalid))
-
-
-def _fields(error: ValidationError) -> list[dict[str, str]]:
-    """Return the invalid fields, without anything that was sent."""
-    fields: dict[str, str] = {}
-    for part in error.errors(include_url=False, include_context=False, include_input=False):
-        fields.setdefault(_path(part["loc"]), _message(part))
-    return [{"field": field, "message": message} for field, message in fields.items()]
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """Write a location as `messages[1].text`, without the tag that pydantic puts in front."""
-    path = ""
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part not in (CHAT, MESSAGE):
-            path += f".{part}" if path else part
-    return path or "body"
-
-
-def _message(part: Any) -> str:
-    if part["type"] == "json_invalid":
-        return "not valid JSON"
-    return str(part["msg"])
+        return validate_json(body_type, body, root="body")
+    except InvalidChatError as error:
+        raise RefusedError(Problem.INVALID, error.detail) from None

@@ -47,6 +47,7 @@ def curl(*arguments: str, body: str) -> list[str]:
 # Upgrades
 
 
+@pytest.mark.curl
 @pytest.mark.parametrize("framing", [[], ["-H", "Transfer-Encoding: chunked"]], ids=["length", "chunked"])
 def test_curl_offering_http2_is_answered_on_one_connection(server: Server, framing: list[str]) -> None:
     options = ["--http2", *framing, "-w", "\n%{http_code} %{num_connects}\n", "-d", "@-"]
@@ -55,6 +56,7 @@ def test_curl_offering_http2_is_answered_on_one_connection(server: Server, frami
     assert all(len(json.loads(line)["participants"]) == 2 for line in lines[::2])
 
 
+@pytest.mark.curl
 def test_curl_offering_http2_and_waiting_for_100_is_answered(server: Server) -> None:
     body = json.dumps(CURL_CHAT).ljust(1_040_000)  # curl expects 100 from 1 MB on (1,024 bytes before version 7.84)
     options = ["--http2", "-H", "Expect: 100-continue", "-w", "\n%{http_code}", "-d", "@-"]

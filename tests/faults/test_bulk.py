@@ -1,0 +1,269 @@
+"""Bulk scoring: every line once and in order, whatever is in the file and whatever stops the run."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import bulk
+from models.chat import Chat
+from models.classifier import Classifier
+from tests.conftest import CURL_CHAT, ROOT, SAMPLE, sample_bodies, wait_until
+
+COMMAND = [sys.executable, "-m", "models", "score"]
+# The same, with small chunks and a state after each of them.
+IN_SMALL_STEPS = (
+    "import sys; from models import __main__, bulk, score_files; bulk.CHUNK, score_files.SAVED = 10_000, 0;"
+    "sys.exit(__main__.main(sys.argv[1:]))"
+)
+SMALL_STEPS = [sys.executable, "-c", IN_SMALL_STEPS, "score"]
+
+
+def score(
+    *arguments: str | Path, stdin: bytes | None = None, check: bool = True, command: Sequence[str] = COMMAND
+) -> "subprocess.CompletedProcess[bytes]":
+    done = subprocess.run([*command, *arguments], cwd=ROOT, input=stdin, capture_output=True, check=False)
+    assert done.returncode == 0 or not check, done.stderr.decode()
+    return done
+
+
+def lines_of(file: Path) -> list[Any]:
+    return [json.loads(line) for line in file.read_bytes().splitlines()]
+
+
+def write_chats(file: Path, chats: int) -> None:
+    """Write the sample's chats again and again, each with its number as `chat_id`."""
+    bodies = sample_bodies()
+    with file.open("w", encoding="utf-8") as lines:
+        for number in range(chats):
+            print(json.dumps({**bodies[number % len(bodies)], "chat_id": number}), file=lines)
+
+
+def rounded(classifier: Classifier, body: dict[str, Any]) -> Any:
+    """Return what is expected of a line."""
+    prediction = classifier.predict([Chat.model_validate(body)])[0].model_dump()
+    for side in prediction["participants"]:
+        side["is_bot_probability"] = round(side["is_bot_probability"], 6)
+    return prediction
+
+
+def test_each_chat_gets_the_classifiers_answer_in_order(tmp_path: Path, classifier: Classifier) -> None:
+    write_chats(tmp_path / "chats", 1_000)
+    assert (tmp_path / "chats").stat().st_size > 2 * bulk.CHUNK
+    score(tmp_path / "chats", "--out", tmp_path / "scores", "--processes", "2")
+    scores = lines_of(tmp_path / "scores")
+    assert [line["chat_id"] for line in scores] == list(range(1_000))
+    for number, body in enumerate(sample_bodies()):
+        assert scores[number] == {**rounded(classifier, body), "chat_id": number}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chats", "scores"]
+
+
+def test_a_packed_file_a_pipe_and_the_game_s_format_give_the_same(tmp_path: Path) -> None:
+    lines = "".join(json.dumps(body) + "\n" for body in sample_bodies()).encode()
+    game = (SAMPLE / "train.json").read_bytes()
+    (tmp_path / "chats.jsonl").write_bytes(lines)
+    (tmp_path / "packed").write_bytes(gzip.compress(lines[:999]) + gzip.compress(lines[999:]))
+    expected = score(tmp_path / "chats.jsonl", "--out", "-").stdout
+    assert expected.count(b"\n") == len(sample_bodies())
+    assert score(tmp_path / "packed", "--out", "-").stdout == expected
+    assert score("-", "--out", "-", stdin=b"\xef\xbb\xbf" + lines.replace(b"\n", b"\r\n\n")[:-2]).stdout == expected
+    assert score("-", "--out", "-", stdin=gzip.compress(lines)).stdout == expected
+    assert score(SAMPLE / "train.json", "--out", "-").stdout == expected
+    assert score("-", "--out", "-", stdin=gzip.compress(game)).stdout == expected
+
+
+INVALID: list[tuple[bytes, str]] = [
+    (b"{", "line: not valid JSON"),
+    (b'"text"', "line: Input should be an object"),
+    (b'{"chat_id": 1}', "messages: Field required"),
+    (b'{"chat_id": 1, "messages": []}', "messages: List should have at least 1 item after validation, not 0"),
+    (b'{"chat_id": 1, "messages": [{"message_id": 0, "participant_id": 1}]}', "messages[0].text: Field required"),
+    (b'{"chat_id": "\xff", "messages": [{"message_id": 0, "text": "a", "participant_id": 1}]}', "line: not valid JSON"),
+    (b"[" * 100_000, "line: not valid JSON"),
+    (b" " * 5_000 + b"x" * 5_000, "longer than 8192 bytes"),
+]
+
+
+def test_a_line_that_is_no_chat_is_named_and_the_run_goes_on(tmp_path: Path) -> None:
+    good = json.dumps(CURL_CHAT).encode()
+    lines = [line for bad, _ in INVALID[:-1] for line in (bad, b"", good)]
+    (tmp_path / "chats").write_bytes(b"\n".join(lines))
+    done = score(tmp_path / "chats", "--out", tmp_path / "scores")
+    assert done.stderr.decode().endswith(f"; {len(INVALID) - 1} lines are no chats\n")
+    expected = [{"line": 3 * number + 1, "error": error} for number, (_, error) in enumerate(INVALID[:-1])]
+    assert lines_of(tmp_path / "scores.rejected") == expected
+    assert len(lines_of(tmp_path / "scores")) == len(INVALID) - 1
+
+
+@pytest.mark.parametrize("last", [b"\n", b""])
+def test_a_line_without_an_end_takes_no_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, last: bytes) -> None:
+    """The rest of a line that is too long is not kept, and the lines after it have their numbers."""
+    monkeypatch.setattr(bulk, "CHUNK", 1_000)
+    monkeypatch.setattr(bulk, "LONGEST_LINE", 2_000)
+    (tmp_path / "chats").write_bytes(b"a\n" + b"x" * 100_000 + b"\nb\n" + b"y" * 100_000 + last)
+    with (tmp_path / "chats").open("rb") as file:
+        chunks, kind = bulk.open_chats(file)
+        found = list(chunks)
+    assert kind == "line"
+    assert max(len(chunk) for chunk in found) <= 3_001
+    (first, second, third, fourth, *rest) = b"".join(found).split(b"\n")
+    assert (first, third) == (b"a", b"b")
+    assert len(second) > 2_000 < len(fourth)
+    assert rest in ([b""], [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": [], "b": [[{"x": "}],\\"\\\\"}], 1, {}] ,\n "c\\"\\\\": [true]}',
+        '\ufeff {"é": ["\\ud800 \u2028 \U0001f600"]\n}\n',
+    ],
+)
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1_000])
+def test_dialogs_are_cut_out_wherever_the_reads_end(monkeypatch: pytest.MonkeyPatch, text: str, chunk: int) -> None:
+    monkeypatch.setattr(bulk, "CHUNK", chunk)
+    chunks = bulk._chunks_of_dialogs(BytesIO(text.encode()))
+    found = [json.loads(line) for part in chunks for line in part.split(b"\n") if line]
+    expected = json.loads(text.removeprefix("\ufeff"))
+    assert found == [{"chat_id": name, "messages": messages} for name, messages in expected.items()]
+
+
+def test_a_dialog_that_is_no_chat_is_named_and_the_run_goes_on(tmp_path: Path) -> None:
+    good = [{"message": 0, "text": "hi", "participant_index": "0"}]
+    dialogs = {"a": good, "b": [], "c": [{"message": 0, "text": 1, "participant_index": 0}], "d": good}
+    (tmp_path / "chats").write_text(json.dumps(dialogs, indent=1))
+    score(tmp_path / "chats", "--out", tmp_path / "scores", "--rejected", tmp_path / "bad")
+    assert [line["chat_id"] for line in lines_of(tmp_path / "scores")] == ["a", "d"]
+    assert [(line["dialog"], line["error"].split(":")[0]) for line in lines_of(tmp_path / "bad")] == [
+        (2, "messages"),
+        (3, "messages[0].text"),
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n"])
+def test_a_file_without_chats_gives_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "chats").write_bytes(content)
+    score(tmp_path / "chats", "--out", tmp_path / "scores")
+    assert (tmp_path / "scores").read_bytes() == b""
+
+
+def _end(of: bytes) -> bytes:
+    return of[: len(of) // 2]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "error"),
+    [
+        (lambda _: None, ["no-such-file", "--out", "scores"], "no-such-file: No such file or directory"),
+        (lambda _: None, ["chats", "--out", "no/folder"], "No such file or directory"),
+        (lambda _: None, ["chats", "--out", "chats"], "chats: would be overwritten"),
+        (lambda _: None, ["chats", "--out", "scores", "--rejected", "chats"], "chats: would be overwritten"),
+        (lambda _: None, ["chats", "--out", "scores", "--model", "no-model"], "no-model/metrics.json: No such file"),
+        (lambda _: None, ["chats", "--out", "-", "--resume"], "--resume needs a file"),
+        (
+            lambda f: (f / "chats").write_bytes(_end(gzip.compress(b"\n" * 10_000))),
+            ["chats", "--out", "scores"],
+            "damaged: Compressed file ended before",
+        ),
+        (
+            lambda f: (f / "chats").write_text('{"a": [{"message": 0, "text": "a", "participant_index": 0}], "b" 3}'),
+            ["chats", "--out", "scores"],
+            "dialog 2: not valid JSON",
+        ),
+        (
+            lambda f: (f / "scores.state").write_text("{}"),
+            ["chats", "--out", "scores", "--resume"],
+            "scores.state: is not the state of a run; delete it to start anew",
+        ),
+    ],
+)
+def test_what_cannot_be_scored_is_named_in_one_line(
+    tmp_path: Path, prepare: Callable[[Path], object], arguments: list[str], error: str
+) -> None:
+    (tmp_path / "chats").write_text(json.dumps(CURL_CHAT) + "\n")
+    prepare(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*COMMAND, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("bot-or-human: ")
+    assert error in line
+
+
+def chunks_done(state: Path) -> int:
+    return int(json.loads(state.read_bytes())["chunks"]) if state.exists() else 0
+
+
+def test_a_run_that_was_killed_is_resumed_to_the_same_bytes(tmp_path: Path) -> None:
+    write_chats(tmp_path / "chats", 1_500)
+    with (tmp_path / "chats").open("r+b") as file:  # some lines in the middle that are no chats
+        file.seek(500_000)
+        file.write(b"\n\n{}\n[]\n")
+    arguments: list[str | Path] = [tmp_path / "chats", "--processes", "2", "--quiet"]
+    score(*arguments, "--out", tmp_path / "expected", command=SMALL_STEPS)
+    out, state = tmp_path / "scores", tmp_path / "scores.state"
+    arguments += ["--out", out]
+    resumed: list[str] = []
+    for least in (1, 40):
+        process = subprocess.Popen([*SMALL_STEPS, *arguments, *resumed], cwd=ROOT)
+        wait_until(lambda chunks=least: chunks_done(state) >= chunks)  # type: ignore[misc]
+        workers = _children(process.pid)
+        assert len(workers) >= 2
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "it was killed before it was done"
+        wait_until(lambda those=workers: not any(_runs(worker) for worker in those))  # type: ignore[misc]
+        resumed = ["--resume"]
+    assert b"continue it with --resume" in score(*arguments, check=False, command=SMALL_STEPS).stderr
+    other = (tmp_path / "chats").read_bytes().replace(b"a", b"b", 1)
+    refused = score("-", *arguments[1:], "--resume", stdin=other, check=False, command=SMALL_STEPS)
+    assert b"not the input of the run that was interrupted" in refused.stderr
+    score(*arguments, "--resume", command=SMALL_STEPS)
+    for name in ("", ".rejected"):
+        assert (tmp_path / f"scores{name}").read_bytes() == (tmp_path / f"expected{name}").read_bytes()
+    assert len(lines_of(tmp_path / "scores")) > 1_400
+    assert len(lines_of(tmp_path / "scores.rejected")) >= 3
+    assert not state.exists()
+    assert b"is complete" in score(*arguments[:3], "--out", out, "--resume").stderr
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_worker_that_dies_ends_the_run_which_can_be_resumed(tmp_path: Path) -> None:
+    write_chats(tmp_path / "chats", 1_000)
+    score(tmp_path / "chats", "--out", tmp_path / "expected", command=SMALL_STEPS)
+    arguments: list[str | Path] = [tmp_path / "chats", "--out", tmp_path / "scores"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([*SMALL_STEPS, *arguments], cwd=ROOT, stderr=log)
+        wait_until(lambda: chunks_done(tmp_path / "scores.state") > 0)
+        os.kill(_children(process.pid)[-1], signal.SIGKILL)
+        assert process.wait(timeout=60) == 1
+    assert "a worker process died" in (tmp_path / "log").read_text()
+    score(*arguments, "--resume", command=SMALL_STEPS)
+    assert (tmp_path / "scores").read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+def test_a_reader_that_leaves_ends_the_run(tmp_path: Path) -> None:
+    write_chats(tmp_path / "chats", 2_000)
+    command = " ".join([*COMMAND, str(tmp_path / "chats"), "--out - | head -n 3"])
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=True, timeout=60)
+    assert done.stdout.count(b"\n") == 3
+    assert done.stderr == b""

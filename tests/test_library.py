@@ -1,0 +1,117 @@
+"""The library in the checkout; `tests/test_wheel.py` has what is installed."""
+
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+import models
+from models import Chat, Classifier, InvalidChatError
+from models.explain import explain
+from models.tables import MOST_ROWS
+from models.weights import SHIPPED
+from tests.conftest import CURL_CHAT, sample_bodies
+
+MARKUP = "<script>alert('&')</script>"
+
+
+@pytest.fixture(scope="module")
+def library() -> Classifier:
+    return Classifier.load()
+
+
+class Tags(HTMLParser):
+    """Collects the tags and the text of a piece of HTML."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:  # noqa: ARG002
+        self.tags.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_dict_a_chat_and_lists_of_them_get_the_classifiers_answers(
+    library: Classifier, classifier: models.classifier.Classifier
+) -> None:
+    bodies = sample_bodies()
+    chats = [Chat.model_validate(body) for body in bodies]
+    alone = classifier.predict(chats[:1])[0].model_dump()
+    assert library.predict(bodies[0]).model_dump() == library.predict(chats[0]).model_dump() == alone
+    together = [prediction.model_dump() for prediction in classifier.predict(chats[:2])]
+    assert [prediction.model_dump() for prediction in library.predict([bodies[0], chats[1]])] == together
+    assert library.predict(iter([])) == []
+    many = library.predict(body for _ in range(2) for body in bodies)
+    assert [prediction.chat_id for prediction in many] == 2 * [body["chat_id"] for body in bodies]
+
+
+def test_an_explanation_is_that_of_the_service(library: Classifier, classifier: models.classifier.Classifier) -> None:
+    chat = Chat.model_validate(CURL_CHAT)
+    expected = explain(classifier, chat).model_dump()
+    assert library.explain(CURL_CHAT).model_dump() == expected
+    assert library.explain(chat).model_dump() == expected
+
+
+def test_the_model_folder_is_a_path_or_a_string(library: Classifier) -> None:
+    assert Classifier.load(str(SHIPPED)).version == Classifier.load(SHIPPED).version == library.version
+    with pytest.raises(models.ModelError, match=r"no-such-folder/metrics\.json: No such file"):
+        Classifier.load("no-such-folder")
+
+
+@pytest.mark.parametrize(
+    ("chat", "message"),
+    [
+        ({"chat_id": 1}, "messages: Field required"),
+        ({**CURL_CHAT, "messages": []}, "messages: List should have at least 1 item"),
+        ([CURL_CHAT, {**CURL_CHAT, "chat_id": 1.5}], r"chats\[1\]\.chat_id: Input should be an integer"),
+        (
+            [{"chat_id": 1, "messages": [{"message_id": 0, "text": ["secret"], "participant_id": 0}]}],
+            r"^chats\[0\]\.messages\[0\]\.text: Input should be a valid string$",
+        ),
+        ([3], r"chats\[0\]: Input should be a valid dictionary"),
+    ],
+)
+def test_an_error_names_the_field(library: Classifier, chat: Any, message: str) -> None:
+    with pytest.raises(InvalidChatError, match=message):
+        library.predict(chat)
+
+
+@pytest.mark.parametrize("value", ["chat", b"chat", 3, None])
+def test_what_is_neither_a_chat_nor_a_list_is_a_type_error(library: Classifier, value: Any) -> None:
+    with pytest.raises(TypeError, match=type(value).__name__):
+        library.predict(value)
+
+
+def test_an_explanation_names_the_field_and_the_limit(library: Classifier) -> None:
+    with pytest.raises(InvalidChatError, match=r"messages\[0\]\.message_id: Field required"):
+        library.explain({"chat_id": 1, "messages": [{"text": "hi", "participant_id": 0}]})
+    crowd = [{"message_id": number, "text": "hi", "participant_id": number} for number in range(65)]
+    with pytest.raises(InvalidChatError, match="At most 64 participants are explained"):
+        library.explain({"chat_id": 1, "messages": crowd})
+
+
+def test_a_notebook_shows_tables_in_which_what_was_sent_is_escaped(library: Classifier) -> None:
+    chat = {
+        "chat_id": MARKUP,
+        "messages": [
+            {"message_id": MARKUP, "text": MARKUP, "participant_id": MARKUP},
+            {"message_id": 1, "text": MARKUP, "participant_id": "other"},
+        ],
+    }
+    for shown in (library.predict(chat), library.predict([chat]), library.explain(chat)):
+        found = Tags(shown._repr_html_())
+        assert MARKUP in found.text
+        assert found.tags <= {"table", "thead", "tbody", "tr", "th", "td", "span", "p", "b"}
+        probability = library.predict(chat).participants[0].is_bot_probability
+        assert f"{probability:.3f}" in found.text
+    assert f"width:{100 * probability:.1f}%" in library.predict(chat)._repr_html_()
+
+
+def test_a_long_list_is_shown_in_part(library: Classifier) -> None:
+    shown = Tags(library.predict([CURL_CHAT] * (MOST_ROWS + 1))._repr_html_())
+    assert f"{MOST_ROWS} of {MOST_ROWS + 1} chats are shown." in shown.text
