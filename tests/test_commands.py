@@ -17,11 +17,11 @@ import pytest
 
 from models.classifier import Classifier
 from models.weights import ARTIFACT, COMMITTED, METRICS, SHIPPED, ModelError
-from tests.conftest import ROOT, SAMPLE, free_port, wait_until
+from tests.conftest import ROOT, SAMPLE, free_port, make_chat, wait_until
 from train.__main__ import main
-from train.artifact import check_artifact
+from train.artifact import check_artifact, read_trained_on
 from train.card import CARD
-from train.data import Edition, read_editions, write_edition
+from train.data import FINGERPRINT, Edition, fingerprint, read_editions, write_edition
 from train.evaluate import COMPLETE_CHATS, streamed
 from train.files import UNFINISHED
 from train.reference import DIALOGS, REFERENCE, Reference
@@ -180,6 +180,83 @@ def test_a_model_that_does_not_score_as_it_was_fitted_is_not_written(trained: Pa
         check_artifact(trained, Classifier.load(SHIPPED).weights, SAMPLE_EDITION.chats)
 
 
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the sample with 30 of the chats that the model was trained on, three messages of each, and 10 others."""
+    folder = tmp_path_factory.mktemp("unseen") / "data"
+    known = write_data(folder, messages=3)
+    (edition,) = read_editions([known])
+    chats = [
+        chat if at % 4 else chat.model_copy(update={"messages": SAMPLE_EDITION.chats[at].messages[1:]})
+        for at, chat in enumerate(edition.chats)
+    ]
+    labels = [
+        of_chat if at % 4 else [1, 0][: len({message.participant_id for message in chats[at].messages})]
+        for at, of_chat in enumerate(edition.labels)
+    ]
+    write_edition(folder, chats, labels)
+    return folder
+
+
+def test_chats_that_the_model_was_trained_on_are_left_out(
+    trained: Path, unseen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(trained), str(unseen)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "left out: 30 of 40 chats of data, which the model was trained on"
+    assert lines[1].startswith(f"data, {COMPLETE_CHATS}: ROC AUC")
+    assert lines[1].endswith(", 20 answers")
+
+
+def test_chats_that_the_model_was_trained_on_are_measured_on_demand_and_marked(
+    trained: Path, unseen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(trained), str(unseen), "--include-trained"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"data (trained on 30 of 40 chats), {COMPLETE_CHATS}: ROC AUC")
+    assert lines[0].endswith(", 80 answers")
+
+
+def test_nothing_is_measured_where_the_model_was_trained_on_everything(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(trained), str(trained.parent / "service"), str(trained.parent / "people")]) == 1
+    said = capsys.readouterr()
+    assert "nothing is left to measure" in said.err
+    assert "left out: 40 of 40 chats of people, which the model was trained on" in said.out
+
+
+def test_the_shipped_model_knows_how_many_chats_it_was_trained_on() -> None:
+    version, known = read_trained_on(SHIPPED)
+    assert version == Classifier.load(SHIPPED).version
+    chats = sum(data["chats"] for data in json.loads((SHIPPED / METRICS).read_text())["trained_on"])
+    assert 0.99 * chats < len(known) <= chats, "few chats are the same as another one"
+
+
+def test_chats_are_recognised_by_what_was_said_and_by_whom() -> None:
+    chat = make_chat((0, "How about  the money?"), (1, "Who\nare you calling?"))
+    same = make_chat((5, " how about the MONEY?"), (3, "Who are you calling? "))
+    assert fingerprint(chat) == fingerprint(same)
+    assert len(fingerprint(chat)) == FINGERPRINT
+    others = [
+        make_chat((0, "How about the money?"), (0, "Who are you calling?")),
+        make_chat((0, "How about the money? Who"), (1, "are you calling?")),
+        make_chat((0, "How about the money?")),
+    ]
+    assert len({fingerprint(one) for one in (chat, *others)}) == 4
+
+
+def test_a_chat_in_several_folders_is_used_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home, other = write_data(tmp_path / "home"), write_data(tmp_path / "other", chats=3)
+    assert main([str(home), "--elsewhere", str(other), "--out", str(tmp_path / "model")]) == 1
+    said = capsys.readouterr()
+    assert said.out == "left out: 3 of 3 chats of other, which are in another folder, too\n"
+    assert said.err == "train: other: all chats are in another folder, too\n"
+    (tmp_path / "copy").mkdir()
+    again = write_data(tmp_path / "copy" / "home")
+    assert "several folders with the name home" in error_of([str(home), str(again)], capsys)
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """Return a file where a folder is expected."""
@@ -274,11 +351,11 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
-        (200, b"<html>hello</html>", "the answer to a message is not one of this service"),
-        (200, b"[]", "the answer to a message is not one of this service"),
-        (200, b'{"is_bot_probability": "secret"}', "the answer to a message is not one of this service"),
-        (400, b"no", "the answer to a message is not one of this service"),
-        (404, b"<p>\nno such page</p>" * 100, "404 for a message of sample-01: <p> no such page</p>"),
+        (200, b"<html>hello</html>", "the answer is not one of this service"),
+        (200, b"[]", "the answer is not one of this service"),
+        (200, b'{"is_bot_probability": "secret"}', "the answer is not one of this service"),
+        (400, b"no", "400 for a chat: no"),
+        (404, b"<p>\nno such page</p>" * 100, "404 for a chat: <p> no such page</p>"),
     ],
 )
 def test_replay_to_another_service_is_an_error_of_one_line(

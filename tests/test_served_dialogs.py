@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.chat import Chat, PlatformMessage
+from models.weights import SHIPPED
 from serving.dialogs.dialogs import Dialogs
 from tests.conftest import SAMPLE
 from tests.stores import PostgreSql, Sqlite
@@ -69,9 +70,9 @@ def texts(chat: Chat) -> list[tuple[object, str]]:
 
 
 def test_served_dialogs_are_written_as_a_folder_to_train_on(
-    trained: Path, url: str, edition: Edition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    url: str, edition: Edition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["evaluate", str(trained), "--dialogs", url, str(SAMPLE / "ytrain.csv"), "--write", str(tmp_path)]
+    arguments = ["evaluate", str(SHIPPED), "--dialogs", url, str(SAMPLE / "ytrain.csv"), "--write", str(tmp_path)]
     assert main(arguments) == 0
     assert f"{len(edition.chats)} dialogs" in capsys.readouterr().out
     (written,) = read_editions([tmp_path])
@@ -85,12 +86,29 @@ def test_it_measures_what_streaming_the_same_chats_measures(
     trained: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def figures(*arguments: str) -> list[str]:
-        assert main(["evaluate", str(trained), *arguments]) == 0
-        return [line.partition(", ")[2] for line in capsys.readouterr().out.splitlines() if "streamed" in line]
+        assert main(["evaluate", str(trained), "--include-trained", *arguments]) == 0
+        return [
+            line.partition(" (trained on 40 of 40 chats), ")[2]
+            for line in capsys.readouterr().out.splitlines()
+            if "streamed" in line
+        ]
 
     from_store = figures("--dialogs", url, str(SAMPLE / "ytrain.csv"))
     assert from_store == figures(str(SAMPLE))
     assert len(from_store) == 5
+
+
+def test_dialogs_that_the_model_was_trained_on_are_left_out(
+    url: str, edition: Edition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = [at for at in range(len(edition.chats)) if at % 4]
+    first = Edition("first", "", [edition.chats[at] for at in known], [edition.labels[at] for at in known])
+    write_artifact(tmp_path, fit(tabulate([first]), lambda: None).weights(), [first], [])
+    assert main(["evaluate", str(tmp_path), "--dialogs", url, str(SAMPLE / "ytrain.csv")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "left out: 30 of 40 chats of dialogs that were served, which the model was trained on"
+    assert lines[-1].startswith("dialogs that were served, streamed, all messages: ROC AUC")
+    assert lines[-1].endswith(", 20 answers")
 
 
 def write_labels(file: Path, *rows: tuple[object, ...]) -> Path:

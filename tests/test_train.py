@@ -279,10 +279,11 @@ def test_the_report_shows_figures_and_pictures(trained: Path) -> None:
 
 
 def test_a_stored_model_is_evaluated(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", str(trained), str(SAMPLE)]) == 0
+    assert main(["evaluate", str(trained), str(SAMPLE), "--include-trained"]) == 0
     shown = capsys.readouterr().out
     for part in measure_on(Classifier.load(trained), read_editions([SAMPLE])):
-        assert f"sample, {part.how}: ROC AUC {part.roc_auc():.4f}, log loss {part.log_loss():.4f}" in shown
+        figures = f"ROC AUC {part.roc_auc():.4f}, log loss {part.log_loss():.4f}"
+        assert f"sample (trained on 40 of 40 chats), {part.how}: {figures}" in shown
 
 
 def test_the_competitions_file_is_written(trained: Path, tmp_path: Path) -> None:

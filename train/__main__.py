@@ -9,7 +9,9 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -17,9 +19,9 @@ from tqdm import tqdm
 
 from models.classifier import Classifier
 from models.weights import SHIPPED, ModelError
-from train.artifact import check_artifact, write_artifact
+from train.artifact import check_artifact, read_trained_on, write_artifact
 from train.card import write_card
-from train.data import DataError, check_enough, read_chats, read_editions, write_edition
+from train.data import DataError, Edition, check_enough, fingerprint, read_chats, read_editions, write_edition
 from train.dialogs import read_served
 from train.drift import LEAST_CHATS, compare_log, read_log, summary, write_drift_report
 from train.evaluate import (
@@ -29,7 +31,6 @@ from train.evaluate import (
     cross_fit,
     evaluate,
     evaluate_together,
-    measure,
     measure_on,
     steps_of,
     streamed,
@@ -38,12 +39,13 @@ from train.files import replacing, replacing_file
 from train.fit import FITS, FOLDS, fit, tabulate
 from train.reference import KINDS, REFERENCE, Reference, cross_assess
 from train.registry import register
-from train.replay import replay
+from train.replay import replay, served_version
 from train.report import REPORT, write_report
 
 SAMPLE = Path(__file__).parent / "sample"
 UNSHIPPED = Path("trained")
 DRIFTED, INTERRUPTED = 3, 130  # exit codes
+INCLUDE_TRAINED = "also measure chats that the model was trained on; their figures, which are too good, are marked"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     named = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     parser, run = COMMANDS[named]
-    options = parser().parse_args(arguments[1:] if named else arguments)
+    options = parser().parse_intermixed_args(arguments[1:] if named else arguments)
     try:
         with threadpool_limits(1):  # sums in another order, as on another number of cores, would give another model
             code = run(options) or 0
@@ -78,8 +80,7 @@ def _run() -> int:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    home, elsewhere = read_editions(options.data or [SAMPLE]), read_editions(options.elsewhere)
-    check_enough(home, least=FOLDS)
+    home, elsewhere = _read_apart(options.data or [SAMPLE], options.elsewhere)
     out: Path = options.out or (SHIPPED if options.data else UNSHIPPED)
     steps = FITS + CROSS_FITS + steps_of(len(home), len(elsewhere))
     with replacing(out) as new:
@@ -102,16 +103,37 @@ def _fit(options: argparse.Namespace) -> None:
     _print(measured)
 
 
+def _read_apart(home: Sequence[Path], elsewhere: Sequence[Path]) -> tuple[list[Edition], list[Edition]]:
+    """Read the data sets to train on, none of which holds a chat of another: nothing is measured on a known chat."""
+    editions = [*read_editions(home), *read_editions(elsewhere)]
+    repeated = [name for name, often in Counter(edition.name for edition in editions).items() if often > 1]
+    if repeated:
+        raise DataError(f"there are several folders with the name {repeated[0]}, by which figures are told apart")
+    known: set[bytes] = set()
+    for at, edition in enumerate(editions):
+        editions[at] = edition.without(known)
+        if seen := len(edition.chats) - len(editions[at].chats):
+            print(f"left out: {seen} of {len(edition.chats)} chats of {edition.name}, which are in another folder, too")
+        if not editions[at].chats:
+            raise DataError(f"{edition.name}: all chats are in another folder, too")
+        known |= set(map(fingerprint, edition.chats))
+    check_enough(editions[: len(home)], least=FOLDS)
+    return editions[: len(home)], editions[len(home) :]
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     if not (options.data or options.dialogs) or (options.write and not options.dialogs):
         raise DataError("evaluate needs folders of data or --dialogs, and --write needs --dialogs")
     classifier = Classifier.load(options.model)
-    _print(measure_on(classifier, read_editions(options.data)))
+    _, known = read_trained_on(options.model)
+    editions = [_choose(edition, known, options) for edition in read_editions(options.data)]
+    measured = measure_on(classifier, [edition for edition in editions if edition.chats])
     if options.dialogs:
         url, labels = options.dialogs
         served = read_served(url, Path(labels))
-        measured = measure(classifier, "dialogs that were served", served.chats, served.labels)
-        _print([part for part in measured if part.how in map(streamed, AFTER)])
+        chosen = _choose(Edition("dialogs that were served", "", served.chats, served.labels), known, options)
+        of_dialogs = measure_on(classifier, [chosen] if chosen.chats else [])
+        measured += [part for part in of_dialogs if part.how in map(streamed, AFTER)]
         for count, why in ((served.missing, "not in the store"), (served.unlabelled, "without a label for everybody")):
             if count:
                 print(f"left out: {count} dialogs {why}")
@@ -119,12 +141,32 @@ def _evaluate(options: argparse.Namespace) -> None:
             with replacing(options.write) as folder:
                 write_edition(folder, served.chats, served.labels)
             print(f"{options.write}: {len(served.chats)} dialogs")
+    _check_any(measured)
+    _print(measured)
+
+
+def _choose(edition: Edition, known: Container[bytes], options: argparse.Namespace) -> Edition:
+    """Return an edition without the chats that the model was trained on, or marked if they are to be included."""
+    unknown = edition.without(known)
+    seen, chats = len(edition.chats) - len(unknown.chats), len(edition.chats)
+    if options.include_trained:
+        return replace(edition, name=f"{edition.name} (trained on {seen} of {chats} chats)") if seen else edition
+    if seen:
+        print(f"left out: {seen} of {chats} chats of {edition.name}, which the model was trained on")
+    return unknown
+
+
+def _check_any(measured: Sequence[Measured]) -> None:
+    if not measured:
+        raise DataError(
+            "nothing is left to measure; the model's card has the figures of cross-validation, and --include-trained"
+            " measures chats that the model was trained on, for which it is too good"
+        )
 
 
 def _make_reference(options: argparse.Namespace) -> None:
     version = Classifier.load(options.model).version
-    home, elsewhere = read_editions(options.data), read_editions(options.elsewhere)
-    check_enough(home, least=FOLDS)
+    home, elsewhere = _read_apart(options.data, options.elsewhere)
     with replacing(options.model) as folder:
         with tqdm(total=CROSS_FITS, unit="fit", desc="reference", disable=options.quiet) as bar:
             samples = cross_assess(home, cross_fit(tabulate(home, elsewhere), lambda: bar.update(1)))
@@ -156,11 +198,24 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _replay(options: argparse.Namespace) -> None:
-    for edition in read_editions(options.data):
+    version, known = read_trained_on(options.model)
+    served = served_version(options.url)
+    if served != version:
+        if not options.include_trained:
+            raise DataError(
+                f"{options.url}: model {served} answers, and {options.model} holds {version}, so that chats that it was"
+                " trained on cannot be left out; name its folder with --model, or measure all with --include-trained"
+            )
+        print(f"model {served} may have been trained on any of these chats")
+    editions = [_choose(edition, known, options) for edition in read_editions(options.data)]
+    measured: list[Measured] = []
+    for edition in (edition for edition in editions if edition.chats):
         replayed = replay(options.url, edition, disable=options.quiet)
         _print(replayed.measured)
+        measured += replayed.measured
         for reason, chats in replayed.rejected.items():
             print(f"left out: {chats} chats that the service rejected ({reason})")
+    _check_any(measured)
 
 
 def _print(measured: Sequence[Measured]) -> None:
@@ -211,6 +266,7 @@ def _evaluate_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="folder with classifier.npz and metrics.json")
     parser.add_argument("data", metavar="DATA", nargs="*", type=Path, help="folders with train.json and ytrain.csv")
+    parser.add_argument("--include-trained", action="store_true", help=INCLUDE_TRAINED)
     parser.add_argument(
         "--dialogs",
         metavar=("URL", "LABELS"),
@@ -231,6 +287,10 @@ def _replay_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("url", metavar="URL", help="for example http://localhost:8000")
     parser.add_argument("data", metavar="DATA", nargs="+", type=Path, help="folders with train.json and ytrain.csv")
+    parser.add_argument(
+        "--model", type=Path, default=SHIPPED, help="folder of the model that the service has (default: models/)"
+    )
+    parser.add_argument("--include-trained", action="store_true", help=INCLUDE_TRAINED)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +15,8 @@ import sklearn
 
 from models.chat import Chat
 from models.classifier import Classifier
-from models.weights import ARTIFACT, FORMAT, METRICS, ModelError, Weights
-from train.data import Edition
+from models.weights import ARTIFACT, FORMAT, METRICS, ModelError, Weights, current
+from train.data import FINGERPRINT, Edition, fingerprint
 from train.evaluate import Measured
 
 
@@ -48,6 +49,7 @@ def write_artifact(
                 "participants": sum(map(len, edition.labels)),
                 "bots": sum(map(sum, edition.labels)),
                 "sha256": edition.sha256,
+                "fingerprints": b64encode(b"".join(sorted({fingerprint(c) for c in edition.chats}))).decode(),
             }
             for edition in editions
         ],
@@ -56,6 +58,23 @@ def write_artifact(
     (folder / ARTIFACT).write_bytes(buffer.getvalue())
     (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return metrics
+
+
+def read_trained_on(folder: Path) -> tuple[str, frozenset[bytes]]:
+    """Return the version of a model, and the fingerprints of the chats that it was trained on.
+
+    Raises `ModelError` if the folder does not say.
+    """
+    file = current(folder, METRICS)
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+        joined = b"".join(b64decode(data["fingerprints"], validate=True) for data in metrics["trained_on"])
+        version = str(metrics["version"])
+    except OSError as error:
+        raise ModelError(f"{file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{file}: does not say which chats the model was trained on: {error!r}") from None
+    return version, frozenset(joined[at : at + FINGERPRINT] for at in range(0, len(joined), FINGERPRINT))
 
 
 def check_artifact(folder: Path, weights: Weights, chats: Sequence[Chat]) -> None:

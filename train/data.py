@@ -10,8 +10,9 @@ import hashlib
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from models.weights import current
 
 CHATS = "train.json"
 LABELS = "ytrain.csv"
+FINGERPRINT = 8  # bytes; two of a million chats have the same one with a probability of 1 : 37 million
 MAX_INDEX = 2**31 - 1  # of a participant, as in a message that the platform sends
 _COLUMNS = ["dialog_id", "participant_index", "is_bot"]
 _WHOLE = re.compile("-?[0-9]{1,10}")
@@ -40,6 +42,24 @@ class Edition:
     sha256: str
     chats: list[Chat]
     labels: list[list[int]]
+
+    def without(self, known: Container[bytes]) -> "Edition":
+        """Return the edition without the chats that have one of these fingerprints; it may be empty."""
+        kept = [at for at, chat in enumerate(self.chats) if fingerprint(chat) not in known]
+        return replace(self, chats=[self.chats[at] for at in kept], labels=[self.labels[at] for at in kept])
+
+
+def fingerprint(chat: Chat) -> bytes:
+    """Return `FINGERPRINT` bytes that tell a chat from others by what was said, and by whom, in which order.
+
+    Identifiers, capital letters and white space make no difference.
+    """
+    speakers = list(dict.fromkeys(message.participant_id for message in chat.messages))
+    said = [
+        (speakers.index(message.participant_id), unicodedata.normalize("NFKC", message.text).casefold().split())
+        for message in chat.messages
+    ]
+    return hashlib.blake2b(json.dumps(said).encode(), digest_size=FINGERPRINT).digest()
 
 
 def read_editions(folders: Sequence[Path]) -> list[Edition]:

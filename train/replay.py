@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -39,21 +40,36 @@ def replay(url: str, edition: Edition, *, disable: bool = False) -> Replayed:
     """
     answered: list[tuple[Chat, list[int], list[float]]] = []
     rejected: Counter[str] = Counter()
-    try:
-        with httpx.Client(base_url=url, timeout=30) as client:
-            chats = tqdm(edition.chats, unit="chat", desc=edition.name, disable=disable)
-            for chat, labels in zip(chats, edition.labels, strict=True):
-                try:
-                    answered.append((chat, labels, _send(client, chat)))
-                except _RejectedError as error:
-                    rejected[str(error)] += 1
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise DataError(f"{url}: {error or type(error).__name__}") from None
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{url}: the answer to a message is not one of this service") from None
+    with _explained(url), httpx.Client(base_url=url, timeout=30) as client:
+        chats = tqdm(edition.chats, unit="chat", desc=edition.name, disable=disable)
+        for chat, labels in zip(chats, edition.labels, strict=True):
+            try:
+                answered.append((chat, labels, _send(client, chat)))
+            except _RejectedError as error:
+                rejected[str(error)] += 1
     if not answered:
         raise DataError(f"{url}: every chat was rejected: {'; '.join(rejected)}")
     return Replayed(_measure(edition.name, answered), rejected)
+
+
+def served_version(url: str) -> str:
+    """Return the version of the model with which a service answers; raises `DataError` if it does not."""
+    message = {"message_id": 0, "participant_id": 0, "text": "Which model is this?"}
+    with _explained(url), httpx.Client(base_url=url, timeout=30) as client:
+        answer = client.post("/predict", json={"chat_id": 0, "messages": [message]})
+        if answer.status_code != httpx.codes.OK:
+            raise DataError(f"{url}: {answer.status_code} for a chat: {answer.text[:MOST_SHOWN]}")
+        return str(answer.json()["model_version"])
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise DataError(f"{url}: {error or type(error).__name__}") from None
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{url}: the answer is not one of this service") from None
 
 
 def _send(client: httpx.Client, chat: Chat) -> list[float]:
