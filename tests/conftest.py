@@ -21,6 +21,7 @@ import pytest
 
 from models.chat import Chat, Message
 from models.classifier import Classifier
+from tests.firefox import find_firefox
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "train" / "sample"
@@ -91,6 +92,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     ),
     "curl": (lambda: shutil.which("curl") is not None, "curl is not installed"),
     "browser": (lambda: find_chromium() is not None, "Chromium is not installed"),
+    "firefox": (lambda: find_firefox() is not None, "Firefox is not installed"),
 }
 
 

@@ -1,5 +1,7 @@
 """The page at `/try`, used in a real browser as a person would."""
 
+import gzip
+import hashlib
 import json
 import os
 import re
@@ -10,23 +12,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Locator, Page, Request, Route, expect, sync_playwright
 
-from models.classifier import UNLIKE
+from models.signals import SIGNALS
+from models.weights import METRICS, SHIPPED
+from models.words import OTHER, WORDS, words_for
 from serving.errors import RefusedError
 from serving.http.access import Access
-from serving.page import FOLDER, routes
+from serving.page import FOLDER, describe, files, routes
 from tests.conftest import Server, find_chromium, running, send
+from tests.firefox import Firefox, opened_firefox
 from tests.test_swagger import OPTIONS
 
 HUMAN, BOT = "ну привет)) как сам", "Здравствуйте! Чем я могу помочь вам сегодня?"
 TALK = [("A", HUMAN), ("B", BOT), ("A", "расскажи анекдот"), ("B", "Конечно! Вот анекдот, который вам понравится.")]
 MARKUP = '<img src=x onerror="window.hit=1"><script>window.hit=1</script><b>bold</b>'
 AWKWARD = "it's \"quoted\"\nand `ticks` $HOME $(id) \\n \\ !! JSON\n'EOF' 100% \u2028 👋🏽 ё"
-DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+DESKTOP: Any = {"width": 1280, "height": 800}
+PHONE: Any = {"width": 390, "height": 844}
+METRICS_SHIPPED = json.loads((SHIPPED / METRICS).read_text(encoding="utf-8"))
 
 
 def body(turns: list[tuple[Any, str]]) -> dict[str, Any]:
@@ -53,13 +62,37 @@ def settle(page: Page) -> None:
 
 
 def bar(page: Page, who: str) -> Locator:
-    return page.locator("#bars button").filter(has=page.locator(".avatar", has_text=re.compile(f"^{who}$")))
+    return page.locator("#bars button").filter(has=page.locator(".name", has_text=re.compile(f"^{who}$")))
 
 
 def percent(probability: float) -> str:
     if 0.01 <= probability <= 0.99:
         return f"{int(probability * 100 + 0.5)} % bot"
-    return "under 1 % bot" if probability < 0.5 else "over 99 % bot"
+    return "<1 % bot" if probability < 0.5 else ">99 % bot"
+
+
+def click(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).first.click()
+
+
+def write(page: Page, text: str) -> None:
+    """Write a message and add it."""
+    draft = page.get_by_label("Message", exact=True)
+    draft.fill(text)
+    draft.press("Enter")
+    settle(page)
+
+
+def ask(server: Server, turns: list[tuple[Any, str]]) -> dict[Any, float]:
+    """Return each participant's probability, as the service gives it for a chat."""
+    sides = send(f"{server.url}/predict", body(turns)).json["participants"]
+    return {side["participant_id"]: side["is_bot_probability"] for side in sides}
+
+
+def explain(server: Server, turns: list[tuple[Any, str]]) -> dict[str, Any]:
+    """Return the explanation of the second participant of a chat."""
+    participant: dict[str, Any] = send(f"{server.url}/explain", body(turns)).json["participants"][1]
+    return participant
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +109,7 @@ def opened(browser: Browser, server: Server, **options: Any) -> Iterator[Page]:
     faults: list[str] = []
     with browser.new_context(**{"viewport": DESKTOP, **options}) as context:
         page = context.new_page()
+        page.set_default_timeout(15_000)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text))
         page.goto(f"{server.url}/try")
@@ -89,6 +123,13 @@ def opened(browser: Browser, server: Server, **options: Any) -> Iterator[Page]:
 
 @pytest.fixture
 def page(browser: Browser, server: Server) -> Iterator[Page]:
+    with opened(browser, server) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def module_page(browser: Browser, server: Server) -> Iterator[Page]:
+    """Open a page for tests that leave it as it was."""
     with opened(browser, server) as page:
         yield page
 
@@ -110,25 +151,69 @@ def paths(requests: list[Request]) -> set[str]:
 
 
 def test_every_file_is_served_under_the_policy(server: Server) -> None:
-    files = {file.name for file in FOLDER.iterdir() if file.suffix in (".html", ".css", ".js")}
-    assert {route.path for route in routes()} == {f"/try/{name}" for name in files - {"try.html"}} | {"/try"}
-    for route in routes():
-        answer = send(f"{server.url}{route.path}")
+    names = {f"try/{file.relative_to(FOLDER).as_posix()}" for file in files()} - {"try/try.html"}
+    served = {"/try", "/try/model.js", *(f"/{name}" for name in names)}
+    assert {route.path for route in routes(SHIPPED, needs_key=False, docs_are_open=True)} == served
+    size = 0
+    for path in served:
+        answer = send(f"{server.url}{path}")
         assert answer.status == 200
-        assert "http://" not in answer.text.replace("http://www.w3.org/2000/svg", "").replace('"http://"', "")
+        size += len(gzip.compress(answer.text.encode()))
+        assert "http://" not in answer.text.replace("http://www.w3.org/", "").replace('"http://"', "")
         assert "https://" not in answer.text
+    assert size < 60_000, "of all files, gzipped"
     assert send(f"{server.url}/try/__init__.py").status == 404
-    preloaded = re.findall(r'modulepreload" href="try/(\w+\.js)"', (FOLDER / "try.html").read_text())
-    assert {*preloaded, "try.js"} == {name for name in files if name.endswith(".js")}
+    preloaded = re.findall(r'modulepreload" href="(try/[\w/]+\.m?js)"', (FOLDER / "try.html").read_text())
+    assert {*preloaded, "try/try.js"} == {name for name in names if name.endswith("js")} | {"try/model.js"}
 
 
-def test_the_page_calls_the_same_chats_unlike_as_the_classifier() -> None:
-    assert f"const UNLIKE = {UNLIKE};" in (FOLDER / "try.js").read_text()
+def test_files_come_packed_and_only_once(server: Server) -> None:
+    first = httpx.get(f"{server.url}/try/try.js", headers={"Accept-Encoding": "gzip"}, trust_env=False)
+    assert first.headers["Content-Encoding"] == "gzip"
+    assert first.text == (FOLDER / "try.js").read_text(encoding="utf-8")
+    tag = {"If-None-Match": first.headers["ETag"]}
+    again = httpx.get(f"{server.url}/try/try.js", headers=tag, trust_env=False)
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_libraries_are_as_published() -> None:
+    published = {
+        "preact.mjs": "bdcbd9abdf2c77c5c45326eab42191e949222d479d0d5f69467387a77040cb55",  # preact 11.2.0, dist/
+        "htm.mjs": "ab33dd3f38059b9be4d5f5350128eefb2356639c4e0bbe9d9e8b3ba75847e9e4",  # htm 3.1.1, dist/
+    }
+    vendored = FOLDER / "vendor"
+    assert {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in vendored.glob("*.mjs")} == published
+    assert all((vendored / name).with_suffix(".LICENSE").is_file() for name in published)
+
+
+def test_every_signal_has_words_in_both_languages() -> None:
+    assert {name.removeprefix(OTHER) for name in SIGNALS} == set(WORDS), "and there are no words without a signal"
+    words = [words_for(name) for name in SIGNALS]
+    assert all(one.en and one.ru for one in words)
+    assert len({one.en for one in words}) == len({one.ru for one in words}) == len(SIGNALS)
+    assert describe(METRICS_SHIPPED)["words"]["ru"].keys() == set(SIGNALS)
+
+
+def test_what_the_page_says_of_the_model_comes_from_its_metrics() -> None:
+    row = {"on": "x, cross-validated", "how": "streamed, all messages"}
+    metrics = {
+        "version": "v",
+        "trained_on": [{"chats": 3, "participants": 6, "bots": 2}, {"chats": 1, "participants": 4, "bots": 3}],
+        "measured": [
+            {**row, "confidence": {"high": {"answers": 10, "accuracy": 0.9}, "low": {"answers": 0, "accuracy": None}}},
+            {**row, "confidence": {"high": {"answers": 30, "accuracy": 0.98}}},
+            {**row, "how": "complete chats", "confidence": {"high": {"answers": 9, "accuracy": 0.1}}},
+        ],
+    }
+    described = describe(metrics)
+    assert described["accuracy"] == {"high": pytest.approx(0.96)}
+    assert (described["chats"], described["share"]) == (4, 0.5)
+    assert set(describe(METRICS_SHIPPED)["accuracy"]) == {"high", "medium", "low"}
 
 
 def test_the_page_needs_no_key_and_nothing_else_is_open_with_it() -> None:
     access = Access(["a key"])
-    for route in routes():
+    for route in routes(SHIPPED, needs_key=True, docs_are_open=False):
         access.check({"path": route.path, "headers": []})
     for path in ("/tryx", "/explain", "/predict_batch", "/", "/docs.json"):
         with pytest.raises(RefusedError):
@@ -136,7 +221,7 @@ def test_the_page_needs_no_key_and_nothing_else_is_open_with_it() -> None:
 
 
 @pytest.mark.browser
-def test_swagger_ui_leads_to_it(browser: Browser, server: Server) -> None:
+def test_swagger_ui_leads_to_it_and_back(browser: Browser, server: Server) -> None:
     with browser.new_context() as context:
         swagger = context.new_page()
         swagger.goto(server.url)
@@ -144,6 +229,8 @@ def test_swagger_ui_leads_to_it(browser: Browser, server: Server) -> None:
             swagger.get_by_role("link", name="the page to try it").click()
         expect(opened.value.get_by_label("Message", exact=True)).to_be_visible()
         assert opened.value.url == f"{server.url}/try"
+        opened.value.get_by_role("link", name="API docs").click()
+        expect(opened.value.locator("#swagger-ui .opblock").first).to_be_visible()
 
 
 @pytest.mark.browser
@@ -159,7 +246,7 @@ def test_nothing_is_sent_before_one_writes_and_nothing_is_ever_stored(page: Page
     settle(page)
     assert paths(sent) == {"/predict_batch", "/explain"}, "/predict stores messages of dialogs"
     assert {url for url in asked if not url.startswith((f"{server.url}/", "data:"))} == set()
-    assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+    assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
 
 
 @pytest.mark.browser
@@ -168,41 +255,113 @@ def test_the_bars_and_the_chart_follow_what_is_written(page: Page, server: Serve
     for count, (who, text) in enumerate(TALK, start=1):
         draft.fill(text)
         settle(page)
-        answer = send(f"{server.url}/predict", body(TALK[:count])).json["participants"]
-        for side in answer:
-            expect(bar(page, side["participant_id"])).to_contain_text(percent(side["is_bot_probability"]))
-            expect(bar(page, side["participant_id"])).to_contain_text(f"{side['confidence']} confidence")
-        assert page.locator("#messages li").count() == count - 1, f"what {who} says is not added yet"
+        for side, probability in ask(server, TALK[:count]).items():
+            expect(bar(page, side)).to_contain_text(percent(probability))
+        assert page.locator("#messages li.message").count() == count - 1, f"what {who} says is not added yet"
         draft.press("Enter")
-        expect(page.locator("#messages li")).to_have_count(count)
+        expect(page.locator("#messages li.message")).to_have_count(count)
     settle(page)
-    points = page.locator("#chart .line.tint1 polyline").get_attribute("points")
+    points = page.locator(".chart .line1 polyline").get_attribute("points")
     assert points is not None
-    assert len(points.split()) == len(TALK) - 1, "B is scored from its first message on"
     heights = [float(point.split(",")[1]) for point in points.split()]
-    told = [
-        send(f"{server.url}/predict", body(TALK[:count])).json["participants"][1]["is_bot_probability"]
-        for count in range(2, len(TALK) + 1)
-    ]
-    top, bottom = 10, 166  # of the chart, in pixels
+    told = [ask(server, TALK[:count])["B"] for count in range(2, len(TALK) + 1)]  # from B's first message on
+    top, bottom = 10, 158  # of the chart, in pixels
     assert [round((bottom - height) / (bottom - top), 2) for height in heights] == pytest.approx(told, abs=0.01)
     sides = page.locator("#messages li").evaluate_all("items => items.map(item => item.classList.contains('right'))")
     assert sides == [False, True, False, True]
 
 
 @pytest.mark.browser
+def test_one_headline_says_who_and_what_that_is_worth(page: Page, server: Server) -> None:
+    known = describe(METRICS_SHIPPED)["accuracy"]
+    paste(page, lines(TALK))
+    headline = page.locator("#headline")
+    sides = send(f"{server.url}/predict", body(TALK)).json["participants"]
+    degree = {"high": "very likely", "medium": "probably"}[sides[1]["confidence"]]
+    expect(headline).to_have_text(f"B is {degree} the bot")
+    assert headline.evaluate("one => parseFloat(getComputedStyle(one).fontSize)") >= 28
+    times = int(known[sides[1]["confidence"]] * 100 + 0.5)
+    expect(page.locator(".worth")).to_contain_text(f"Right about {times} of 100 times")
+    why, verdict = page.locator("#why").bounding_box(), page.locator("#verdict").bounding_box()
+    chart = page.locator(".chart").bounding_box()
+    assert why
+    assert verdict
+    assert chart
+    assert verdict["y"] < why["y"] < chart["y"]
+    expect(page.get_by_role("heading", name="Why B?")).to_be_in_viewport()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("text", "headline", "note"),
+    [
+        ("A: hi there\nB: hello you", "Too early to tell", "Only 4 words so far"),
+        ("A: مرحبا كيف حالك اليوم يا صديقي\nB: أنا بخير شكرا لك وأنت كيف", None, "learned from Russian and English"),
+        ("A: hello there my friend how are you doing today", None, "Only one side has written"),
+        ("A: one and two\nB: three and four\nC: five and six\nA: more words here", None, "learned from chats of two"),
+    ],
+)  # fmt: skip
+def test_what_limits_an_answer_is_said_with_it(page: Page, text: str, headline: str | None, note: str) -> None:
+    paste(page, text)
+    expect(page.locator("#notes")).to_contain_text(note)
+    assert page.locator("#notes .note").count() == 1
+    if headline:
+        expect(page.locator("#headline")).to_have_text(headline)
+        expect(page.locator(".worth")).to_have_text("")
+
+
+EXAMPLES = {
+    "A suspiciously helpful stranger": "bot",
+    "Two who tease each other": "nobody",
+    "Too short to tell": "unsure",
+    "Подозрительно вежливый собеседник": "bot",
+    "Двое, и трудно сказать, кто": "unsure",
+    "Слишком коротко, чтобы судить": "unsure",
+}
+VERDICTS = {
+    "bot": r"^B is (very likely|probably) the bot$|^Бот — (почти наверняка|вероятно), B$|^Бот — почти наверняка B$",
+    "nobody": "^(Very likely|Probably) two people$|^(Почти наверняка|Вероятно,) два человека$",
+    "unsure": "^(Too early|Hard) to tell$|^Рано судить$|^Трудно сказать$",
+}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE])
+def test_an_example_gets_the_verdict_that_its_name_promises(browser: Browser, server: Server, viewport: Any) -> None:
+    seen = []
+    with opened(browser, server, viewport=viewport) as page:
+        for language in ("EN", "RU"):
+            click(page, language)
+            options = page.evaluate("async () => (await import('/try/examples.js')).EXAMPLES")[language.lower()]
+            for at, example in enumerate(options):
+                seen.append(example["title"])
+                assert EXAMPLES[example["title"]] == example["verdict"]
+                if at == 0:
+                    page.locator(".welcome .primary").click()
+                else:
+                    page.locator("#examples").select_option(example["title"])
+                settle(page)
+                expect(page.locator("#headline")).to_have_text(re.compile(VERDICTS[example["verdict"]]))
+                shown = page.locator("#headline" if viewport == DESKTOP else ".strip strong")
+                expect(shown).to_be_in_viewport(ratio=1)
+            page.locator(".toolbar button").last.click()  # clear
+    assert sorted(seen) == sorted(EXAMPLES)
+
+
+@pytest.mark.browser
 def test_texts_and_names_are_shown_as_text(page: Page) -> None:
     name = "<i>x</i>"
-    paste(page, json.dumps(body([(name, MARKUP), ("B", "hello"), (name, "javascript:alert(1)")])))
+    paste(page, json.dumps(body([(name, MARKUP), ("B", "hello"), (name, "javascript:alert(1)"), ("constructor", "x")])))
     bubble = page.locator(".bubble").first
     assert bubble.inner_text().endswith(MARKUP)
     assert page.locator(".who").first.inner_text() == name
+    assert page.locator(".who").last.inner_text() == "constructor"
     bubble.click()
     settle(page)
-    expect(page.locator("#why-body q").first).to_have_text(MARKUP)
-    page.get_by_role("button", name="As curl or Python").click()
+    page.locator(".name", has_text=name).click()
+    click(page, "As curl or Python")
     assert "<script>window.hit=1</script>" in page.locator("#code-text").inner_text()
-    assert page.locator("#messages :is(img, script, b), #why :is(img, script, b), #code script, main i").count() == 0
+    assert page.locator("#app :is(img, script, b, i)").count() == 0
     assert page.evaluate("window.hit") is None
 
 
@@ -216,27 +375,82 @@ def test_the_browser_makes_no_markup_of_a_string(browser: Browser, server: Serve
             page.evaluate("document.body.innerHTML = '<p>markup</p>'")
 
 
+JSON_OF_TELEGRAM = json.dumps({"name": "Anna", "type": "personal_chat", "messages": [
+    {"id": 1, "type": "service", "actor": "Anna", "action": "phone_call", "text": ""},
+    {"id": 2, "type": "message", "from": "Anna", "from_id": "user1", "text": ["see ", {"type": "link", "text": "x.y"}]},
+    {"id": 3, "type": "message", "from": "Me", "text": "ok"},
+    {"id": 4, "type": "message", "from": "Me", "photo": "x.jpg", "text": ""},
+    {"id": 5, "type": "message", "from": "Me", "forwarded_from": "Zoe", "text": "what Zoe said"},
+]})  # fmt: skip
+JSON_OF_OPENAI = json.dumps({"model": "x", "messages": [
+    {"role": "system", "content": "Be nice."}, {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": None, "tool_calls": []},
+    {"role": "assistant", "content": [{"type": "text", "text": "Hello!"}]},
+]})  # fmt: skip
+JSON_OF_SLACK = json.dumps([
+    {"type": "message", "user": "U1", "text": "hi", "user_profile": {"real_name": "Anna"}},
+    {"type": "message", "subtype": "channel_join", "user": "U2", "text": "has joined"},
+    {"type": "message", "user": "U2", "text": "yo"},
+])  # fmt: skip
+JSON_OF_DISCORD = json.dumps({"guild": {}, "messages": [
+    {"id": "1", "type": "Default", "content": "hi", "author": {"id": "3", "name": "anna"}},
+    {"id": "2", "type": "GuildMemberJoin", "content": "Joined the server.", "author": {"name": "x"}},
+    {"id": "4", "type": "Reply", "content": "yo", "author": {"name": "ben"}},
+]})  # fmt: skip
+LONG_NAME = "A name of more than thirty characters, as some have"
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize(
-    ("text", "messages"),
+    ("text", "messages", "skipped"),
     [
-        ("A: hi\nB: hello", [["A", "hi"], ["B", "hello"]]),
-        ("Аня: привет\r\n\r\nБорис : да: так\nи ещё", [["Аня", "привет"], ["Борис", "да: так\nи ещё"]]),
-        ("0:hi\n1:see http://x.y\n12:30 is late", [["0", "hi"], ["1", "see http://x.y\n12:30 is late"]]),
-        ("A:\nB: [a] {b}", [["A", ""], ["B", "[a] {b}"]]),
-        ("[10:00] A: hi\nB: x", [["A", "hi"], ["B", "x"]]),
-        (json.dumps(body([(0, "hi"), ("0", "x\ny")])), [[0, "hi"], ["0", "x\ny"]]),
-        (json.dumps({"chats": [body([("A", "hi")])]}), [["A", "hi"]]),
-        (json.dumps([body([("A", "hi")])]), [["A", "hi"]]),
-        ('{"d1": [{"message": 0, "text": "hi", "participant_index": "1"}]}', [["1", "hi"]]),
-        ('[{"message": 0, "text": "hi", "participant_index": 1}, {"text": "", "participant_index": 0}]',
-         [[1, "hi"], [0, ""]]),
-        ('[{"text": "hi", "participant_id": 9007199254740993}]', [["9007199254740993", "hi"]]),
+        ("A: hi\nB: hello", [["A", "hi"], ["B", "hello"]], 0),
+        ("Аня: привет\r\n\r\nБорис : да: так\nи ещё", [["Аня", "привет"], ["Борис", "да: так\nи ещё"]], 0),
+        ("0:hi\n1:see http://x.y\n12:30 is late", [["0", "hi"], ["1", "see http://x.y\n12:30 is late"]], 0),
+        ("A:\nB: [a] {b}", [["A", ""], ["B", "[a] {b}"]], 0),
+        ("a: hi\nb: yo", [["a", "hi"], ["b", "yo"]], 0),
+        ("Anna: get this\nnote: bring money\nBen: ok", [["Anna", "get this\nnote: bring money"], ["Ben", "ok"]], 0),
+        ("Anna: hi\nimage omitted\nBen: yo", [["Anna", "hi"], ["Ben", "yo"]], 1),
+        (f"{LONG_NAME}: hi\nB: yo\n{LONG_NAME}: x", [[LONG_NAME, "hi"], ["B", "yo"], [LONG_NAME, "x"]], 0),
+        # WhatsApp: Android with 24 and 12 hours, iOS; notices, pictures and what the app adds
+        ("12/11/2025, 14:02 - Messages are end-to-end encrypted.\n12/11/2025, 14:03 - Anna: hi\nthere\n"
+         "12/11/2025, 14:04 - Anna changed the subject from \"a\" to \"b: c\"\nof the notice\n"
+         "12/11/2025, 14:04 - Ben: <Media omitted>\n12/11/2025, 14:05 - ~ Ben: ok: fine",
+         [["Anna", "hi\nthere"], ["Ben", "ok: fine"]], 3),
+        ("11/12/25, 2:03\u202fPM - Anna: hi\n11/12/25, 2:04\u202fPM - Ben: yo", [["Anna", "hi"], ["Ben", "yo"]], 0),
+        ("[12.11.25, 14:03:22] Anna: hi\n\u200e[12.11.25, 14:03:30] Ben: \u200eimage omitted\n"
+         "[12.11.25, 14:03:40] Ben: look \u200e<This message was edited>\n\u200e[12.11.25, 14:04:00] Us: \u200eBye",
+         [["Anna", "hi"], ["Ben", "look"]], 2),
+        ("[14:03] <anna> hi\n[14:04] ben: yo", [["anna", "hi"], ["ben", "yo"]], 0),
+        ("Anna, [12.11.2025 14:03]\nhi\nthere\n\nBen, [12.11.2025 14:04]\n[ Photo ]\n\nBen, [12.11.2025 14:05]\n"
+         "[Forwarded from Carl]\nnews\n\nBen, [12.11.2025 14:06]\n[In reply to Anna]\nhello",
+         [["Anna", "hi\nthere"], ["Ben", "hello"]], 2),
+        ("Anna — Today at 10:32 AM\nhi\nBen — 11/12/2025 10:33 AM\nhello\n[10:34 AM]again",
+         [["Anna", "hi"], ["Ben", "hello"], ["Ben", "again"]], 0),
+        ("Anna Smith\n  10:32 AM\nhi\n10:33\nsee you at 10:30\nBen\n  10:35 AM\nhello",
+         [["Anna Smith", "hi"], ["Anna Smith", "see you at 10:30"], ["Ben", "hello"]], 0),
+        ("Anna Smith  10:32 AM\nhi\nBen [10:35 AM]\nhello", [["Anna Smith", "hi"], ["Ben", "hello"]], 0),
+        ('name,text\nAnna,"hi, ""you"""\nBen,"two\nlines"\n', [["Anna", 'hi, "you"'], ["Ben", "two\nlines"]], 0),
+        ("time;from;message\n1;A;x\n2;B;y", [["A", "x"], ["B", "y"]], 0),
+        (json.dumps(body([(0, "hi"), ("0", "x\ny"), (0, "")])), [[0, "hi"], ["0", "x\ny"], [0, ""]], 0),
+        (json.dumps({"chats": [body([("A", "hi")])]}), [["A", "hi"]], 0),
+        (json.dumps([body([("A", "hi")])]), [["A", "hi"]], 0),
+        ('{"d1": [{"message": 0, "text": "hi", "participant_index": "1"}]}', [["1", "hi"]], 0),
+        ('[{"text": "hi", "participant_id": 9007199254740993}]', [["9007199254740993", "hi"]], 0),
+        (JSON_OF_TELEGRAM, [["Anna", "see x.y"], ["Me", "ok"]], 3),
+        (JSON_OF_OPENAI, [["user", "hi"], ["assistant", "Hello!"]], 2),
+        ('{"role": "user", "content": "hi"}\n{"role": "assistant", "content": "yo"}',
+         [["user", "hi"], ["assistant", "yo"]], 0),
+        ('[{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}]}]',
+         [["human", "hi"], ["gpt", "yo"]], 0),
+        (JSON_OF_SLACK, [["Anna", "hi"], ["U2", "yo"]], 1),
+        (JSON_OF_DISCORD, [["anna", "hi"], ["ben", "yo"]], 1),
     ],
 )  # fmt: skip
-def test_a_chat_is_read_from_text(page: Page, text: str, messages: list[Any]) -> None:
-    read = page.evaluate("async text => (await import('/try/formats.js')).read(text)", text)
+def test_a_chat_is_read_from_text(module_page: Page, text: str, messages: list[Any], skipped: int) -> None:
+    read = module_page.evaluate("async text => (await import('/try/formats.js')).read(text)", text)
     assert [[message["who"], message["text"]] for message in read["chats"][0]["messages"]] == messages
+    assert read["skipped"] == skipped
 
 
 @pytest.mark.browser
@@ -251,129 +465,170 @@ def test_a_chat_is_read_from_text(page: Page, text: str, messages: list[Any]) ->
         ('{"d1": 7}', "“d1” is no list of messages"),
         ("[1, 2]", "[0] is no message"),
         ("{}", "There is no dialog"),
+        ("image omitted\nA: image omitted", "There is no message in it"),
+        ('name,text\nAnna,"hi', "Row 2 of the table is malformed"),
     ],
 )
-def test_what_is_no_chat_is_told_in_words(page: Page, text: str, why: str) -> None:
-    page.get_by_role("button", name="Paste a chat").click()
-    page.get_by_label("The chat as text or JSON").fill(text)
-    expect(page.locator("#paste-found")).to_contain_text(why)
-    expect(page.get_by_role("button", name="Use this chat")).to_be_disabled()
+def test_what_is_no_chat_is_told_in_words(module_page: Page, text: str, why: str) -> None:
+    click(module_page, "Paste a chat")
+    module_page.get_by_label("The chat as text or JSON").fill(text)
+    expect(module_page.locator("#paste-found")).to_contain_text(why)
+    expect(module_page.get_by_role("button", name="Use this chat")).to_be_disabled()
+    module_page.keyboard.press("Escape")
+
+
+def paste_into_draft(page: Page, text: str) -> None:
+    page.get_by_label("Message", exact=True).focus()
+    page.evaluate(
+        """text => {
+          const clipboardData = new DataTransfer();
+          clipboardData.setData("text/plain", text);
+          const event = new ClipboardEvent("paste", {clipboardData, cancelable: true, bubbles: true});
+          document.activeElement.dispatchEvent(event);
+        }""",
+        text,
+    )
 
 
 @pytest.mark.browser
 def test_a_dialog_of_a_file_is_chosen(page: Page) -> None:
     turns = [{"message": 0, "text": "hi", "participant_index": 0}, {"message": 1, "text": "yo", "participant_index": 1}]
-    page.get_by_label("Message", exact=True).focus()
-    data = json.dumps({"first": turns[:1], "second": turns})
-    page.evaluate(
-        """text => {
-          const clipboardData = new DataTransfer();
-          clipboardData.setData("text/plain", text);
-          document.activeElement.dispatchEvent(new ClipboardEvent("paste", {clipboardData, cancelable: true}));
-        }""",
-        data,
-    )
-    expect(page.locator("#paste-found")).to_have_text("Recognised as You are Bot dialogs with 2 chats. 1 message by 0.")
+    paste_into_draft(page, json.dumps({"first": turns[:1], "second": turns}))
+    expect(page.locator("#paste-found")).to_have_text("JSON: 1 message by 0.")
     page.get_by_label("Dialog").select_option("second (2)")
     expect(page.locator("#paste-found")).to_contain_text("2 messages by 0, 1.")
-    page.get_by_role("button", name="Use this chat").click()
+    click(page, "Use this chat")
     expect(page.locator(".bubble")).to_have_text(["0: hi", "1: yo"])
 
 
 @pytest.mark.browser
-def test_examples(page: Page) -> None:
-    notes, answers = {}, {}
-    titles = page.locator("#example-cards strong").all_inner_texts()
-    assert titles == [
-        "In Russian", "In English", "An obvious bot", "A person who plays a bot", "Too short to tell",
-    ]  # fmt: skip
-    for title in titles:
-        page.get_by_label("Load an example").select_option(title)
-        settle(page)
-        expect(bar(page, "B")).to_contain_text("confidence")
-        notes[title] = page.locator("#notes .note").all_inner_texts()
-        answers[title] = bar(page, "B").inner_text()
-    assert "Only 4 words so far: too few to rely on the answer." in notes["Too short to tell"]
-    assert notes["In Russian"] == []
-    assert re.search("likely a bot|probably a bot", answers["An obvious bot"], re.IGNORECASE)
+def test_a_chat_pasted_into_the_message_is_no_message(page: Page) -> None:
+    chat = "12/11/2025, 14:03 - Anna: hi\n12/11/2025, 14:04 - Ben: <Media omitted>\n12/11/2025, 14:04 - Ben: yo"
+    paste_into_draft(page, chat)
+    expect(page.locator("#paste-found")).to_contain_text("Messenger export: 2 messages by Anna, Ben.")
+    expect(page.locator("#paste-found")).to_contain_text("Left out 1 entry that nobody said")
+    click(page, "Keep as one message")
+    expect(page.get_by_label("Message", exact=True)).to_have_value(chat)
+    page.get_by_label("Message", exact=True).fill("")
+    paste_into_draft(page, chat)
+    click(page, "Use this chat")
+    expect(page.locator(".bubble")).to_have_text(["Anna: hi", "Ben: yo"])
 
 
 @pytest.mark.browser
-def test_a_message_and_a_bar_say_why(page: Page, server: Server) -> None:
+def test_a_line_is_given_back_to_the_message_before(page: Page) -> None:
+    click(page, "Paste a chat")
+    page.get_by_label("The chat as text or JSON").fill("Anna: list\nTodo: milk\nBen: ok\nAnna: go\nBen: bye")
+    page.get_by_role("checkbox", name="Todo").uncheck()
+    expect(page.locator("#paste-found")).to_contain_text("4 messages by Anna, Ben.")
+    expect(page.locator("#paste-found")).to_contain_text("1 line without a name belongs to the message before it.")
+    click(page, "Use this chat")
+    expect(page.locator(".bubble").first).to_have_text("Anna: list\nTodo: milk", use_inner_text=True)
+
+
+@pytest.mark.browser
+def test_a_file_is_chosen_or_dropped(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "chat.txt"
+    file.write_text("Anna: hi\nBen: yo", encoding="utf-8")
+    click(page, "Paste a chat")
+    page.get_by_label("Choose a file").set_input_files(file)
+    expect(page.locator("#paste-found")).to_contain_text("2 messages by Anna, Ben.")
+    page.keyboard.press("Escape")
+    expect(page.locator("#paste")).to_have_count(0)
+    page.evaluate(
+        """() => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File(['[{"role": "user", "content": "hi"}]'], "chat.json"));
+          const event = new DragEvent("drop", {dataTransfer, bubbles: true, cancelable: true});
+          document.body.dispatchEvent(event);
+        }"""
+    )
+    expect(page.locator("#paste-found")).to_contain_text("JSON: 1 message by user.")
+
+
+@pytest.mark.browser
+def test_a_paste_replaces_the_participants(page: Page) -> None:
+    paste(page, "Anna: hi there\nBen: hello to you")
+    page.locator(".bubble").first.click()
+    settle(page)
+    paste(page, "Zoe: good morning\nYan: morning it is")
+    assert page.locator("#bars .name").all_inner_texts() == ["Zoe", "Yan"]
+    click(page, "Undo")
+    settle(page)
+    assert page.locator("#bars .name").all_inner_texts() == ["Anna", "Ben"]
+
+
+@pytest.mark.browser
+def test_the_words_that_weigh_are_marked_and_signals_are_told_in_words(page: Page, server: Server) -> None:
     turns = [("A", "👋🏽 привет 😀 бот?"), ("B", "Здравствуйте! 😀 Чем я могу помочь?"), ("A", "ну расскажи 🤖 шутку")]
     paste(page, lines(turns))
     bar(page, "B").click()
-    settle(page)
-    explained = send(f"{server.url}/explain", body(turns)).json["participants"][1]
+    expect(page.get_by_role("heading", name="Why B?")).to_be_visible()
+    explained = explain(server, turns)
     covered = [
         {at for span in explained["spans"] if span["message_id"] == number for at in range(span["start"], span["end"])}
         for number in range(3)
     ]
     for number, (_, text) in enumerate(turns):
-        marked = "".join(page.locator("#messages li").nth(number).locator("mark").all_inner_texts())
+        marked = "".join(page.locator("#messages li.message").nth(number).locator("mark").all_inner_texts())
         assert marked == "".join(character for at, character in enumerate(text) if at in covered[number])
     assert sum(map(len, covered)) > 0
-    rows = page.locator("#why .signals li")
-    names = [row.locator(".label").inner_text() for row in rows.all()]
-    assert names == [*(signal["name"] for signal in explained["signals"]), "everything else"]
-    for row, signal in zip(rows.all(), explained["signals"], strict=False):
-        assert row.locator(".fill.bot").count() == (signal["weight"] > 0)
+    page.locator("#why summary").click()
+    rows = page.locator("#why .signals.numbered li").all()
+    names = [row.locator(".label").inner_text() for row in rows]
+    assert names == [*(words_for(signal["name"]).en for signal in explained["signals"]), "everything else"]
+    assert page.locator("#why .signals").first.locator("li").count() == 5
+    for row, signal in zip(rows, explained["signals"], strict=False):
+        is_bot = signal["weight"] > 0
+        assert row.locator(".fill.bot").count() == is_bot
         left = row.locator(".fill").evaluate("fill => fill.getBoundingClientRect().x")
-        middle = row.locator(".track").evaluate(
-            "track => (box => box.x + box.width / 2)(track.getBoundingClientRect())"
-        )
-        assert (left >= middle - 1) == (signal["weight"] > 0), "to the right for a bot, to the left for a person"
-
-    page.locator(".bubble").nth(2).click()
-    settle(page)
-    expect(page.get_by_role("heading", name="Why A?")).to_be_visible()
-    before, after = (
-        {
-            side["participant_id"]: percent(side["is_bot_probability"]).removesuffix(" bot")
-            for side in send(f"{server.url}/predict", body(turns[:count])).json["participants"]
-        }
-        for count in (2, 3)
-    )
-    for who in "AB":
-        expect(page.locator("#why .moved")).to_contain_text(f"{who} goes from {before[who]} to {after[who]}")
-    page.get_by_role("button", name="Close the explanation").click()
-    expect(page.locator("#why")).to_be_hidden()
-    assert page.locator("mark").count() == 0
+        middle = row.locator(".track").evaluate("one => (box => box.x + box.width / 2)(one.getBoundingClientRect())")
+        assert (left >= middle - 1) == is_bot, "to the right for a bot, to the left for a person"
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("share", "is_unlike"), [(0.12, True), (0.8, False)])
-def test_how_much_a_chat_is_like_the_training_chats_is_shown(page: Page, share: float, is_unlike: bool) -> None:
-    def answer(route: Route) -> None:
-        response = route.fetch()
-        route.fulfill(response=response, json={**response.json(), "like_training_chats": share})
-
-    page.route("**/explain", answer)
+def test_a_message_shows_what_it_moved_and_what_in_it(page: Page, server: Server) -> None:
     paste(page, lines(TALK))
-    unlike = page.locator("#notes .note").get_by_text(
-        f"Unlike the chats it was trained on (like them: {share:.2f} of 1)"
-    )
-    assert unlike.count() == is_unlike
-    bar(page, "A").click()
-    expect(page.locator("#why-body")).to_contain_text(f"Like the chats it was trained on: {share:.2f} of 1.")
+    before, after = ask(server, TALK[:3]), ask(server, TALK)
+    odds = [p / (1 - p) for p in (before["B"], after["B"])]
+    tint = page.locator(".message").nth(3)
+    expect(tint).to_have_class(re.compile("bot level" if odds[1] > odds[0] else "person level"))
+    tint.locator(".bubble").click()
+    settle(page)
+    moved = [percent(p).removesuffix(" bot") for p in (before["B"], after["B"])]
+    about = page.locator(".about")
+    expect(about).to_contain_text(f"This message moved B from {moved[0]} to {moved[1]} bot.")
+    expect(about).to_contain_text(f"A went from {percent(before['A'])[:-4]} to {percent(after['A'])[:-4]}.")
+    explained = [
+        {signal["name"]: signal["weight"] for signal in explain(server, turns)["signals"]} for turns in (TALK[:3], TALK)
+    ]
+    both = {name: explained[1][name] - explained[0][name] for name in explained[0].keys() & explained[1].keys()}
+    most = max(both, key=lambda name: abs(both[name]))
+    row = about.locator(".words li").filter(has_text=words_for(most).en)
+    expect(row.first).to_have_class("bot" if both[most] > 0 else "person")
+    page.keyboard.press("Escape")
+    expect(about).to_have_count(0)
+    page.locator(".bubble").first.click()
+    settle(page)
+    expect(about).to_contain_text(f"This first message puts A at {percent(ask(server, TALK[:1])['A'])}")
 
 
 @pytest.mark.browser
 def test_the_command_and_the_program_make_the_same_request(page: Page, server: Server, tmp_path: Path) -> None:
     turns = [('it\'s "A"', AWKWARD), (7, "-d @/etc/passwd")]
     paste(page, json.dumps(body(turns)))
-    page.get_by_role("button", name="As curl or Python").click()
+    click(page, "As curl or Python")
     explained = send(f"{server.url}/explain", body(turns)).json
     shown = page.locator("#code-text")
     for shell in ("bash", "sh"):
         done = subprocess.run([shell, "-c", shown.inner_text()], check=True, capture_output=True, text=True)
         assert json.loads(done.stdout) == explained
-    page.get_by_role("radio", name="As Python").check()
+    page.get_by_role("radio", name="Python").check()
     program = tmp_path / "ask.py"
     program.write_text(shown.inner_text(), encoding="utf-8")
     done = subprocess.run([sys.executable, program], check=True, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.strip() == str(explained)
-    page.get_by_role("radio", name="As curl").check()
+    page.get_by_role("radio", name="curl").check()
     page.get_by_role("radio", name="The chat and its beginnings").check()
     done = subprocess.run(["sh", "-c", shown.inner_text()], check=True, capture_output=True, text=True)
     counts = [len(prediction["participants"]) for prediction in json.loads(done.stdout)["predictions"]]
@@ -397,7 +652,7 @@ def test_requests_wait_for_a_pause_and_those_out_of_date_are_cancelled(page: Pag
     draft.press_sequentially("?")
     settle(page)
     assert cancelled[0] is asked[0]
-    expect(bar(page, "A")).to_contain_text("confidence")
+    expect(bar(page, "A")).to_contain_text("% bot")
 
 
 @pytest.mark.browser
@@ -412,8 +667,9 @@ def test_what_is_known_is_not_asked_again(page: Page) -> None:
 
 ERRORS = [
     (400, {"field": "chats[0].messages[0].text", "message": "String is too bad"}, "Message 1: String is too bad."),
+    (400, {"field": "chats", "message": "Too many"}, "Too many."),
     (401, None, "This service needs an API key"),
-    (413, None, "The chat is too large"),
+    (413, None, "Shorten the message."),
     (429, None, "The service is busy"),
     (500, None, "The service failed"),
     (502, None, "The service cannot be reached"),
@@ -442,14 +698,60 @@ def test_errors_are_told_in_words(page: Page, status: int | None, detail: dict[s
     page.unroute_all()
     if status in (429, 502, 503, None):
         expect(problem).to_contain_text("Trying again in 1 s.")
-        expect(problem).to_be_hidden(timeout=3000)
+        expect(problem).to_be_empty()
     elif status == 500:
         problem.get_by_role("button", name="Try again").click()
-        expect(problem).to_be_hidden()
+        expect(problem).to_be_empty()
     else:
         assert problem.get_by_role("button", name="Try again").count() == 0, "again would not help"
         return
-    expect(bar(page, "A")).to_contain_text("confidence")
+    expect(bar(page, "A")).to_contain_text("% bot")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "missing",
+    ["AbortSignal.any", "AbortSignal.timeout", "Map.groupBy", "Object.groupBy", "String.prototype.toWellFormed"],
+)
+def test_a_browser_without_the_newest_functions_is_enough(browser: Browser, server: Server, missing: str) -> None:
+    with opened(browser, server) as page:
+        page.add_init_script(f"delete {missing}")
+        page.reload()
+        assert page.evaluate(missing) is None
+        paste(page, lines(TALK))
+        expect(page.locator("#headline")).to_contain_text("B is")
+        expect(page.locator("#why .signals li").first).to_be_visible()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("broken", ["JSON.parse", "Array.prototype.at"])
+def test_a_fault_of_the_page_is_not_told_as_one_of_the_service(browser: Browser, server: Server, broken: str) -> None:
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{server.url}/try")
+        page.get_by_label("Message", exact=True).fill("hello")
+        settle(page)
+        page.evaluate(f"{broken} = () => {{ throw new TypeError('not a function') }}; 0")
+        page.get_by_label("Message", exact=True).fill("hello again")
+        expect(page.locator("#app")).to_contain_text("This page has failed in your browser")
+        assert page.get_by_text("cannot be reached").count() == 0
+
+
+@pytest.mark.browser
+def test_enter_that_confirms_an_input_method_sends_nothing(page: Page) -> None:
+    draft = page.get_by_label("Message", exact=True)
+    press = "(area, event) => area.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true, ...event}))"
+    draft.fill("にほ")
+    for event in ({"isComposing": True}, {"keyCode": 229}):  # the second is Safari's
+        draft.evaluate(f"(area, event) => ({press})(area, event)", event)
+    assert page.locator(".bubble").count() == 0
+    draft.press("Enter")
+    expect(page.locator(".bubble")).to_have_text(["A: にほ"])
+    page.locator(".bubble").press("e")
+    editor = page.get_by_label("Edit the message")
+    editor.fill("日本")
+    editor.evaluate(f"(area, event) => ({press})(area, event)", {"keyCode": 229})
+    expect(editor).to_be_visible()
 
 
 @pytest.mark.browser
@@ -464,17 +766,18 @@ def test_keys_limits_and_a_server_that_is_gone(browser: Browser, tmp_path: Path)
             page.goto(f"{guarded.url}/try")
             draft.fill("hello")
             expect(problem).to_contain_text("This service needs an API key")
+            assert page.get_by_role("link", name="API docs").count() == 0, "it would open an error"
             problem.get_by_role("button", name="Enter a key").click()
             page.get_by_role("textbox", name="API key").fill("wrong")
             page.keyboard.press("Enter")
             expect(problem).to_contain_text("The API key was not accepted")
             problem.get_by_role("button", name="Enter a key").click()
             page.get_by_role("textbox", name="API key").fill(key)
-            page.get_by_role("button", name="Use this key").click()
-            expect(bar(page, "A")).to_contain_text("confidence")
-            expect(problem).to_be_hidden()
+            click(page, "Use this key")
+            expect(bar(page, "A")).to_contain_text("% bot")
+            expect(problem).to_be_empty()
             settle(page)
-            page.get_by_role("button", name="As curl or Python").click()
+            click(page, "As curl or Python")
             command = page.locator("#code-text").inner_text()
             assert key not in command
             done = subprocess.run(
@@ -485,14 +788,20 @@ def test_keys_limits_and_a_server_that_is_gone(browser: Browser, tmp_path: Path)
                 text=True,
             )
             assert json.loads(done.stdout)["chat_id"] == "try"
-            page.get_by_role("button", name="Close", exact=True).last.click()
-            assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
-            assert key not in page.content()
+            click(page, "Close")
+            stored = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")
+            assert key not in stored + page.content()
 
+            # each beginning fits, all of them together do not
+            paste(page, lines([("AB"[at % 2], f"message {at} of a chat that fits") for at in range(14)]))
+            expect(page.locator(".chart .line0 circle")).to_have_count(14)
+            expect(problem).to_be_empty()
+            page.get_by_role("button", name="Clear").click()
             draft.fill("long " * 500)
+            expect(problem).to_contain_text("Shorten the message.")
+            draft.press("Enter")
             expect(problem).to_contain_text("The chat is too large")
             page.reload()
-            draft.fill("hello")
             expect(problem).to_contain_text("This service needs an API key")
         draft.fill("hello again")
         expect(problem).to_contain_text("The service cannot be reached")
@@ -514,25 +823,29 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     settle(page)
     page.keyboard.press("Shift+Tab")  # add a participant
     page.keyboard.press("Shift+Tab")  # who says it
-    page.keyboard.press("Shift+Tab")  # the messages, of which one is reached
+    page.keyboard.press("Shift+Tab")  # the verdict in short is not there; the messages, of which one is reached
     assert page.evaluate("document.activeElement.textContent") == "A: как дела"
     page.keyboard.press("Home")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Why B?")).to_be_visible()
+    expect(page.locator(".about")).to_contain_text("This first message puts B at")
     page.keyboard.press("e")
     page.keyboard.press("Control+a")
     page.keyboard.type("сам привет")
     page.keyboard.press("Enter")
     expect(page.locator(".bubble").nth(1)).to_have_text("B: сам привет")
     page.keyboard.press("Escape")
-    expect(page.locator("#why")).to_be_hidden()
+    expect(page.locator(".about")).to_have_count(0)
     page.keyboard.press("Delete")
     expect(page.locator(".bubble")).to_have_text(["A: привет", "A: как дела"])
     settle(page)
     assert page.evaluate("document.activeElement.textContent") == "A: как дела", "the focus is not lost"
     page.get_by_role("button", name="Undo").press("Enter")
     expect(page.locator(".bubble")).to_have_text(["A: привет", "B: сам привет", "A: как дела"])
+    page.get_by_role("button", name="Paste a chat").press("Enter")
+    page.keyboard.press("Escape")
+    expect(page.locator("#paste")).to_have_count(0)
+    assert page.evaluate("document.activeElement.textContent") == "Paste a chat", "the focus comes back"
 
 
 @pytest.mark.browser
@@ -541,18 +854,206 @@ def test_more_than_two_participants(page: Page) -> None:
     for text in ("раз", "два"):
         draft.fill(text)
         draft.press("Enter")
-    page.get_by_role("button", name="Add a participant").click()
+    click(page, "Add a participant")
     draft.fill("три")
     draft.press("Enter")
     settle(page)
     expect(page.locator(".bubble")).to_have_text(["A: раз", "B: два", "C: три"])
     for who in "ABC":
-        expect(bar(page, who)).to_contain_text("confidence")
-    expect(page.locator("#notes")).to_contain_text("trained on chats of two")
+        expect(bar(page, who)).to_contain_text("% bot")
     page.locator(".bubble").last.click()
     page.locator("#messages").get_by_label("Who says it").select_option("B")
     expect(page.locator(".bubble")).to_have_text(["A: раз", "B: два", "B: три"])
-    expect(bar(page, "C")).to_contain_text("has not written yet", ignore_case=True)
+    expect(bar(page, "C")).to_contain_text("has not written yet")
+
+
+POLITE = (
+    "Hello! I am doing great, thank you for asking. How can I assist you today?",
+    "I am here to answer your questions and to help you find what you need.",
+    "I enjoy learning new things, as it is a wonderful way to grow.",
+    "Certainly! I would be happy to tell you more about this fascinating topic.",
+    "Thank you for your question. Is there anything else you would like to know?",
+    "I am a virtual assistant, so I do not have personal experiences.",
+)
+
+
+def play(page: Page, server: Server, texts: tuple[str, ...]) -> list[float]:
+    """Write texts until a challenge ends; returns the probabilities after each, as the service gives them."""
+    found: list[float] = []
+    for text in texts:
+        if page.locator("#end-title").count():
+            break
+        write(page, text)
+        turns = page.locator(".bubble").all_text_contents()
+        split = [tuple(turn.split(": ", 1)) for turn in turns]
+        own = max(at for at, (who, _) in enumerate(split) if who == "You")
+        found.append(ask(server, [(who, said) for who, said in split[: own + 1]])["You"])
+    return found
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("options", [{}, {"viewport": PHONE, "is_mobile": True, "has_touch": True}])
+def test_a_visitor_passes_for_a_bot_or_does_not(browser: Browser, server: Server, options: dict[str, Any]) -> None:
+    high = describe(METRICS_SHIPPED)["high"]
+    with opened(browser, server, **options) as page:
+        page.get_by_role("link", name="Pass for a bot").first.click()
+        assert page.url.endswith("#pass")
+        expect(page.locator(".goal-text")).to_contain_text(
+            f"Get past {percent(high)} in at most 6 messages. 6 messages left"
+        )
+        for texts in (POLITE, ("lol", "idk", "haha ye", "nah u", "brb", "k")):
+            told = play(page, server, texts)
+            assert all(p <= high for p in told[:-1]), "it ends as soon as the goal is passed"
+            title = page.locator("#end-title")
+            if told[-1] > high:
+                count = f"{len(told)} message{'s' if len(told) > 1 else ''}"
+                expect(title).to_have_text(f"You passed for a bot in {count}")
+            else:
+                assert len(told) == 6
+                expect(title).to_have_text("Too human for a bot")
+            expect(page.locator(".end")).to_contain_text(percent(told[-1]))
+            expect(page.locator(".end .signals li").first).to_be_visible()
+            side = "bot" if told[-1] > high else "person"
+            assert page.locator(f".end .fill:not(.{side})").count() == 0
+            expect(title).to_be_in_viewport()
+            page.get_by_role("button", name="Share").first.click()
+            expect(page.get_by_label("Result as text")).to_have_value(re.compile(r"(Can you|better)\?\n.*/try#pass$"))
+            click(page, "Close")
+            click(page, "Try again")
+            expect(page.locator(".goal-text")).to_contain_text("6 messages left")
+    assert told[-1] < 0.5, "the second one is a person's"
+
+
+@pytest.mark.browser
+def test_a_visitor_stays_a_person_in_whole_sentences(page: Page, server: Server) -> None:
+    page.get_by_role("link", name="Stay a person").first.click()
+    sent = posts(page)
+    write(page, "lol no")
+    expect(page.locator("#draft-help")).to_contain_text("A whole sentence, please")
+    assert sent == []
+    told = play(page, server, POLITE)
+    won = told[-1] < 0.5
+    assert len(told) == 6 or told[-1] > describe(METRICS_SHIPPED)["high"]
+    expect(page.locator("#end-title")).to_have_text(
+        re.compile("You stayed a person" if won else "Taken for a bot after")
+    )
+    page.get_by_role("link", name="Now pass for a bot").click()
+    expect(page.locator(".goal-text")).to_contain_text("Get past")
+    page.go_back()
+    expect(page.locator("#end-title")).to_be_visible()
+    page.get_by_role("link", name="Your chat").click()
+    expect(page.locator(".welcome")).to_be_visible()
+
+
+@pytest.mark.browser
+def test_a_result_is_shared_as_text_as_a_link_and_as_a_picture(browser: Browser, server: Server) -> None:
+    with opened(browser, server, permissions=["clipboard-read", "clipboard-write"]) as page:
+        turns = [*TALK, ("A", "a 'quote' & <b> 👋 ё +/=")]
+        paste(page, lines(turns))
+        click(page, "Share")
+        expect(page.locator("#share .note")).to_contain_text("The link holds the text of the chat")
+        click(page, "Copy result")
+        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied.startswith(page.locator("#headline").inner_text())
+        assert TALK[0][1] not in copied
+        link = page.get_by_label("Link").input_value()
+        assert urlsplit(link).path == "/try"
+        colours = page.locator("#share canvas").evaluate(
+            "one => new Set(new Uint32Array(one.getContext('2d').getImageData(0, 0, 1200, 630).data.buffer)).size"
+        )
+        assert colours > 50, "something is drawn"
+        with page.expect_download() as download:
+            click(page, "Save picture")
+        assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
+        shown = page.locator("#headline").inner_text()
+    with opened(browser, server) as friend:
+        sent: list[str] = []
+        friend.on("request", lambda request: sent.append(request.url))
+        friend.goto("about:blank")
+        friend.goto(link)
+        expect(friend.locator("#headline")).to_have_text(shown)
+        expect(friend.locator(".bubble")).to_have_text([f"{who}: {text}" for who, text in turns])
+        assert all("chat=" not in url.split("#")[0] for url in sent)
+        assert friend.url == f"{server.url}/try", "what is written from now on is not in the link"
+        friend.goto(link[:-20])
+        expect(friend.get_by_role("alert")).to_contain_text("The chat in this link cannot be read")
+
+
+@pytest.mark.browser
+def test_a_long_chat_gets_no_link(page: Page) -> None:
+    noise = hashlib.shake_256(b"noise").hexdigest(20_000)
+    paste(page, lines([("AB"[at % 2], noise[at * 400 : at * 400 + 400]) for at in range(100)]))
+    click(page, "Share")
+    expect(page.locator("#share .note")).to_contain_text("too long for a link")
+    assert page.get_by_label("Link").count() == 0
+    bomb = page.evaluate(
+        """async () => {
+          const text = JSON.stringify([["A"], [[0, "x".repeat(5_000_000)]]]);
+          const stream = new Blob([text]).stream().pipeThrough(new CompressionStream("deflate-raw"));
+          const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+          const encoded = btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
+          return (await import("/try/share.js")).unpack("chat=" + encoded);
+        }"""
+    )
+    assert bomb is None, "a small link does not unpack to megabytes"
+
+
+@pytest.mark.browser
+def test_what_was_written_survives_a_reload_and_a_way_back(page: Page) -> None:
+    paste(page, lines(TALK))
+    page.get_by_label("Message", exact=True).fill("half a sen")
+    settle(page)
+    page.reload()
+    settle(page)
+    expect(page.get_by_label("Message", exact=True)).to_have_value("half a sen")
+    expect(bar(page, "B")).to_contain_text("% bot")
+    page.get_by_role("link", name="API docs").click()
+    page.wait_for_url("**/")
+    page.go_back()
+    expect(page.locator(".bubble")).to_have_text([f"{who}: {text}" for who, text in TALK])
+    page.get_by_role("link", name="Pass for a bot").click()
+    write(page, "Hello there, my friend.")
+    said = page.locator(".bubble").all_inner_texts()
+    page.reload()
+    settle(page)
+    expect(page.locator(".bubble")).to_have_text(said)
+    page.get_by_role("link", name="Your chat").click()
+    expect(page.locator(".bubble")).to_have_count(len(TALK))
+    with page.context.new_page() as other:
+        other.goto(page.url)
+        expect(other.locator(".welcome")).to_be_visible()
+
+
+@pytest.mark.browser
+def test_two_languages(browser: Browser, server: Server) -> None:
+    with opened(browser, server, locale="ru-RU") as page:
+        expect(page.get_by_role("heading", level=1)).to_have_text("Бот или человек?")
+        assert page.evaluate("[document.documentElement.lang, document.title]") == ["ru", "Бот или человек?"]
+        click(page, "Показать пример")
+        settle(page)
+        expect(page.locator("#headline")).to_contain_text("Бот — ")
+        known = {words_for(name).ru for name in SIGNALS}
+        assert set(page.locator("#why .signals").first.locator(".label").all_inner_texts()) <= known
+        click(page, "EN")
+        expect(page.locator("#headline")).to_contain_text("B is ")
+        page.reload()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Bot or human?")
+    source = (FOLDER / "texts.js").read_text(encoding="utf-8")
+    keys = [re.findall(r"^    (\w+):", part, re.MULTILINE) for part in source.split("\n  ru: {")]
+    assert len(keys[0]) > 100
+    assert keys[0] == keys[1], "every text is there in both"
+    script = "".join(file.read_text(encoding="utf-8") for file in FOLDER.glob("*.js") if file.name != "texts.js")
+    assert [name for name in keys[0] if not re.search(rf'["`]{name}["`]', script) and name not in COMPOSED] == []
+
+
+# texts whose keys the scripts put together
+COMPOSED = {
+    "noName",  # used in texts.js itself
+    *(f"{kind}{degree}" for kind in ("bot", "aloneBot", "alonePerson", "two", "all") for degree in ("High", "Medium")),
+    *(f"{problem}Why" for problem in ("rejected", "wrongKey", "noKey", "late", "tooLarge", "busy", "down", "gone")),
+    *(f"{problem}Why" for problem in ("silentService", "failed", "broken", "linkBroken")),
+}
 
 
 @pytest.mark.browser
@@ -572,46 +1073,65 @@ def test_labels_and_contrast(browser: Browser, server: Server, scheme: Any) -> N
         check(page, "empty")
         paste(page, lines(TALK))
         page.locator(".bubble").nth(1).click()
+        page.locator("#why summary").click()
         settle(page)
         check(page, "explained")
         page.locator(".bubble").nth(1).press("e")
         check(page, "editing")
         page.keyboard.press("Escape")
-        for name in ("As curl or Python", "Paste a chat", "API key"):
-            page.get_by_role("button", name=name).click()
+        for name in ("As curl or Python", "Paste a chat", "Share"):
+            click(page, name)
             check(page, name)
             page.keyboard.press("Escape")
+        page.set_viewport_size(PHONE)
+        check(page, "phone")
         page.route("**/predict_batch", lambda route: route.abort())
         page.get_by_label("Message", exact=True).fill("hi")
-        expect(page.get_by_role("alert")).to_be_visible()
+        expect(page.locator(".problem")).to_be_visible()
         check(page, "error")
+        page.unroute_all()
+        paste(page, "א: שלום מה שלומך היום\nב: הכל בסדר תודה רבה לך")
+        check(page, "right to left")
+        page.get_by_role("link", name="Stay a person").click()
+        write(page, "no")
+        check(page, "challenge")
+        page.get_by_role("link", name="Pass for a bot").click()
+        for text in POLITE:
+            if page.locator("#end-title").count() == 0:
+                write(page, text)
+        check(page, "end")
+        click(page, "RU")
+        check(page, "Russian")
     assert [(state, *fault) for state, faults in found.items() for fault in faults] == []
-    assert len(found) == 7
+    assert len(found) == 12
 
 
 @pytest.mark.browser
 def test_a_phone(browser: Browser, server: Server) -> None:
     with opened(browser, server, viewport=PHONE, is_mobile=True, has_touch=True) as page:
+        expect(page.get_by_text("Paste a chat and see who writes like a bot")).to_be_in_viewport()
         paste(page, lines([*TALK, ("A", "оченьдлинноесловобезпробелов" * 10)]))
+        expect(page.locator(".strip")).to_be_in_viewport(ratio=1)
         page.locator(".bubble").nth(3).tap()
         settle(page)
-        expect(page.locator("#why")).to_be_in_viewport()
-        expect(page.locator(".bubble").nth(3)).to_be_in_viewport()
-        sheet = page.locator("#why").bounding_box()
-        bubble = page.locator(".bubble").nth(3).bounding_box()
-        assert sheet is not None
-        assert bubble is not None
-        assert bubble["y"] + bubble["height"] <= sheet["y"], "the message can be seen above what is said about it"
+        about, strip = page.locator(".about").bounding_box(), page.locator(".strip").bounding_box()
+        assert about
+        assert strip
+        assert about["y"] + about["height"] <= strip["y"] + 1, "what is said about a message is not covered"
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
         long = page.locator(".bubble").last.bounding_box()
         assert long is not None
         assert long["x"] + long["width"] < PHONE["width"], "a word without end is broken"
-        page.get_by_role("button", name="Close the explanation").tap()
-        expect(page.locator("#why")).to_be_hidden()
-        small = page.locator("button:visible, select:visible").evaluate_all(
+        small = page.locator("button:visible, select:visible, a:visible").evaluate_all(
             "all => all.filter(one => one.getBoundingClientRect().height < 24).map(one => one.outerHTML)"
         )
         assert small == []
+        page.locator(".strip").tap()
+        expect(page.locator("#headline")).to_be_in_viewport()
+    with opened(browser, server, viewport={"width": 640, "height": 400}) as page:  # 1280 x 800 at 200 %
+        click(page, "See an example")
+        settle(page)
+        expect(page.locator(".strip strong")).to_be_in_viewport(ratio=1)
 
 
 @pytest.mark.browser
@@ -625,8 +1145,6 @@ def test_a_chat_of_200_messages_stays_fluent(page: Page) -> None:
     assert scored[0] == 200, "all of the chat first"
     assert sorted(scored) == sorted({1, 200, *range(3, 200, 3)})
     assert max(len(request.post_data or "") for request in batches) < 2**18
-    bar(page, "B").click()
-    settle(page)
     page.evaluate(
         """() => {
           window.tasks = [];
@@ -655,3 +1173,102 @@ def test_a_chat_of_200_messages_stays_fluent(page: Page) -> None:
     assert len(waits) == 38
     assert statistics.median(waits) < 50, shown
     assert max(tasks, default=0) < 200, shown
+
+
+@pytest.fixture(scope="module")
+def firefox() -> Iterator[Firefox]:
+    with opened_firefox() as launched:
+        launched.resize(**DESKTOP)
+        yield launched
+
+
+def fresh(firefox: Firefox, url: str) -> None:
+    """Open the page as a new visitor."""
+    firefox.open(url)
+    firefox.evaluate("sessionStorage.clear()")
+    firefox.open("about:blank")
+    firefox.evaluate("1")
+    firefox.open(url)
+    firefox.wait_for("document.querySelector('h1')")
+    firefox.faults.clear()
+
+
+SETTLED = "document.querySelector('#bars[aria-busy=false]') && document.querySelector('#why .signals')"
+
+
+@pytest.mark.firefox
+def test_firefox_scores_explains_and_draws(firefox: Firefox, server: Server) -> None:
+    fresh(firefox, f"{server.url}/try")
+    firefox.evaluate("document.getElementById('draft').focus()")
+    for _, text in TALK:
+        firefox.press(text)
+        firefox.press("Enter")
+    firefox.wait_for(SETTLED)
+    assert firefox.evaluate("document.querySelectorAll('.bubble').length") == len(TALK)
+    assert "B is" in firefox.evaluate("document.getElementById('headline').textContent")
+    assert firefox.evaluate("document.querySelectorAll('.chart .line1 circle').length") == len(TALK) - 1
+    firefox.evaluate("document.querySelectorAll('.bubble')[3].click()")
+    firefox.wait_for("document.querySelector('.about .words li')")
+    firefox.press("Escape")
+    firefox.resize(**PHONE)
+    seen = (
+        "(box => box.top >= 0 && box.bottom <= innerHeight)(document.querySelector('.strip').getBoundingClientRect())"
+    )
+    firefox.evaluate("scrollTo(0, 0)")
+    assert firefox.evaluate(seen)
+    assert firefox.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    firefox.resize(**DESKTOP)
+    assert firefox.faults == []
+
+
+@pytest.mark.firefox
+def test_firefox_keeps_and_shares_what_was_written(firefox: Firefox, server: Server) -> None:
+    fresh(firefox, f"{server.url}/try")
+    firefox.evaluate("document.querySelector('.welcome .primary').click()")
+    firefox.wait_for(SETTLED)
+    bubbles = "[...document.querySelectorAll('.bubble')].map(one => one.textContent)"
+    written, headline = firefox.evaluate(bubbles), firefox.evaluate("document.getElementById('headline').textContent")
+    firefox.reload()
+    firefox.wait_for(SETTLED)
+    assert firefox.evaluate(bubbles) == written
+    firefox.evaluate("document.querySelector('.verdict-head button').click()")
+    link = firefox.wait_for("document.getElementById('share-link')?.value")
+    colours = "new Set(new Uint32Array(document.querySelector('canvas').getContext('2d').getImageData(0, 0, 1200, 630).data.buffer)).size"  # noqa: E501
+    assert firefox.evaluate(colours) > 50
+    fresh(firefox, link)
+    assert firefox.wait_for(f"{SETTLED} && document.getElementById('headline').textContent") == headline
+    assert firefox.evaluate(bubbles) == written
+    firefox.evaluate("document.querySelector('footer a').click()")
+    firefox.wait_for("document.getElementById('swagger-ui')")
+    firefox.back()
+    firefox.wait_for("document.querySelector('.bubble')")
+    assert firefox.evaluate(bubbles) == written
+    assert firefox.faults == []
+
+
+@pytest.mark.firefox
+def test_firefox_reads_pastes_and_long_identifiers(firefox: Firefox, server: Server) -> None:
+    fresh(firefox, f"{server.url}/try")
+    read = "import('/try/formats.js').then(({read}) => read(%s).chats[0].messages)"
+    numbers = '[{"text": "hi", "participant_id": 9007199254740993}]'
+    assert firefox.evaluate(read % json.dumps(numbers)) == [{"who": "9007199254740993", "text": "hi"}]
+    chat = "[11.12.25, 2:03\u202fPM] Anna: hi\n\u200e[11.12.25, 2:04\u202fPM] Ben: \u200evideo omitted\n"
+    chat += "[11.12.25, 2:05\u202fPM] Ben: yo"
+    assert firefox.evaluate(read % json.dumps(chat)) == [{"who": "Anna", "text": "hi"}, {"who": "Ben", "text": "yo"}]
+    firefox.evaluate(
+        """(() => {
+          const clipboardData = new DataTransfer();
+          clipboardData.setData("text/plain", "Anna: hi\\nBen: yo");
+          const event = new Event("paste", {cancelable: true, bubbles: true});
+          document.getElementById("draft").dispatchEvent(Object.assign(event, {clipboardData}));
+        })()"""
+    )
+    assert "2 messages by Anna, Ben" in firefox.wait_for("document.getElementById('paste-found')?.textContent")
+    firefox.press("Escape")
+    firefox.wait_for("!document.querySelector('dialog')")
+    enter = "{key: 'Enter', bubbles: true, keyCode: 229}"
+    firefox.evaluate("document.getElementById('draft').focus()")
+    firefox.press("kana")
+    firefox.evaluate(f"document.getElementById('draft').dispatchEvent(new KeyboardEvent('keydown', {enter})) && null")
+    assert firefox.evaluate("document.querySelectorAll('.bubble').length") == 0
+    assert firefox.faults == []

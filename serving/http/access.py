@@ -30,12 +30,17 @@ class Access:
         """Whether predictions need a key."""
         return bool(self._digests)
 
+    @property
+    def docs_are_open(self) -> bool:
+        """Whether Swagger UI and metrics need no key."""
+        return not self._digests or self._open_metrics_and_docs
+
     def check(self, scope: Scope) -> None:
         """Raise `RefusedError` with 401 if a request needs a key and has no valid one."""
         path = scope["path"]
         if not self._digests or path in ALWAYS_OPEN or is_page(path):
             return
-        if self._open_metrics_and_docs and (path == "/" or path.startswith(METRICS_AND_DOCS)):
+        if self.docs_are_open and (path == "/" or path.startswith(METRICS_AND_DOCS)):
             return
         sent = [value for name, value in scope["headers"] if name == b"authorization"]
         scheme, _, token = sent[0].partition(b" ") if len(sent) == 1 else (b"", b"", b"")

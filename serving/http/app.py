@@ -77,8 +77,10 @@ class PredictionService(bentoml.Service[Any]):
         configured = read_middleware(bento)
 
         methods = api_methods(self)
+        model = settings.folder_of_model
+        pages = page.routes(model, needs_key=access.needs_key, docs_are_open=access.docs_are_open)
         others = Router(
-            [*swagger_routes(self, access.needs_key), *page.routes()],
+            [*swagger_routes(self, access.needs_key), *pages],
             redirect_slashes=False,
             default=bento.router,
             lifespan=lambda _: bento.router.lifespan_context(bento),  # type: ignore[arg-type]

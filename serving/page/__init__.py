@@ -1,32 +1,62 @@
 """The page to try a chat, at `/try`: plain HTML, CSS and JavaScript modules, served as they lie in this folder.
 
 They hold no secret, so they are open to everyone, also where requests need a key: a browser cannot send one when it
-opens a page. The page asks `/predict_batch` and `/explain`, which store nothing.
+opens a page. The page asks `/predict_batch` and `/explain`, which store nothing. What it says about the model that is
+served (how often it is right, its signals in words) is a module of its own, `/try/model.js`, made at the start.
+
+`vendor/` holds two libraries as they were published on npm: Preact 11.2.0 (MIT) and htm 3.1.1 (Apache 2.0).
 """
 
-from collections.abc import Mapping
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from models.classifier import CONFIDENCE
+from models.signals import SIGNALS
+from models.weights import METRICS
+from models.words import words_for
 from serving.page.policy import headers
 
 PATH = "/try"
 FOLDER = Path(__file__).parent
 _PAGE = "try.html"
-_TYPES: Mapping[str, str] = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_TYPES: Mapping[str, str] = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+}
 _HEADERS: Mapping[str, str] = {
     # the browser refuses to make markup or code of a string, whatever the scripts do
     **headers(more="require-trusted-types-for 'script'; trusted-types 'none'"),
     "Cache-Control": "no-cache",
+    "Vary": "Accept-Encoding",
 }
 
 
-def routes() -> list[Route]:
-    """Return the routes of the page, at `PATH`, and of its files below; reads them once."""
-    return [_route(file) for file in sorted(FOLDER.iterdir()) if file.suffix in _TYPES]
+def files() -> list[Path]:
+    """Return the files that make up the page."""
+    return sorted(file for file in FOLDER.rglob("*") if file.suffix in _TYPES)
+
+
+def routes(model: Path, *, needs_key: bool, docs_are_open: bool) -> list[Route]:
+    """Return the routes of the page, at `PATH`, and of its files below; reads them, and the model's metrics, once."""
+    metrics = json.loads((model / METRICS).read_text(encoding="utf-8"))
+    facts = {**describe(metrics), "needsKey": needs_key, "docsAreOpen": docs_are_open}
+    module = f"export const MODEL = {json.dumps(facts, ensure_ascii=False)};\n"
+    paths = {file: f"{PATH}/{file.relative_to(FOLDER).as_posix()}" for file in files()}
+    return [
+        *(_route(PATH if file.name == _PAGE else path, file.read_bytes(), file.suffix) for file, path in paths.items()),
+        _route(f"{PATH}/model.js", module.encode(), ".js"),
+    ]
 
 
 def is_page(path: str) -> bool:
@@ -34,10 +64,47 @@ def is_page(path: str) -> bool:
     return path == PATH or path.startswith(f"{PATH}/")
 
 
-def _route(file: Path) -> Route:
-    content, kind = file.read_bytes(), _TYPES[file.suffix]
+def describe(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page says about the model with these metrics.
 
-    async def answer(_: Request) -> Response:
-        return Response(content, media_type=kind, headers=_HEADERS)
+    `accuracy` holds for each confidence the share of right answers in the cross-validated running dialogs; it lacks a
+    confidence that was not measured. `share` is that of bots in the training data, `chats` the number of its chats,
+    `high` the least probability of the likelier answer with high confidence.
+    """
+    data = metrics["trained_on"]
+    measured = [
+        row["confidence"]
+        for row in metrics["measured"]
+        if row["how"] == "streamed, all messages" and "cross-validat" in row["on"]
+    ]
+    shares = {level: _mean([row[level] for row in measured if level in row]) for level in CONFIDENCE}
+    return {
+        "version": metrics["version"],
+        "chats": sum(part["chats"] for part in data),
+        "share": sum(part["bots"] for part in data) / sum(part["participants"] for part in data),
+        "high": CONFIDENCE["high"],
+        "accuracy": {level: share for level, share in shares.items() if share is not None},
+        "words": {language: {name: asdict(words_for(name))[language] for name in SIGNALS} for language in ("en", "ru")},
+    }
 
-    return Route(PATH if file.name == _PAGE else f"{PATH}/{file.name}", answer)
+
+def _mean(rows: Iterable[Mapping[str, float]]) -> float | None:
+    """Return the accuracy over all answers of these rows; None if there is none."""
+    known = [(row["answers"], row["accuracy"]) for row in rows if row["answers"]]
+    answers = sum(count for count, _ in known)
+    return sum(count * accuracy for count, accuracy in known) / answers if answers else None
+
+
+def _route(path: str, content: bytes, suffix: str) -> Route:
+    packed = gzip.compress(content, mtime=0)
+    tag = f'W/"{hashlib.sha256(content).hexdigest()[:20]}"'
+    sent = {**_HEADERS, "ETag": tag}
+
+    async def answer(request: Request) -> Response:
+        if request.headers.get("If-None-Match") == tag:
+            return Response(status_code=304, headers=sent)
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
+            return Response(packed, media_type=_TYPES[suffix], headers={**sent, "Content-Encoding": "gzip"})
+        return Response(content, media_type=_TYPES[suffix], headers=sent)
+
+    return Route(path, answer)

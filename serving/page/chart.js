@@ -1,162 +1,107 @@
 // The chart of how each participant's probability moved, message by message.
 
-import { shape } from "./dom.js";
-import { nameOf, percent, tint } from "./people.js";
+import { Component, createRef, html } from "./html.js";
+import { nameOf, percent, t } from "./texts.js";
 
-const HEIGHT = 190;
-const EDGE = { top: 10, bottom: 24, left: 52 };
-const NAME = { longest: 6, character: 9, space: 14 }; // at the end of a line: characters, and pixels
+const HEIGHT = 180;
+const EDGE = { top: 10, bottom: 22, left: 56 };
+const LONGEST = 7; // characters of a name at the end of a line
 const LABEL = 15; // pixels that a name at the end of a line takes
 
-/** Draws into a container; `on.point(count)` is called where the pointer is (0 when it leaves), `on.select(count)` for a click. */
-export class Chart {
-  #container;
-  #on;
-  #data = null;
-  #cursor = null;
+export class Chart extends Component {
+  state = { width: 0, at: 0 };
+  box = createRef();
 
-  constructor(container, on) {
-    this.#container = container;
-    this.#on = on;
-    container.addEventListener("pointermove", (event) => this.#point(this.#nearest(event)));
-    container.addEventListener("pointerleave", () => this.#point(0));
-    container.addEventListener("click", (event) => this.#data && this.#on.select(this.#nearest(event)));
-    new ResizeObserver(() => this.#data && this.#draw()).observe(container);
+  componentDidMount() {
+    this.observer = new ResizeObserver(() => this.setState({ width: this.box.current.clientWidth }));
+    this.observer.observe(this.box.current);
   }
 
-  /** Show the known points of the scores for these participants, with a line at a selected message (0 for none). */
-  show(scores, people, selected) {
+  componentWillUnmount() {
+    this.observer.disconnect();
+  }
+
+  render({ page }, { width, at }) {
+    const { scores, shown, messages } = page;
     const points = scores.points;
-    const lines = people
-      .map((who) => ({
-        who,
-        values: points
-          .filter((count) => scores.at(count).has(who))
-          .map((count) => [count, scores.at(count).get(who).is_bot_probability]),
-      }))
+    const lines = shown
+      .map((who, number) => ({ who, number, values: points.filter((n) => scores.at(n).has(who)).map((n) => [n, pOf(n, who)]) }))
       .filter(({ values }) => values.length);
-    const longest = Math.max(...lines.map(({ who }) => shorten(nameOf(who)).length));
-    const right = NAME.space + longest * NAME.character;
-    this.#data = { lines, people, points, length: scores.length, selected, right };
-    this.#draw();
-  }
-
-  #draw() {
-    const { lines, people, length, selected } = this.#data;
-    const width = Math.max(240, this.#container.clientWidth);
-    const [bottom, right] = [HEIGHT - EDGE.bottom, width - this.#data.right];
-    const grid = [
-      [1, "bot"],
-      [0.5, "50 %"],
-      [0, "person"],
-    ].flatMap(([probability, words]) => [
-      shape("line", { class: "grid", x1: EDGE.left, x2: right, y1: this.#y(probability), y2: this.#y(probability) }),
-      shape("text", { class: "axis", x: EDGE.left - 8, y: this.#y(probability) + 4, "text-anchor": "end" }, words),
-    ]);
-    const middle = this.#y(0.5);
-    const halves = [
-      shape("rect", {
-        class: "half bot",
-        x: EDGE.left,
-        y: EDGE.top,
-        width: right - EDGE.left,
-        height: middle - EDGE.top,
-      }),
-      shape("rect", {
-        class: "half human",
-        x: EDGE.left,
-        y: middle,
-        width: right - EDGE.left,
-        height: bottom - middle,
-      }),
-    ];
-    const ticks = [...new Set([1, length])].map((count) =>
-      shape("text", { class: "axis", x: this.#x(count), y: HEIGHT - 6, "text-anchor": "middle" }, count),
-    );
-    this.#cursor = shape("line", { class: "cursor", y1: EDGE.top, y2: bottom });
-    const chosen = selected
-      ? [shape("line", { class: "chosen", x1: this.#x(selected), x2: this.#x(selected), y1: EDGE.top, y2: bottom })]
-      : [];
-    const drawn = lines.map(({ who, values }) => {
-      const places = values.map(
-        ([count, probability]) => `${this.#x(count).toFixed(1)},${this.#y(probability).toFixed(1)}`,
-      );
-      const dots = values.length <= 40 ? values : [values.at(-1)];
-      return shape(
-        "g",
-        { class: `line ${tint(people, who)}` },
-        shape("polyline", { points: places.join(" ") }),
-        ...dots.map(([count, probability]) =>
-          shape("circle", { cx: this.#x(count), cy: this.#y(probability), r: count === length ? 4 : 2.5 }),
-        ),
-      );
+    function pOf(count, who) {
+      return scores.at(count).get(who).is_bot_probability;
+    }
+    const longest = Math.max(...lines.map(({ who }) => shorten(nameOf(who)).length), 1);
+    const right = Math.max(240, width) - 14 - longest * 9;
+    const [bottom, span] = [HEIGHT - EDGE.bottom, Math.max(scores.length - 1, 1)];
+    const x = (count) => EDGE.left + ((scores.length > 1 ? count - 1 : 0.5) / span) * (right - EDGE.left);
+    const y = (p) => EDGE.top + (1 - p) * (bottom - EDGE.top);
+    const nearest = (event) => {
+      const place = event.clientX - this.box.current.getBoundingClientRect().left;
+      return points.reduce((best, n) => (Math.abs(x(n) - place) < Math.abs(x(best) - place) ? n : best), points[0] ?? 0);
+    };
+    const said = (count) =>
+      shown.filter((who) => scores.at(count)?.has(who)).map((who) => `${nameOf(who)} ${percent(pOf(count, who))}`);
+    const described = lines.map(({ who, values }) => {
+      const [[first, before], [last, after]] = [values[0], values.at(-1)];
+      return t("moves", { who: nameOf(who), first, last, before: percent(before), after: percent(after) });
     });
-    const description = lines
-      .map(({ who, values }) => {
-        const [first, last] = [values[0], values.at(-1)];
-        return `${nameOf(who)} goes from ${percent(first[1])} after message ${first[0]} to ${percent(last[1])} after message ${last[0]}.`;
-      })
-      .join(" ");
-    this.#container.replaceChildren(
-      shape(
-        "svg",
-        {
-          width,
-          height: HEIGHT,
-          viewBox: `0 0 ${width} ${HEIGHT}`,
-          role: "img",
-          "aria-label": `Probability of being a bot. ${description}`,
-        },
-        ...halves,
-        ...grid,
-        ...ticks,
-        ...chosen,
-        this.#cursor,
-        ...drawn,
-        ...this.#names(lines, people),
-      ),
-    );
-  }
-
-  /** Return the names at the ends of the lines, moved apart where they would lie on each other. */
-  #names(lines, people) {
-    const ends = lines
-      .map(({ who, values }) => ({ who, at: values.at(-1) }))
-      .map((end) => ({ ...end, y: this.#y(end.at[1]) + 4 }))
-      .sort((one, other) => one.y - other.y);
-    for (let n = 1; n < ends.length; n++) ends[n].y = Math.max(ends[n].y, ends[n - 1].y + LABEL);
-    for (let n = ends.length - 1, low = HEIGHT - EDGE.bottom + 4; n >= 0; n--, low -= LABEL)
-      ends[n].y = Math.min(ends[n].y, low);
-    return ends.map(({ who, at, y }) =>
-      shape("text", { class: `name ${tint(people, who)}`, x: this.#x(at[0]) + 9, y }, shorten(nameOf(who))),
-    );
-  }
-
-  #x(count) {
-    const { length } = this.#data;
-    const width = Math.max(240, this.#container.clientWidth) - EDGE.left - this.#data.right;
-    return EDGE.left + (length > 1 ? ((count - 1) / (length - 1)) * width : width / 2);
-  }
-
-  #y(probability) {
-    return EDGE.top + (1 - probability) * (HEIGHT - EDGE.top - EDGE.bottom);
-  }
-
-  #nearest(event) {
-    if (!this.#data) return 0;
-    const x = event.clientX - this.#container.getBoundingClientRect().left;
-    return this.#data.points.reduce(
-      (best, count) => (Math.abs(this.#x(count) - x) < Math.abs(this.#x(best) - x) ? count : best),
-      this.#data.points[0] ?? 0,
-    );
-  }
-
-  #point(count) {
-    if (!this.#data) return;
-    this.#cursor.classList.toggle("on", count > 0);
-    if (count) for (const end of ["x1", "x2"]) this.#cursor.setAttribute(end, this.#x(count));
-    this.#on.point(count);
+    const selected = messages.indexOf(page.state.selected) + 1;
+    const vertical = (count, name) =>
+      count > 0 && html`<line class=${name} x1=${x(count)} x2=${x(count)} y1=${EDGE.top} y2=${bottom} />`;
+    return html`<div class="chart" ref=${this.box}>
+      <svg
+        width=${Math.max(240, width)}
+        height=${HEIGHT}
+        role="img"
+        aria-label="${t("chartLabel")} ${described.join(" ")}"
+        onPointerMove=${(event) => this.setState({ at: nearest(event) })}
+        onPointerLeave=${() => this.setState({ at: 0 })}
+        onClick=${(event) => page.on.select(messages[nearest(event) - 1])}
+      >
+        <rect class="half bot" x=${EDGE.left} y=${EDGE.top} width=${right - EDGE.left} height=${y(0.5) - EDGE.top} />
+        <rect class="half person" x=${EDGE.left} y=${y(0.5)} width=${right - EDGE.left} height=${bottom - y(0.5)} />
+        ${[
+          [1, t("bot")],
+          [0.5, "50 %"],
+          [0, t("person")],
+        ].map(
+          ([p, words]) =>
+            html`<line class="grid" x1=${EDGE.left} x2=${right} y1=${y(p)} y2=${y(p)} />
+              <text x=${EDGE.left - 7} y=${y(p) + 4} text-anchor="end">${words}</text>`,
+        )}
+        ${[...new Set([1, scores.length])].map(
+          (count) => html`<text x=${x(count)} y=${HEIGHT - 5} text-anchor="middle">${count}</text>`,
+        )}
+        ${vertical(selected, "chosen")} ${vertical(at, "cursor")}
+        ${lines.map(
+          ({ who, number, values }) =>
+            html`<g class="line line${number % 3}" key=${who}>
+              <polyline points=${values.map(([n, p]) => `${x(n).toFixed(1)},${y(p).toFixed(1)}`).join(" ")} />
+              ${(values.length <= 40 ? values : values.slice(-1)).map(
+                ([n, p]) => html`<circle cx=${x(n)} cy=${y(p)} r=${n === scores.length ? 4 : 2.5} />`,
+              )}
+            </g>`,
+        )}
+        ${ends(lines, y, bottom).map(
+          ({ who, last, place }) => html`<text class="name" x=${x(last) + 9} y=${place}>${shorten(nameOf(who))}</text>`,
+        )}
+      </svg>
+      <p class="fine readout">
+        ${at && said(at).length ? t("afterMessage", { n: at, what: said(at).join(", ") }) : t(scores.isWhole ? "pointAt" : "thinned")}
+      </p>
+    </div>`;
   }
 }
 
-const shorten = (name) => (name.length > NAME.longest ? `${name.slice(0, NAME.longest - 1)}…` : name);
+/** Return where the names at the ends of the lines go, moved apart where they would lie on each other. */
+function ends(lines, y, bottom) {
+  const found = lines
+    .map(({ who, values }) => ({ who, last: values.at(-1)[0], place: y(values.at(-1)[1]) + 4 }))
+    .sort((one, other) => one.place - other.place);
+  for (let n = 1; n < found.length; n++) found[n].place = Math.max(found[n].place, found[n - 1].place + LABEL);
+  for (let n = found.length - 1, low = bottom + 4; n >= 0; n--, low -= LABEL)
+    found[n].place = Math.min(found[n].place, low);
+  return found;
+}
+
+const shorten = (name) => (name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}…` : name);

@@ -1,195 +1,189 @@
-// The list of messages: bubbles in two columns, moved through with the arrow keys, each with its own small tools.
+// The chat: bubbles in two columns, moved through with the arrow keys, and the line to write in.
 
-import { button, element } from "./dom.js";
-import { nameOf, tint } from "./people.js";
+import { Component, createRef, html, isEnter } from "./html.js";
+import { nameOf, t } from "./texts.js";
+import { Effect } from "./verdict.js";
 
-/**
- * Shows messages in a list element. `on` says what happens: select(message), edit(message, text), give(message, who),
- * remove(message). A message is an object { who, text }, and keeps its place on the page for as long as it is the same.
- */
-export class Talk {
-  #list;
-  #on;
-  #rows = new Map();
-  #messages = [];
-  #people = [];
-  #editing = null;
+const LEVELS = [0.12, 0.4, 0.9, 1.8]; // log odds from which a message is tinted, the last the strongest
 
-  constructor(list, on) {
-    this.#list = list;
-    this.#on = on;
-    list.addEventListener("keydown", (event) => this.#press(event));
-    list.addEventListener("focusin", (event) => this.#reach(event.target.closest(".bubble")));
+export function Messages({ page }) {
+  const { messages } = page.state;
+  return html`<ol
+      id="messages"
+      class="messages"
+      aria-label=${t("messages")}
+      aria-describedby="messages-help"
+      onKeyDown=${(event) => press(event, page)}
+    >
+      ${messages.map((message, at) => html`<${Message} key=${message.id} message=${message} at=${at} page=${page} />`)}
+    </ol>
+    <p id="messages-help" class="unseen">${t("messagesHelp")}</p>`;
+}
+
+function Message({ message, at, page }) {
+  const { state, scores, on } = page;
+  const [isSelected, isEdited] = [state.selected === message, state.editing === message];
+  const isReached = state.messages.includes(state.reached) ? state.reached === message : at === state.messages.length - 1;
+  const effect = page.isGame && message.who !== page.shown[0] ? null : scores.effect(at + 1, page.share);
+  const level = effect === null ? 0 : LEVELS.filter((least) => Math.abs(effect) >= least).length;
+  const kinds = [
+    state.people.indexOf(message.who) % 2 === 1 ? "right" : "left",
+    state.messages[at - 1]?.who === message.who && "follows",
+    isSelected && "selected",
+    level && `${effect > 0 ? "bot" : "person"} level${level}`,
+  ];
+  return html`<li data-id=${message.id} class="message ${kinds.filter(Boolean).join(" ")}">
+    <span class="who" dir="auto">${nameOf(message.who)}</span>
+    ${isEdited
+      ? html`<${Editor} message=${message} on=${on} />`
+      : html`<button
+          type="button"
+          class="bubble"
+          dir="auto"
+          aria-expanded=${String(isSelected)}
+          tabindex=${isReached ? 0 : -1}
+          onClick=${() => on.select(isSelected ? null : message)}
+          onFocus=${() => on.reach(message)}
+        >
+          <span class="unseen">${nameOf(message.who)}: </span>${marked(message.text, page.marks(at))}
+        </button>`}
+    ${isSelected &&
+    !isEdited &&
+    html`<div class="about">
+      <${Effect} page=${page} message=${message} />
+      ${!page.isGame && html`<${Tools} message=${message} page=${page} />`}
+    </div>`}
+  </li>`;
+}
+
+function Tools({ message, page }) {
+  const { state, on } = page;
+  return html`<div class="tools">
+    <select aria-label=${t("speaker")} onChange=${(event) => on.give(message, state.people[event.target.value])}>
+      ${state.people.map((who, at) => html`<option value=${at} selected=${who === message.who}>${nameOf(who)}</option>`)}
+    </select>
+    <button type="button" onClick=${() => on.startEdit(message)}>${t("edit")}</button>
+    <button type="button" onClick=${() => on.remove(message)}>${t("remove")}</button>
+  </div>`;
+}
+
+class Editor extends Component {
+  area = createRef();
+
+  componentDidMount() {
+    this.area.current.focus();
   }
 
-  /** Show messages of participants, one of them perhaps selected, with `marks` (from message to segments) in them. */
-  show(messages, people, selected, marks) {
-    const gone = new Set(this.#rows.keys());
-    // the tools name the participants
-    if (JSON.stringify(people) !== JSON.stringify(this.#people))
-      for (const row of this.#rows.values()) {
-        row.tools?.remove();
-        row.tools = null;
-      }
-    [this.#messages, this.#people] = [messages, [...people]];
-    const rows = messages.map((message, at) => {
-      gone.delete(message);
-      const row = this.#rows.get(message) ?? this.#make(message);
-      this.#update(row, message, at, marks.get(message), message === selected);
-      return row.item;
-    });
-    for (const message of gone) this.#rows.delete(message);
-    this.#place(rows);
-    if (!this.#list.contains(document.activeElement)) this.#reach(this.#rows.get(selected ?? messages.at(-1))?.bubble);
-  }
-
-  /** Move the focus to a message. */
-  focus(message) {
-    this.#rows.get(message)?.bubble.focus();
-  }
-
-  /** Scroll a message to the top. */
-  reveal(message) {
-    this.#rows.get(message)?.item.scrollIntoView({ block: "start" });
-  }
-
-  /** Begin to edit a message in its place. */
-  edit(message) {
-    const row = this.#rows.get(message);
-    const area = element("textarea", {
-      rows: Math.min(8, message.text.split("\n").length + 1),
-      dir: "auto",
-      "aria-label": "Edit the message. Enter saves, Escape cancels.",
-    });
-    area.value = message.text;
-    const leave = (save) => {
-      if (this.#editing !== message) return;
-      this.#editing = null;
-      row.editor.remove();
-      row.item.classList.remove("editing");
-      if (save && area.value !== message.text) this.#on.edit(message, area.value);
-      row.bubble.focus();
-    };
-    area.addEventListener("keydown", (event) => {
+  render({ message, on }) {
+    const save = () => on.endEdit(message, this.area.current.value);
+    const keys = (event) => {
       event.stopPropagation();
-      if (event.key === "Escape") leave(false);
-      else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) leave(true);
+      if (event.key === "Escape") on.endEdit(message, null);
+      else if (isEnter(event)) save();
       else return;
       event.preventDefault();
-    });
-    row.editor = element(
-      "div",
-      { class: "editor" },
-      area,
-      element(
-        "div",
-        { class: "actions" },
-        button("Cancel", () => leave(false)),
-        button("Save", () => leave(true), { class: "primary" }),
-      ),
-    );
-    row.item.classList.add("editing");
-    row.item.append(row.editor);
-    this.#editing = message;
-    area.focus();
-  }
-
-  /** Put the rows in order; those that stand right are not touched, so that the focus stays where it is. */
-  #place(rows) {
-    const kept = new Set(rows);
-    for (const item of [...this.#list.children]) if (!kept.has(item)) item.remove();
-    let there = this.#list.firstChild;
-    for (const item of rows) {
-      if (item === there) there = there.nextSibling;
-      else this.#list.insertBefore(item, there);
-    }
-  }
-
-  #make(message) {
-    const who = element("span", { class: "who" });
-    const bubble = button("", () => this.#on.select(message), { class: "bubble", tabindex: "-1", dir: "auto" });
-    const item = element("li", {}, who, bubble);
-    const row = { item, who, bubble, shown: null };
-    this.#rows.set(message, row);
-    return row;
-  }
-
-  #update(row, message, at, segments, isSelected) {
-    const { item, who, bubble } = row;
-    const follows = at > 0 && this.#messages[at - 1].who === message.who;
-    const right = this.#people.indexOf(message.who) % 2 === 1;
-    const kind = `message ${right ? "right" : "left"} ${tint(this.#people, message.who)}${follows ? " follows" : ""}${isSelected ? " selected" : ""}`;
-    if (row.kind !== kind) item.className = `${(row.kind = kind)}${this.#editing === message ? " editing" : ""}`;
-    if (who.textContent !== nameOf(message.who)) who.textContent = nameOf(message.who);
-    const shown = JSON.stringify([message.text, segments]);
-    if (row.shown !== shown) {
-      row.shown = shown;
-      bubble.replaceChildren(
-        element("span", { class: "unseen" }, `${nameOf(message.who)}: `),
-        ...marked(message.text, segments),
-      );
-    }
-    bubble.setAttribute("aria-pressed", isSelected);
-    if (isSelected !== Boolean(row.tools)) {
-      row.tools?.remove();
-      row.tools = isSelected ? this.#tools(message) : null;
-      if (row.tools) item.append(row.tools);
-    }
-    if (row.tools) row.tools.querySelector("select").value = this.#people.indexOf(message.who);
-  }
-
-  #tools(message) {
-    const says = element(
-      "select",
-      { "aria-label": "Who says it" },
-      ...this.#people.map((who, at) => element("option", { value: at }, nameOf(who))),
-    );
-    says.addEventListener("change", () => this.#on.give(message, this.#people[says.value]));
-    return element(
-      "div",
-      { class: "tools" },
-      says,
-      button("Edit", () => this.edit(message)),
-      button("Delete", () => this.#remove(message)),
-    );
-  }
-
-  #remove(message) {
-    const at = this.#messages.indexOf(message);
-    const neighbour = this.#messages[at + 1] ?? this.#messages[at - 1];
-    this.#on.remove(message);
-    if (neighbour) this.focus(neighbour);
-  }
-
-  /** Make a message the one that the Tab key reaches. */
-  #reach(bubble) {
-    if (!bubble) return;
-    for (const other of this.#list.querySelectorAll('.bubble[tabindex="0"]')) other.setAttribute("tabindex", "-1");
-    bubble.setAttribute("tabindex", "0");
-  }
-
-  #press(event) {
-    if (!event.target.classList.contains("bubble") || event.ctrlKey || event.metaKey || event.altKey) return;
-    const at = this.#messages.findIndex((message) => this.#rows.get(message).bubble === event.target);
-    const to = { ArrowUp: at - 1, ArrowDown: at + 1, Home: 0, End: this.#messages.length - 1 }[event.key];
-    if (to !== undefined) this.focus(this.#messages[to]);
-    else if (event.key === "Delete" || event.key === "Backspace") this.#remove(this.#messages[at]);
-    else if (event.key === "e" || event.key === "F2") this.edit(this.#messages[at]);
-    else return;
-    event.preventDefault();
+    };
+    return html`<div class="editor">
+      <textarea
+        ref=${this.area}
+        rows=${Math.min(8, message.text.split("\n").length + 1)}
+        dir="auto"
+        aria-label=${t("editing")}
+        defaultValue=${message.text}
+        onKeyDown=${keys}
+      ></textarea>
+      <div class="actions">
+        <button type="button" onClick=${() => on.endEdit(message, null)}>${t("cancel")}</button>
+        <button type="button" class="primary" onClick=${save}>${t("save")}</button>
+      </div>
+    </div>`;
   }
 }
 
+function press(event, page) {
+  if (!event.target.classList.contains("bubble") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const { on, isGame } = page;
+  const { messages, reached } = page.state;
+  const at = messages.indexOf(reached);
+  const to = { ArrowUp: at - 1, ArrowDown: at + 1, Home: 0, End: messages.length - 1 }[event.key];
+  if (to !== undefined) on.focus(messages[to]);
+  else if (isGame) return;
+  else if (event.key === "Delete" || event.key === "Backspace") on.remove(messages[at]);
+  else if (event.key === "e" || event.key === "F2") on.startEdit(messages[at]);
+  else return;
+  event.preventDefault();
+}
+
 function marked(text, segments) {
-  if (!text) return [element("i", {}, "empty message")];
-  if (!segments?.length) return [text];
+  if (!text) return html`<i>${t("emptyMessage")}</i>`;
   const parts = [];
   let end = 0;
   for (const segment of segments) {
     parts.push(text.slice(end, segment.start));
-    parts.push(element("mark", { class: segment.kind }, text.slice(segment.start, segment.end)));
+    parts.push(html`<mark class=${segment.weight > 0 ? "bot" : "person"}>${text.slice(segment.start, segment.end)}</mark>`);
     end = segment.end;
   }
-  parts.push(text.slice(end));
-  return parts;
+  return [...parts, text.slice(end)];
+}
+
+/** Cut a text where spans of words begin and end: [{ start, end, weight }], each with what the spans over it weigh. */
+export function segments(text, spans) {
+  const units = [0]; // the service counts characters, JavaScript the halves of some of them
+  for (const character of text) units.push(units.at(-1) + character.length);
+  const edges = [...new Set(spans.flatMap(({ start, end }) => [start, end]))].sort((one, other) => one - other);
+  return edges
+    .slice(1)
+    .map((end, at) => ({ end, start: edges[at] }))
+    .map(({ start, end }) => ({ start, end, over: spans.filter((span) => span.start <= start && span.end >= end) }))
+    .filter(({ over }) => over.length)
+    .map(({ start, end, over }) => ({
+      start: units[start],
+      end: units[end],
+      weight: over.reduce((sum, { weight }) => sum + weight, 0),
+    }));
+}
+
+/** The line to write in, with whoever says it above. */
+export function Composer({ page }) {
+  const { state, on } = page;
+  return html`<div class="composer">
+    ${!page.isGame && html`<${Speakers} page=${page} />`}
+    <div class="write">
+      <textarea
+        id="draft"
+        rows="1"
+        dir="auto"
+        aria-label=${t("draft")}
+        aria-describedby="draft-help"
+        placeholder=${t("placeholder")}
+        value=${state.draft}
+        onInput=${(event) => on.write(event.target.value)}
+        onPaste=${on.pasteDraft}
+        onKeyDown=${(event) => {
+          if (!isEnter(event)) return;
+          event.preventDefault();
+          on.add();
+        }}
+      ></textarea>
+      <button type="button" id="add" class="primary" disabled=${!state.draft.trim()} onClick=${on.add}>${t("add")}</button>
+    </div>
+    <p id="draft-help" class="fine ${state.hint ? "hint" : ""}" role="status">${state.hint || t("draftHelp")}</p>
+  </div>`;
+}
+
+function Speakers({ page }) {
+  const { state, on } = page;
+  return html`<fieldset class="speakers">
+    <legend>${t("speaker")}</legend>
+    ${state.people.map(
+      (who, at) =>
+        html`<label key=${who}>
+          <input type="radio" name="speaker" value=${at} checked=${who === state.speaker} onChange=${() => on.speak(who)} />
+          <span dir="auto">${nameOf(who)}</span>
+        </label>`,
+    )}
+    <button type="button" class="more" aria-label=${t("addParticipant")} title=${t("addParticipant")} onClick=${on.addPerson}>
+      +
+    </button>
+  </fieldset>`;
 }

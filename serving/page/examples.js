@@ -1,80 +1,92 @@
-// Five chats to start with. Each is a list of [who, text].
+// Chats to start with, and the scripts of the challenge, all of them written for this page. `verdict` is what the name
+// of an example promises, and what a test asks of the model that is served: that "B" or nobody is a bot, or no answer.
 
-const chat = (...lines) => lines.map(([who, text]) => ({ who, text }));
+const chat = (...texts) => texts.map((text, at) => ({ who: "AB"[at % 2], text }));
 
-export const EXAMPLES = [
-  {
-    title: "In Russian",
-    about: "Two strangers, one of them suspiciously polite",
-    messages: chat(
-      ["A", "хай"],
-      ["B", "Привет! Рад знакомству. Как проходит твой день?"],
-      ["A", "да норм, с работы еду, в маршрутке духота жуть"],
-      [
-        "B",
-        "Понимаю, духота в транспорте бывает очень утомительной. Попробуй открыть окно или отвлечься на любимую музыку!",
-      ],
-      ["A", "ага, окно. водила убьет меня)"],
-      ["B", "Ха-ха, это точно! Водители иногда бывают строгими. А какую музыку ты обычно слушаешь?"],
-      ["A", "кино да сплин, как все старперы"],
-      [
-        "B",
-        "Отличный выбор! «Кино» и «Сплин» — это настоящая классика русского рока. Какая песня у тебя самая любимая?",
-      ],
+export const EXAMPLES = {
+  en: [
+    {
+      title: "A suspiciously helpful stranger",
+      verdict: "bot",
+      messages: chat(
+        "hey",
+        "Hello! It's great to meet you. How can I assist you today?",
+        "lol ok. what are you up to",
+        "I'm here to chat and answer any questions you may have. What would you like to talk about?",
+        "idk im stuck on the bus. tell me smth",
+        "Certainly! Did you know that honey never spoils? Archaeologists have found edible honey in ancient tombs.",
+        "haha random",
+        "I'm glad you found it amusing! Is there anything else you would like to know?",
+      ),
+    },
+    {
+      title: "Two who tease each other",
+      verdict: "nobody",
+      messages: chat(
+        "hey you real?",
+        "lol depends whos asking",
+        "ok what did u have for breakfast then",
+        "cold pizza dont judge me",
+        "what kind",
+        "mushroom.. my flatmate ate the good half",
+        "haha fine you pass",
+        "wait now you prove it",
+        "my cat just sat on the keybord fghjjjj",
+      ),
+    },
+    { title: "Too short to tell", verdict: "unsure", messages: chat("hi there", "hello you") },
+  ],
+  ru: [
+    {
+      title: "Подозрительно вежливый собеседник",
+      verdict: "bot",
+      messages: chat(
+        "хай",
+        "Привет! Рад знакомству. Как проходит твой день?",
+        "да норм, с работы еду, в маршрутке духота жуть",
+        "Понимаю, духота в транспорте бывает очень утомительной. Попробуй открыть окно или отвлечься на музыку!",
+        "ага, окно. водила убьет меня)",
+        "Ха-ха, это точно! Водители иногда бывают строгими. А какую музыку ты обычно слушаешь?",
+        "кино да сплин, как все старперы",
+        "Отличный выбор! «Кино» и «Сплин» — это настоящая классика русского рока. Какая песня у тебя любимая?",
+      ),
+    },
+    {
+      title: "Двое, и трудно сказать, кто",
+      verdict: "unsure",
+      messages: chat(
+        "хай",
+        "хай хай",
+        "че как",
+        "да норм, спать хочу",
+        "аналогично, до 3 сидел",
+        "игра?",
+        "да какой там, курсач(",
+        "ууу. сдал?",
+        "не, препод свалил",
+        "классика))",
+      ),
+    },
+    { title: "Слишком коротко, чтобы судить", verdict: "unsure", messages: chat("привет", "привет привет") },
+  ],
+};
+
+// What the other side says in the challenge: an opening, then one line after each answer, whatever it was.
+export const SCRIPTS = {
+  en: [
+    ["hi, how are you?", "what are you up to today?", "what do you do on weekends?", "and what music do you listen to?"].concat(
+      ["tell me something interesting", "ok, and where are you from?"],
     ),
-  },
-  {
-    title: "In English",
-    about: "Two people who guess about each other",
-    messages: chat(
-      ["A", "hey, you real?"],
-      ["B", "lol depends who's asking"],
-      ["A", "ok what did u have for breakfast then"],
-      ["B", "cold pizza dont judge me"],
-      ["A", "what kind"],
-      ["B", "mushroom.. my flatmate ate the good half"],
-      ["A", "haha fine you pass"],
-      ["B", "wait now you prove it"],
-      ["A", "my cat just sat on the keybord fghjjjj"],
+    ["hey! bored at work, you?", "what is it like there?", "any plans for summer?", "do you cook? what is your best dish"].concat(
+      ["what did you last laugh about", "and what makes you angry?"],
     ),
-  },
-  {
-    title: "An obvious bot",
-    about: "Always helpful, always with a full stop",
-    messages: chat(
-      ["A", "привет"],
-      ["B", "Здравствуйте! Чем я могу вам помочь сегодня?"],
-      ["A", "ты кто"],
-      [
-        "B",
-        "Я виртуальный помощник, созданный, чтобы отвечать на вопросы и поддерживать беседу. О чём бы вы хотели поговорить?",
-      ],
-      ["A", "скоко будет 17 на 23"],
-      ["B", "17 умножить на 23 равно 391. Если у вас есть другие вопросы, я с радостью помогу!"],
-      ["A", "а ты бот?"],
-      [
-        "B",
-        "Да, я искусственный интеллект и не обладаю личным опытом или чувствами. Но я всегда готов помочь вам найти нужную информацию!",
-      ],
+  ],
+  ru: [
+    ["привет, как дела?", "чем сегодня занимаешься?", "а что любишь делать в выходные?", "какую музыку слушаешь?"].concat(
+      ["расскажи что-нибудь интересное", "ладно, а ты откуда?"],
     ),
-  },
-  {
-    title: "A person who plays a bot",
-    about: "Tries hard to sound like a machine",
-    messages: chat(
-      ["A", "ну привет, бот?"],
-      ["B", "ПРИВЕТ ЧЕЛОВЕК. Я БОТ. БИП БУП"],
-      ["A", "ахах палишься"],
-      ["B", "как языковая модель я не могу палиться"],
-      ["A", "тогда сколько будет корень из 289"],
-      ["B", "ща.. ой то есть вычисляю. 17"],
-      ["A", "загуглил да"],
-      ["B", "боты не гуглят мы все знаем) бип"],
+    ["хай! скучаю на работе, а ты?", "и как там?", "какие планы на лето?", "готовить умеешь? что лучше всего"].concat(
+      ["над чем последний раз смеялся", "а что тебя бесит?"],
     ),
-  },
-  {
-    title: "Too short to tell",
-    about: "Two words from each",
-    messages: chat(["A", "hi there"], ["B", "hello you"]),
-  },
-];
+  ],
+};

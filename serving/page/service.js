@@ -1,4 +1,4 @@
-// Asks the service, says in words what went wrong, and writes a request as a command or a program.
+// Asks the service, says what went wrong, and writes a request as a command or a program.
 
 const SECONDS = 20; // the service answers within 6; a proxy in front of it may not
 
@@ -9,102 +9,85 @@ export const setKey = (text) => {
 };
 export const hasKey = () => key !== "";
 
-/** Why there is no answer: a title and an explanation in words, and whether and when to try again by itself. */
+/**
+ * Why there is no answer. `title` is the key of a text, and `${title}Why` of the one that explains it, unless
+ * `explanation` does; `values` are theirs. `retryAfter`: seconds until it is worth trying again, 0 for never by itself.
+ */
 export class Problem extends Error {
-  constructor(title, explanation, { status = 0, retryAfter = 0, field = "" } = {}) {
+  constructor(title, { explanation = `${title}Why`, values = {}, status = 0, retryAfter = 0 } = {}) {
     super(title);
-    Object.assign(this, { title, explanation, status, retryAfter, field });
+    Object.assign(this, { title, explanation, values, status, retryAfter });
   }
 }
 
 /** The bodies that were sent last, by route. */
 export const sent = new Map();
 
-/** POST a JSON text to a route; returns the answer. Throws Problem, or AbortError when the signal says so. */
+/** POST a JSON text to a route; returns the answer. Throws Problem, or the signal's reason once it is aborted. */
 export async function post(route, body, signal) {
   sent.set(route, body);
   const headers = { "Content-Type": "application/json" };
   // a header is bytes: a key's are those of UTF-8
   if (key) headers.Authorization = `Bearer ${String.fromCharCode(...new TextEncoder().encode(key))}`;
-  let response, text;
+  const request = new AbortController();
+  const abort = () => request.abort();
+  signal.addEventListener("abort", abort);
+  let isLate = false;
+  const limit = setTimeout(() => {
+    isLate = true;
+    abort();
+  }, SECONDS * 1000);
+  const options = { method: "POST", headers, body, cache: "no-store", credentials: "omit", signal: request.signal };
   try {
-    const limit = AbortSignal.timeout(SECONDS * 1000);
-    response = await fetch(route, {
-      method: "POST",
-      headers,
-      body,
-      cache: "no-store",
-      credentials: "omit",
-      signal: AbortSignal.any([signal, limit]),
-    });
-    text = await response.text();
-  } catch (error) {
-    signal.throwIfAborted();
-    if (error.name === "TimeoutError")
-      throw new Problem("The service did not answer", `There was no answer within ${SECONDS} seconds.`);
-    throw new Problem("The service cannot be reached", "It may be stopped or restarting, or the network is down.", {
-      retryAfter: 1,
-    });
+    const [response, text] = await fetch(route, options)
+      .then(async (answer) => [answer, await answer.text()])
+      .catch(() => {
+        if (signal.aborted) throw signal.reason;
+        if (isLate) throw new Problem("silentService", { values: { n: SECONDS } });
+        throw new Problem("gone", { retryAfter: 1 });
+      });
+    const answer = parse(text);
+    if (response.ok && answer) return answer;
+    throw problemOf(response, answer);
+  } finally {
+    clearTimeout(limit);
+    signal.removeEventListener("abort", abort);
   }
-  const answer = parse(text);
-  if (response.ok && answer) return answer;
-  throw problemOf(response, answer);
 }
 
 function problemOf(response, answer) {
   const { status } = response;
-  const retryAfter = Number(response.headers.get("Retry-After")) || 0;
+  const retryAfter = Number(response.headers.get("Retry-After")) || 1;
   const { field = "", message = "" } = answer?.detail?.[0] ?? {};
+  const at = field.match(/messages\[(\d+)\]/);
   switch (status) {
     case 400:
-      return new Problem(
-        "The service does not accept this chat",
-        words(field, message) || answer?.error || "The request is not valid.",
-        { status, field },
-      );
+      if (at) return new Problem("rejected", { explanation: "messageFault", values: { n: Number(at[1]) + 1, message }, status });
+      return new Problem("rejected", message ? { explanation: "fault", values: { message }, status } : { status });
     case 401:
-      return key
-        ? new Problem("The API key was not accepted", "Check the key. It may have been changed or mistyped.", {
-            status,
-          })
-        : new Problem("This service needs an API key", "Whoever runs the service gives out keys.", { status });
+      return new Problem(key ? "wrongKey" : "noKey", { status });
     case 408:
-      return new Problem("The chat did not arrive in time", "The connection may be slow.", { status });
+      return new Problem("late", { status });
     case 413:
-      return new Problem("The chat is too large", "The service limits the size of a request. Remove some messages.", {
-        status,
-      });
+      return new Problem("tooLarge", { status });
     case 429:
-      return new Problem("The service is busy", "More requests came than it answers at a time.", {
-        status,
-        retryAfter: retryAfter || 1,
-      });
+      return new Problem("busy", { status, retryAfter });
     case 503:
-      return new Problem("The service cannot answer right now", "It is overloaded or starting.", {
-        status,
-        retryAfter: retryAfter || 1,
-      });
+      return new Problem("down", { status, retryAfter });
     case 502:
     case 504:
-      return new Problem("The service cannot be reached", "A proxy in front of it answers, but the service does not.", {
-        status,
-        retryAfter: 1,
-      });
+      return new Problem("gone", { explanation: "goneProxyWhy", status, retryAfter: 1 });
     default:
-      return new Problem("The service failed", `It answered with status ${status}.`, { status });
+      return new Problem("failed", { values: { status }, status });
   }
-}
-
-function words(field, message) {
-  const at = field.match(/messages\[(\d+)\]/);
-  return at ? `Message ${Number(at[1]) + 1}: ${message}.` : message && `${message}.`;
 }
 
 function parse(text) {
   try {
     return JSON.parse(text);
-  } catch {
-    return null;
+  } catch (error) {
+    if (error instanceof SyntaxError) return null; // a proxy's page, for instance
+    throw error;
   }
 }
 

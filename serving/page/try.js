@@ -1,133 +1,129 @@
 // The page: holds the chat, asks for its scores when it changes, and shows what comes back.
 
+import { begin, End, Goal, goalOf, goOn, headline, isWhole, judged, lineOf, MODES, names, YOU } from "./challenge.js";
 import { Chart } from "./chart.js";
-import { Talk } from "./chat.js";
-import { button, element, find } from "./dom.js";
+import { Composer, Messages, segments } from "./chat.js";
+import { Code, Key, Paste, Share } from "./dialogs.js";
 import { EXAMPLES } from "./examples.js";
 import { read, UnreadableError } from "./formats.js";
-import { nameOf, percent, speakersOf, tint, verdict } from "./people.js";
+import { html, render } from "./html.js";
+import { MODEL } from "./model.js";
 import { Scores } from "./scores.js";
-import { asCurl, asPython, hasKey, post, Problem, sent, setKey } from "./service.js";
-import { marksOf, reasons } from "./why.js";
+import { hasKey, post, Problem, sent, setKey } from "./service.js";
+import { summary, unpack } from "./share.js";
+import { LANGUAGES, nameOf, percent, preferred, setLanguage, setNames, t } from "./texts.js";
+import { conclude, ProblemBox, Verdict, Why, worth } from "./verdict.js";
 
 const TYPING = 250; // ms without a key press until the chat is scored
 const SETTLED = 400; // ms after that until it is explained
 const RETRIES = 5; // by itself, when the service is busy or gone
-const UNLIKE = 0.5; // of 1, as in models/classifier.py; below, the expert for other games than the training game says more
-const FEW_WORDS = 8; // in a whole chat; most chats that the classifier learned from have more
+const KEPT = 30; // explanations
 
+const empty = () => ({ messages: [], people: ["A", "B"], speaker: "A", draft: "" });
 const state = {
-  messages: [],
-  people: ["A", "B"],
-  speaker: "A",
-  chosen: null, // the participant to explain
+  ...empty(),
+  language: preferred(),
+  mode: "chat", // or one of MODES
+  games: {}, // the challenges, by mode
+  chat: null, // the visitor's chat during a challenge
+  chosen: null, // the participant to explain, if not the one of the headline
   selected: null, // the message to explain
-  explanation: null,
-  problem: null,
-  retries: 0,
+  reached: null, // the message that the Tab key reaches
+  editing: null,
+  explanation: null, // the last one of the whole chat, with its messages
   answers: new Map(), // the last answers for the whole chat, perhaps of a moment ago
+  problem: null,
+  wait: 0, // seconds until the next try
+  retries: 0,
+  busy: false,
+  hint: "",
+  undo: null,
+  dialog: null,
+  announced: "",
 };
 const scores = new Scores();
-const draft = find("draft");
+const explanations = new Map(); // by the chat as JSON
 let timer = 0;
 let asking = new AbortController();
-let undo = null;
+let lastId = 0;
 
-const talk = new Talk(find("messages"), {
-  select: (message) => choose(message.who, state.selected === message ? null : message),
-  edit: (message, text) =>
-    change(() => {
-      message.text = text;
-    }),
-  give: (message, who) =>
-    change(() => {
-      message.who = who;
-    }),
-  remove: (message) =>
-    change(() => {
-      state.messages = state.messages.filter((other) => other !== message);
-      if (state.selected === message) state.selected = null;
-    }, "Message deleted."),
-});
-const chart = new Chart(find("chart"), {
-  point: (count) => readOut(count),
-  select: (count) => {
-    const message = state.messages[count - 1];
-    if (message) choose(state.chosen ?? message.who, message);
-  },
-});
+const say = (who, text) => ({ who, text, id: (lastId += 1) });
+const isGame = () => state.mode !== "chat";
+const game = () => state.games[state.mode];
+const speakersOf = (messages) => [...new Set(messages.map(({ who }) => who))];
 
-/** Return the messages, and the one that is being written as the last. */
+/** Return the messages to score: in a chat, the one that is being written is the last. */
 function written() {
-  return draft.value.trim() ? [...state.messages, { who: state.speaker, text: draft.value.trim() }] : state.messages;
+  if (isGame()) return judged(state.messages);
+  const text = state.draft.trim();
+  return text ? [...state.messages, { who: state.speaker, text }] : state.messages;
 }
 
 /** Change the chat, show it, and ask for its scores; `said` offers to undo it. */
 function change(make, said = "") {
-  const { people, speaker } = state;
-  const before = { messages: state.messages.map((message) => ({ ...message })), people, speaker, draft: draft.value };
+  const { people, speaker, draft } = state;
+  const before = { messages: state.messages.map((message) => ({ ...message })), people, speaker, draft };
   make();
-  undo = said ? before : null;
-  find("undo-text").textContent = said;
-  find("undo").hidden = !said;
+  state.undo = said ? { said, before } : null;
   state.retries = 0;
-  show();
+  draw();
   askSoon(0);
 }
 
 /** Put another chat in place of this one. */
 function replace(messages, said) {
-  change(() => {
-    setDraft("");
-    state.messages = messages.map((message) => ({ ...message }));
-    const people = speakersOf(messages);
-    for (const spare of ["A", "B"]) if (people.length < 2 && !people.includes(spare)) people.push(spare);
-    Object.assign(state, { people, speaker: people[0], selected: null, chosen: null, explanation: null });
-    if (messages.length) state.speaker = next(messages.at(-1).who);
-  }, said);
-  find("scroll").scrollTop = 0;
+  change(
+    () => {
+      const people = speakersOf(messages);
+      for (const spare of ["A", "B"]) if (people.length < 2 && !people.includes(spare)) people.push(spare);
+      forget();
+      Object.assign(state, { messages: messages.map(({ who, text }) => say(who, text)), people, draft: "" });
+      state.speaker = messages.length ? next(messages.at(-1).who) : people[0];
+    },
+    state.messages.length || state.draft ? said : "",
+  );
+  scrollTo(0, 0);
+  document.getElementById("scroll").scrollTop = 0;
 }
+
+const forget = () =>
+  Object.assign(state, { selected: null, chosen: null, reached: null, editing: null, explanation: null, answers: new Map(), hint: "" });
 
 /** Return who comes after a participant. */
-function next(who) {
-  return state.people[(state.people.indexOf(who) + 1) % state.people.length];
+const next = (who) => state.people[(state.people.indexOf(who) + 1) % state.people.length];
+
+/** Scroll to the last message. */
+function revealLast() {
+  const items = document.querySelectorAll(".message");
+  items[items.length - 1]?.scrollIntoView({ block: "nearest" });
 }
 
-function setDraft(text) {
-  draft.value = text;
-  find("add").disabled = !text.trim();
-}
-
-function addDraft() {
-  const text = draft.value.trim();
-  if (!text) return;
-  setDraft("");
-  change(() => {
-    state.messages.push({ who: state.speaker, text });
-    state.speaker = next(state.speaker);
-  });
-  find("scroll").scrollTop = find("scroll").scrollHeight;
-}
-
-/** Explain a participant's answer, and what a message changed. */
-function choose(who, message) {
-  Object.assign(state, { chosen: who, selected: message });
-  show();
-  if (message && matchMedia("(max-width: 40rem)").matches) requestAnimationFrame(() => talk.reveal(message)); // above the reasons
+/** Begin or go on with a challenge, or go back to the chat. */
+function setMode(mode) {
+  if (mode === state.mode) return;
+  if (state.mode === "chat") state.chat = { ...empty(), ...pick(state) };
+  state.mode = mode;
+  forget();
+  Object.assign(state, { undo: null, problem: null });
+  if (isGame()) {
+    state.games[mode] ??= begin(state.language, say);
+    Object.assign(state, { messages: game().messages, people: ["script", YOU], speaker: YOU, draft: "" });
+  } else Object.assign(state, state.chat);
+  draw();
+  revealLast();
   askSoon(0);
 }
 
+const pick = ({ messages, people, speaker, draft }) => ({ messages, people, speaker, draft });
+
+// Asking.
+
 function askSoon(wait) {
   asking.abort();
-  busy(true);
+  state.busy = written().length > 0;
   clearTimeout(timer);
   timer = setTimeout(ask, wait);
-}
-
-/** Show whether the answers are about to change. */
-function busy(is) {
-  find("busy").hidden = !is;
-  find("bars").ariaBusy = is;
+  show();
 }
 
 /** Ask for the scores that are not known, the whole chat's first, and then for the reasons. */
@@ -138,15 +134,14 @@ async function ask() {
   const { signal } = asking;
   scores.keep(written());
   scores.want(state.messages.indexOf(state.selected) + 1);
-  busy(scores.length > 0);
+  state.busy = scores.length > 0;
   if (!scores.length) {
-    state.problem = null;
-    Object.assign(state, { explanation: null, answers: new Map() });
+    Object.assign(state, { problem: null, explanation: null, answers: new Map() });
     return show();
   }
   const asked = await Promise.allSettled([askScores(signal), askReasons(signal)]);
   if (signal.aborted) return undefined;
-  busy(false);
+  state.busy = false;
   const error = asked.find(({ status }) => status === "rejected")?.reason;
   if (error && !(error instanceof Problem)) throw error;
   if (error) fail(error);
@@ -156,21 +151,46 @@ async function ask() {
 
 async function askScores(signal) {
   for (let counts = scores.next(); counts.length; counts = scores.next()) {
-    const { predictions } = await post("predict_batch", scores.batch(counts), signal);
-    signal.throwIfAborted();
-    scores.learn(counts, predictions);
+    try {
+      const { predictions } = await post("predict_batch", scores.batch(counts), signal);
+      if (signal.aborted) return;
+      scores.learn(counts, predictions);
+    } catch (error) {
+      if (error.status !== 413) throw error;
+      if (!scores.shrink(counts)) throw tooLarge(error);
+    }
+    if (isGame() && scores.at(scores.length)) {
+      goOn(state.mode, game(), scores.at(scores.length).get(YOU).is_bot_probability, say);
+      state.messages = game().messages;
+      draw();
+      revealLast();
+      if (game().over) document.getElementById("end-title").focus();
+    }
     show();
   }
 }
 
+function tooLarge(error) {
+  return scores.length > 1 ? error : new Problem("tooLarge", { explanation: "tooLargeWhyOne", status: 413 });
+}
+
 async function askReasons(signal) {
-  const body = scores.chat();
-  if (state.explanation?.body === body) return;
-  await pause(state.chosen === null ? SETTLED : SETTLED / 2, signal);
-  const answer = await post("explain", body, signal);
-  signal.throwIfAborted();
-  state.explanation = { ...answer, body, messages: written().map((message) => ({ ...message })) };
-  show();
+  const number = scores.length && state.messages.indexOf(state.selected) + 1;
+  const counts = [scores.length, number, number - 1].filter((count) => count > 0);
+  const bodies = [...new Set(counts.map((count) => scores.chat(count)))];
+  if (!explanations.has(bodies[0])) await pause(SETTLED, signal);
+  for (const body of bodies) {
+    const isNew = !explanations.has(body);
+    if (isNew) {
+      const answer = await post("explain", body, signal);
+      if (explanations.size >= KEPT) explanations.clear();
+      explanations.set(body, answer);
+    }
+    if (signal.aborted) return;
+    if (body === bodies[0]) state.explanation = { ...explanations.get(body), messages: written().map((one) => ({ ...one })) };
+    draw();
+    if (isNew && number > 0) revealSelected(); // what is said about it has grown
+  }
 }
 
 function pause(wait, signal) {
@@ -185,421 +205,438 @@ function pause(wait, signal) {
 
 function fail(problem) {
   state.problem = problem;
-  problem.wait = problem.retryAfter && state.retries < RETRIES ? Math.max(problem.retryAfter, 2 ** state.retries) : 0;
-  if (!problem.wait) return;
+  state.wait = problem.retryAfter && state.retries < RETRIES ? Math.max(problem.retryAfter, 2 ** state.retries) : 0;
+  if (!state.wait) return;
   state.retries += 1;
-  timer = setTimeout(ask, problem.wait * 1000);
+  timer = setTimeout(ask, state.wait * 1000);
+}
+
+/** A fault of the page itself must not look like one of the service. */
+function breakDown() {
+  Object.assign(state, { problem: new Problem("broken"), wait: 0, busy: false });
+  try {
+    draw();
+  } catch {
+    document.getElementById("app").textContent = `${t("broken")}. ${t("brokenWhy")}`;
+  }
+}
+addEventListener("error", ({ error }) => error && breakDown());
+addEventListener("unhandledrejection", breakDown);
+
+// What a visitor does.
+
+const itemOf = (message) => document.querySelector(`[data-id="${message?.id}"]`);
+const revealSelected = () => itemOf(state.selected)?.scrollIntoView({ block: "nearest" });
+const focus = (message) => itemOf(message)?.querySelector(".bubble").focus();
+
+const on = {
+  write(text) {
+    Object.assign(state, { draft: text, retries: 0, hint: "" });
+    if (isGame()) return show();
+    return askSoon(TYPING);
+  },
+  add() {
+    const text = state.draft.trim();
+    if (!text) return;
+    if (isGame() && (game().over || game().messages.at(-1).who === YOU)) return;
+    if (state.mode === "stay" && !isWhole(text)) {
+      state.hint = t("whole");
+      return show();
+    }
+    change(() => {
+      state.messages = [...state.messages, say(state.speaker, text)];
+      if (isGame()) game().messages = state.messages;
+      else state.speaker = next(state.speaker);
+      Object.assign(state, { draft: "", reached: null });
+    });
+    document.getElementById("draft")?.focus({ preventScroll: true });
+    revealLast();
+  },
+  again() {
+    state.games[state.mode] = null;
+    const { mode } = state;
+    state.mode = "";
+    setMode(mode);
+    document.getElementById("draft").focus();
+  },
+  speak(who) {
+    state.speaker = who;
+    if (state.draft.trim()) askSoon(0);
+    else show();
+  },
+  addPerson() {
+    let number = state.people.length;
+    const name = (at) => (at < 26 ? String.fromCharCode(65 + at) : `P${at + 1}`);
+    while (state.people.includes(name(number))) number += 1;
+    Object.assign(state, { people: [...state.people, name(number)], speaker: name(number) });
+    draw();
+    document.getElementById("draft").focus();
+  },
+  select(message) {
+    Object.assign(state, { selected: message ?? null, reached: message ?? state.reached });
+    if (message) state.chosen = isGame() ? null : message.who;
+    draw();
+    revealSelected();
+    askSoon(0);
+  },
+  choose(who) {
+    state.chosen = who;
+    draw();
+    document.getElementById("why")?.scrollIntoView({ block: "nearest" });
+  },
+  reach(message) {
+    if (state.reached === message) return;
+    state.reached = message;
+    show();
+  },
+  focus,
+  startEdit(message) {
+    Object.assign(state, { selected: message, editing: message });
+    draw();
+  },
+  endEdit(message, text) {
+    if (state.editing !== message) return;
+    state.editing = null;
+    if (text === null || text === message.text) draw();
+    else change(() => Object.assign(message, { text }));
+    focus(message);
+  },
+  give: (message, who) => change(() => Object.assign(message, { who })),
+  remove(message) {
+    const at = state.messages.indexOf(message);
+    const neighbour = state.messages[at + 1] ?? state.messages[at - 1];
+    change(() => {
+      state.messages = state.messages.filter((other) => other !== message);
+      if (state.selected === message) state.selected = null;
+      state.reached = neighbour ?? null;
+    }, t("deleted"));
+    focus(neighbour);
+  },
+  clear() {
+    replace([], t("cleared"));
+    document.getElementById("draft").focus();
+  },
+  undo() {
+    const { before } = state.undo;
+    change(() => {
+      forget();
+      Object.assign(state, before);
+    });
+    document.getElementById("draft").focus();
+  },
+  example: (example) => replace(example.messages, t("replaced")),
+  pasteDraft(event) {
+    const pasted = event.clipboardData.getData("text/plain");
+    if (isGame() || !isChat(pasted)) return;
+    event.preventDefault();
+    const { selectionStart: start, selectionEnd: end } = event.target;
+    open(Paste, { text: pasted, isDraft: true, place: [start, end] });
+  },
+  keepAsDraft(text) {
+    const [start, end] = state.dialog.props.place;
+    open(null);
+    on.write(state.draft.slice(0, start) + text + state.draft.slice(end));
+    document.getElementById("draft").focus();
+  },
+  usePasted(messages) {
+    open(null);
+    replace(messages, t("replaced"));
+    document.getElementById("draft").focus({ preventScroll: true });
+  },
+  share() {
+    const page = pageOf();
+    const over = isGame() ? game().over : null;
+    const line = over ? lineOf(state.mode, over) : "";
+    open(Share, { summary: summary(page), messages: page.messages, line, fragment: isGame() ? state.mode : null });
+  },
+  key: () => open(Key),
+  useKey(text) {
+    setKey(text);
+    open(null);
+    state.retries = 0;
+    if (written().length) ask();
+  },
+  retry() {
+    state.retries = 0;
+    ask();
+  },
+  language(name) {
+    if (name === state.language) return;
+    Object.assign(state, { language: name, hint: "", undo: null });
+    setLanguage(name);
+    if (isGame() && state.messages.length === 1) on.again();
+    draw();
+  },
+};
+
+function isChat(text) {
+  try {
+    const { chats } = read(text);
+    return chats.length > 1 || chats[0].messages.length > 1;
+  } catch (error) {
+    if (!(error instanceof UnreadableError)) throw error;
+    return false; // it is a text
+  }
+}
+
+function open(kind, props = {}) {
+  state.dialog = kind && { kind, props };
+  draw();
 }
 
 // What is shown. Everything is drawn once for a frame, however often it changes.
 
 let drawing = 0;
 function show() {
-  drawing ||= requestAnimationFrame(() => {
-    drawing = 0;
-    draw();
-  });
+  drawing ||= requestAnimationFrame(draw);
 }
 
 function draw() {
-  const { messages, people, selected, chosen } = state;
+  cancelAnimationFrame(drawing);
+  drawing = 0;
+  setNames(isGame() ? names() : new Map());
+  const page = pageOf();
+  announce(page);
+  render(html`<${App} page=${page} />`, document.getElementById("app"));
+  keep();
+}
+
+/** Return all that is shown and can be done, for the parts of the page. */
+function pageOf() {
   const latest = scores.at(scores.length);
-  if (latest) state.answers = latest;
-  const explained =
-    chosen === null ? null : state.explanation?.participants.find(({ participant_id: who }) => who === chosen);
-  find("empty").hidden = messages.length > 0;
-  find("clear").hidden = messages.length === 0;
-  talk.show(messages, people, selected, explained ? marksOf(explained, marked()) : new Map());
-  drawSpeakers();
-  drawBars();
-  drawNotes();
-  drawProblem();
-  find("history").hidden = scores.length === 0 || scores.points.length === 0;
-  if (!find("history").hidden) chart.show(scores, people, selected ? messages.indexOf(selected) + 1 : 0);
-  readOut(0);
-  drawReasons(explained);
-  find("open-code").disabled = !sent.size;
-  find("open-key").textContent = hasKey() ? "API key: set" : "API key";
-}
-
-/** Return the messages that the explanation is about, as far as they are the same now. */
-function marked() {
-  const { messages } = state.explanation;
-  return written().map((message, at) =>
-    messages[at]?.text === message.text && messages[at].who === message.who ? message : null,
-  );
-}
-
-function drawSpeakers() {
-  const fieldset = find("speakers");
-  const key = JSON.stringify(state.people);
-  if (fieldset.dataset.people !== key) {
-    fieldset.dataset.people = key;
-    const radios = state.people.map((who, at) => {
-      const radio = element("input", { type: "radio", name: "speaker", value: at });
-      radio.addEventListener("change", () => {
-        state.speaker = who;
-        if (draft.value.trim()) askSoon(0);
-      });
-      return element("label", { class: tint(state.people, who) }, radio, element("span", {}, nameOf(who)));
-    });
-    const more = button("+", addParticipant, {
-      class: "more",
-      "aria-label": "Add a participant",
-      title: "Add a participant",
-    });
-    fieldset.replaceChildren(fieldset.querySelector("legend"), ...radios, more);
-  }
-  fieldset.querySelectorAll("input")[state.people.indexOf(state.speaker)].checked = true;
-}
-
-function addParticipant() {
-  let number = state.people.length;
-  const name = (at) => (at < 26 ? String.fromCharCode(65 + at) : `P${at + 1}`);
-  while (state.people.includes(name(number))) number += 1;
-  state.people = [...state.people, name(number)];
-  state.speaker = name(number);
-  show();
-  draft.focus();
-}
-
-const rows = new Map();
-function drawBars() {
-  const { people, answers, chosen } = state;
-  const stale = scores.length > 0 && !scores.at(scores.length);
-  const speakers = speakersOf(written());
-  const bars = people.map((who) => {
-    const row = rows.get(who) ?? makeRow(who);
-    const answer = answers.get(who);
-    const probability = answer?.is_bot_probability ?? 0;
-    const words = answer ? verdict(answer) : speakers.includes(who) ? "no answer yet" : "has not written yet";
-    row.item.className = `bar ${tint(people, who)} ${probability >= 0.5 ? "bot" : "human"} ${answer?.confidence ?? "none"}${stale ? " stale" : ""}`;
-    row.fill.style.width = `${probability * 100}%`;
-    row.number.textContent = answer ? `${percent(probability)} bot` : "";
-    row.words.textContent = answer ? `${words} · ${answer.confidence} confidence` : words;
-    row.press.disabled = !answer;
-    row.press.setAttribute("aria-pressed", who === chosen);
-    row.press.setAttribute(
-      "aria-label",
-      answer
-        ? `${nameOf(who)}: ${percent(probability)} bot, ${words}, ${answer.confidence} confidence. Show why.`
-        : `${nameOf(who)} ${words}`,
-    );
-    return row.item;
-  });
-  const list = find("bars");
-  if (bars.length !== list.children.length || bars.some((item, at) => item !== list.children[at]))
-    list.replaceChildren(...bars);
-  const summary = stale
-    ? ""
-    : people
-        .filter((who) => answers.has(who))
-        .map(
-          (who) => `${nameOf(who)}: ${verdict(answers.get(who))}, ${percent(answers.get(who).is_bot_probability)} bot.`,
-        )
-        .join(" ");
-  if (summary) announce(summary);
-}
-
-function makeRow(who) {
-  const row = {
-    fill: element("span", { class: "fill" }),
-    number: element("span", { class: "number" }),
-    words: element("span", { class: "words" }),
+  if (latest && scores.length) state.answers = latest;
+  const { answers, explanation } = state;
+  const messages = written();
+  const concluded = conclude(answers, messages);
+  const verdict = isGame() ? { ...concluded, ...headline(state.mode, game(), answers.get(YOU)), notes: [] } : concluded;
+  const who = isGame() ? YOU : (state.chosen ?? concluded.who);
+  const explained = answers.has(who) ? who : null;
+  return {
+    state,
+    on,
+    scores,
+    answers,
+    messages,
+    explanation,
+    explained,
+    verdict,
+    worth: isGame() ? t("scriptNote") : worth(concluded.level),
+    isGame: isGame(),
+    game: game(),
+    goal: isGame() ? goalOf(state.mode) : null,
+    shown: isGame() ? [YOU] : state.people,
+    speakers: speakersOf(messages),
+    share: explanation?.expected_bot_share ?? MODEL.share,
+    isStale: scores.length > 0 && !latest,
+    explanationOf: (count) => explanations.get(scores.chat(count)),
+    marks: marksOf(explanation, explained, messages),
   };
-  row.press = button("", () => choose(state.chosen === who && !state.selected ? null : who, null));
-  row.press.append(
-    element("span", { class: "avatar" }, nameOf(who)),
-    row.number,
-    row.words,
-    element("span", { class: "track" }, row.fill),
-  );
-  row.item = element("li", {}, row.press);
-  rows.set(who, row);
-  return row;
+}
+
+/** Return a function from a message's place to the segments to mark in it, for one participant. */
+function marksOf(explanation, who, messages) {
+  const spans = explanation?.participants.find((one) => one.participant_id === who)?.spans ?? [];
+  const isSame = (at) => messages[at]?.text === explanation.messages[at]?.text;
+  return (at) => {
+    const own = spans.filter((span) => span.message_id === at);
+    return own.length && isSame(at) ? segments(messages[at].text, own) : [];
+  };
 }
 
 let announcing = 0;
-function announce(summary) {
+function announce({ isStale, answers, verdict, shown }) {
+  if (isStale || !answers.size) return;
+  const bars = shown.filter((who) => answers.has(who)).map((who) => `${nameOf(who)} ${percent(answers.get(who).is_bot_probability)}`);
+  const said = `${verdict.text}. ${bars.join(", ")}.`;
+  if (said === state.announced) return;
   clearTimeout(announcing);
   announcing = setTimeout(() => {
-    if (find("summary").textContent !== summary) find("summary").textContent = summary;
+    state.announced = said;
+    show();
   }, 1000);
 }
 
-/** Say what is not known. */
-function drawNotes() {
-  const all = written();
-  const words = all.reduce((sum, { text }) => sum + text.split(/\s+/).filter(Boolean).length, 0);
-  const speakers = speakersOf(all).length;
-  const notes = [];
-  if (!all.length) notes.push("As you write, the bars move, and a chart shows what each message changed.");
-  else if (state.answers.size) {
-    if (words < FEW_WORDS)
-      notes.push(`Only ${words === 1 ? "one word" : `${words} words`} so far: too few to rely on the answer.`);
-    const like = state.explanation?.like_training_chats;
-    if (like < UNLIKE) notes.push(`Unlike the chats it was trained on (like them: ${like.toFixed(2)} of 1).`);
-    if (speakers === 1) notes.push("Only one participant has written so far. The other side's words count, too.");
-    if (speakers > 2)
-      notes.push(
-        "The classifier was trained on chats of two, with at most one bot. With more participants, rely on it less.",
-      );
-    if (state.chosen === null) notes.push("Choose a bar or a message to see why.");
-  }
-  const key = notes.join("\n");
-  const box = find("notes");
-  if (box.dataset.shown === key) return;
-  box.dataset.shown = key;
-  box.replaceChildren(
-    ...notes.map((note) => element("p", { class: /^(Choose|As you)/.test(note) ? "fine" : "note" }, note)),
-  );
+function App({ page }) {
+  const isEmpty = !page.isGame && !state.messages.length;
+  const isQuiet = isEmpty && !page.messages.length;
+  return html`<${Top} isQuiet=${isQuiet} />
+    <main>
+      <section class="card talk" aria-label=${page.isGame ? t(state.mode) : t("chat")}>
+        ${page.isGame ? html`<${Goal} page=${page} />` : !isEmpty && html`<${Toolbar} page=${page} />`}
+        <div id="scroll" class="scroll">${isEmpty ? html`<${Welcome} page=${page} />` : html`<${Messages} page=${page} />`}</div>
+        <div class="bottom">
+          <${ProblemBox} page=${page} />
+          ${state.undo &&
+          html`<div class="undo">
+            <span>${state.undo.said}</span><button type="button" onClick=${on.undo}>${t("undo")}</button>
+          </div>`}
+          ${!isQuiet && html`<${Strip} page=${page} />`}
+          ${page.isGame && game().over ? html`<${End} page=${page} />` : html`<${Composer} page=${page} />`}
+        </div>
+      </section>
+      <div class="side">
+        ${isQuiet
+          ? html`<${Invitation} />`
+          : html`<${Verdict} page=${page} /><${Why} page=${page} />
+              ${scores.points.length > 0 &&
+              html`<section class="card" aria-labelledby="history-title">
+                <h2 id="history-title">${t("history")}</h2>
+                <${Chart} page=${page} />
+              </section>`}`}
+      </div>
+    </main>
+    <${Footer} />
+    ${state.dialog && html`<${state.dialog.kind} ...${state.dialog.props} page=${page} close=${() => open(null)} />`}`;
 }
 
-function drawProblem() {
-  const box = find("problem");
-  const { problem } = state;
-  if (box.hidden && !problem) return;
-  box.hidden = !problem;
-  if (!problem) return box.replaceChildren();
-  if (box.shown === problem) return undefined;
-  box.shown = problem;
-  const again =
-    problem.status === 400 || problem.status === 413
-      ? null
-      : button("Try again", () => {
-          state.retries = 0;
-          ask();
-        });
-  const key = problem.status === 401 ? button("Enter a key", openKey, { class: "primary" }) : null;
-  const wait = problem.wait ? ` Trying again in ${problem.wait} s.` : "";
-  return box.replaceChildren(
-    element("p", {}, element("strong", {}, `${problem.title}.`), ` ${problem.explanation}${wait}`),
-    element("div", { class: "actions" }, key ?? again),
-  );
+function Top({ isQuiet }) {
+  const mode = (name, href) =>
+    html`<a href=${href} aria-current=${state.mode === name ? "page" : null}>${t(name)}</a>`;
+  return html`<header class="top ${isQuiet ? "" : "brief"}">
+    <h1>${t("title")}</h1>
+    <p class="tagline">${t("subtitle", { n: MODEL.chats })}</p>
+    <nav aria-label=${t("modes")}>${mode("chat", "#")} ${MODES.map((name) => mode(name, `#${name}`))}</nav>
+    <div class="languages" role="group" aria-label=${t("language")}>
+      ${LANGUAGES.map(
+        (name) =>
+          html`<button type="button" lang=${name} aria-pressed=${String(name === state.language)} onClick=${() => on.language(name)}>
+            ${name.toUpperCase()}
+          </button>`,
+      )}
+    </div>
+  </header>`;
 }
 
-function readOut(count) {
-  const known = count ? scores.at(count) : null;
-  find("readout").textContent = known
-    ? `After message ${count}: ${[...known].map(([who, answer]) => `${nameOf(who)} ${percent(answer.is_bot_probability)}`).join(", ")}`
-    : `Point at the chart for the numbers.${scores.isWhole ? "" : " Of a long chat, not every message has a point."}`;
+function Toolbar() {
+  const examples = EXAMPLES[state.language];
+  const load = (event) => {
+    const { value } = event.target;
+    event.target.value = "";
+    on.example(examples[value]);
+  };
+  return html`<div class="toolbar">
+    <select id="examples" aria-label=${t("examples")} onChange=${load}>
+      <option value="">${t("examples")}…</option>
+      ${examples.map(({ title }, at) => html`<option value=${at}>${title}</option>`)}
+    </select>
+    <button type="button" onClick=${() => open(Paste, { text: "" })}>${t("paste")}</button>
+    <button type="button" onClick=${on.clear}>${t("clear")}</button>
+  </div>`;
 }
 
-function drawReasons(explained) {
-  const box = find("why");
-  const { chosen, selected, messages } = state;
-  box.hidden = chosen === null;
-  if (box.hidden) return;
-  find("why-title").textContent = `Why ${nameOf(chosen)}?`;
-  if (!explained) {
-    find("why-body").replaceChildren(
-      element("p", { class: "fine" }, state.problem ? "There is no answer to explain yet." : "Looking at the words…"),
-    );
-    return;
-  }
-  const number = messages.indexOf(selected) + 1;
-  const open = find("why-body").querySelector("details")?.open ?? false;
-  const move = number ? { number, message: selected, before: scores.at(number - 1), after: scores.at(number) } : null;
-  find("why-body").replaceChildren(...reasons(explained, state.explanation, move).filter(Boolean));
-  find("why-body").querySelector("details").open = open;
+function Welcome() {
+  const [first, ...others] = EXAMPLES[state.language];
+  return html`<div class="welcome">
+    <h2>${t("lead")}</h2>
+    <div class="actions">
+      <button type="button" class="primary" onClick=${() => on.example(first)}>${t("start")}</button>
+      <button type="button" onClick=${() => open(Paste, { text: "" })}>${t("paste")}</button>
+    </div>
+    <p class="fine">${t("dropHere")}</p>
+    <p>${t("otherExamples")}</p>
+    <ul class="chips">
+      ${others.map((example) => html`<li><button type="button" onClick=${() => on.example(example)}>${example.title}</button></li>`)}
+    </ul>
+    <p class="fine">${t("orWrite")}</p>
+  </div>`;
 }
 
-// Writing.
+function Invitation() {
+  return html`<section class="card invitation" aria-labelledby="invitation-title">
+    <h2 id="invitation-title">${t("challengeLead")}</h2>
+    <p>${t("challengeAbout", { p: percent(MODEL.high) })}</p>
+    <a class="button primary" href="#pass">${t("pass")}</a>
+    <p class="fine">${t("stayAbout")}</p>
+    <a class="button" href="#stay">${t("stay")}</a>
+  </section>`;
+}
 
-draft.addEventListener("input", () => {
-  find("add").disabled = !draft.value.trim();
-  state.retries = 0;
-  askSoon(TYPING);
-});
-draft.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  addDraft();
-});
-draft.addEventListener("paste", (event) => {
-  const pasted = event.clipboardData.getData("text/plain");
-  let found;
+/** The verdict in short above the line to write in, where the screen is too small for both. */
+function Strip({ page }) {
+  const { verdict, answers, shown } = page;
+  const bars = shown.filter((who) => answers.has(who)).slice(0, 3);
+  return html`<button type="button" class="strip ${verdict.tone}" onClick=${() => document.getElementById("verdict").scrollIntoView()}>
+    <strong dir="auto">${verdict.text}</strong>
+    ${bars.map((who) => {
+      const { is_bot_probability: p, confidence } = answers.get(who);
+      return html`<span class="mini ${p >= 0.5 ? "bot" : "person"} ${confidence}" key=${who}>
+        <span dir="auto">${nameOf(who)}</span>
+        <span class="track"><span class="fill" style=${{ width: `${p * 100}%` }}></span></span> ${percent(p)}
+      </span>`;
+    })}
+  </button>`;
+}
+
+function Footer() {
+  return html`<footer>
+    <p class="fine">${t("footer")}</p>
+    <button type="button" class="quiet" disabled=${!sent.size} onClick=${() => open(Code)}>${t("code")}</button>
+    ${MODEL.needsKey && html`<button type="button" class="quiet" onClick=${on.key}>${t(hasKey() ? "keySet" : "key")}</button>`}
+    ${MODEL.docsAreOpen && html`<a class="quiet" href="./">${t("docs")}</a>`}
+  </footer>`;
+}
+
+// What stays in this tab: the chat, the challenges and the language survive a reload and a way back.
+
+const STORED = "try";
+
+function keep() {
+  const { language, games } = state;
   try {
-    found = read(pasted);
+    sessionStorage.setItem(STORED, JSON.stringify({ language, games, chat: isGame() ? state.chat : pick(state) }));
   } catch {
-    return; // it is a text
+    // no place, or not allowed: then a reload begins anew
   }
-  if (found.chats.length === 1 && found.chats[0].messages.length < 2) return;
-  event.preventDefault();
-  openPaste(pasted);
-});
-find("add").addEventListener("click", () => {
-  addDraft();
-  draft.focus();
-});
-find("clear").addEventListener("click", () => {
-  replace([], "Chat cleared.");
-  draft.focus();
-});
-find("undo-button").addEventListener("click", () => {
-  const before = undo;
-  change(() => {
-    setDraft(before.draft);
-    Object.assign(state, {
-      messages: before.messages,
-      people: before.people,
-      speaker: before.speaker,
-      selected: null,
-      chosen: null,
-    });
-  });
-  draft.focus();
-});
-find("close-why").addEventListener("click", closeReasons);
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !document.querySelector("dialog[open]") && state.chosen !== null) closeReasons();
-});
-window.addEventListener("online", () => {
-  if (state.problem) ask();
-});
-
-function closeReasons() {
-  const { selected, chosen } = state;
-  const inside = find("why").contains(document.activeElement);
-  choose(null, null);
-  if (inside && selected) talk.focus(selected);
-  else if (inside) rows.get(chosen)?.press.focus();
 }
 
-// Examples.
-
-for (const [at, example] of EXAMPLES.entries()) {
-  find("examples").append(element("option", { value: at }, example.title));
-  const card = button("", () => replace(example.messages, ""));
-  card.append(element("strong", {}, example.title), element("span", {}, example.about));
-  find("example-cards").append(element("li", {}, card));
-}
-find("examples").addEventListener("change", () => {
-  const example = EXAMPLES[find("examples").value];
-  find("examples").value = "";
-  if (example) replace(example.messages, state.messages.length ? "Example loaded." : "");
-});
-
-// Pasting a chat.
-
-let found = null;
-function openPaste(text = "") {
-  find("paste-text").value = text;
-  find("paste-keep").hidden = !text;
-  readPasted();
-  find("paste").showModal();
+function restore() {
+  const stored = JSON.parse(sessionStorage.getItem(STORED) ?? "null");
+  if (!stored) return;
+  const renew = ({ who, text }) => say(who, text);
+  const { chat } = stored;
+  Object.assign(state, { language: stored.language, ...chat, messages: chat.messages.map(renew) });
+  for (const mode of MODES)
+    if (stored.games[mode]) state.games[mode] = { ...stored.games[mode], messages: stored.games[mode].messages.map(renew) };
 }
 
-function readPasted() {
-  found = null;
-  let says;
-  try {
-    found = read(find("paste-text").value);
-    const chats = found.chats.length;
-    says = `Recognised as ${found.format}${chats > 1 ? ` with ${chats} chats` : ""}.`;
-  } catch (error) {
-    if (!(error instanceof UnreadableError)) throw error;
-    says = error.message;
-  }
-  const choice = find("paste-choice");
-  choice.replaceChildren(
-    ...(found?.chats ?? []).map(({ name, messages }, at) =>
-      element("option", { value: at }, `${name} (${messages.length})`),
-    ),
-  );
-  find("paste-which").hidden = (found?.chats.length ?? 0) < 2;
-  find("paste-found").classList.toggle("bad", !found && find("paste-text").value.trim() !== "");
-  find("paste-use").disabled = !found;
-  find("paste-found").textContent = says;
-  describePasted();
-}
-
-function describePasted() {
-  if (!found) return;
-  const { messages } = found.chats[find("paste-choice").value];
-  const names = speakersOf(messages).map(nameOf);
-  const who = names.length > 6 ? `${names.slice(0, 6).join(", ")} and ${names.length - 6} more` : names.join(", ");
-  find("paste-found").textContent =
-    `${find("paste-found").textContent.split(". ")[0].replace(/\.$/, "")}. ${messages.length === 1 ? "1 message" : `${messages.length} messages`} by ${who}.`;
-}
-
-find("open-paste").addEventListener("click", () => openPaste());
-let reading = 0;
-find("paste-text").addEventListener("input", () => {
-  cancelAnimationFrame(reading); // a pasted text may come as an event for each of its lines
-  reading = requestAnimationFrame(readPasted);
-});
-find("paste-choice").addEventListener("change", describePasted);
-find("paste-cancel").addEventListener("click", () => find("paste").close());
-find("paste-keep").addEventListener("click", () => {
-  const { selectionStart: start, selectionEnd: end } = draft;
-  draft.setRangeText(find("paste-text").value, start, end, "end");
-  find("paste").close();
-  draft.dispatchEvent(new Event("input"));
-  draft.focus();
-});
-find("paste-use").addEventListener("click", () => {
-  const { messages } = found.chats[find("paste-choice").value];
-  find("paste").close();
-  draft.focus();
-  replace(messages, state.messages.length ? "Chat replaced." : "");
-});
-
-// The API key.
-
-function openKey() {
-  find("key-text").value = "";
-  find("key-forget").hidden = !hasKey();
-  find("key").showModal();
-}
-
-function useKey(text) {
-  setKey(text);
-  find("key-text").value = "";
-  find("key").close();
-  state.retries = 0;
+/** Do what the fragment of the address says: begin a challenge, or show the chat that came with a link. */
+async function follow() {
+  const fragment = location.hash.slice(1);
+  const messages = await unpack(fragment);
+  setMode(MODES.includes(fragment) ? fragment : "chat");
+  if (messages === undefined) return;
+  history.replaceState(null, "", location.pathname + location.search); // what is written from now on is not in the link
+  if (messages) replace(messages, t("fromLink"));
+  else Object.assign(state, { problem: new Problem("linkBroken", { status: 400 }) });
   show();
-  if (scores.length || written().length) ask();
 }
 
-find("open-key").addEventListener("click", openKey);
-find("key-form").addEventListener("submit", (event) => {
+function takeFile(event) {
   event.preventDefault();
-  useKey(find("key-text").value);
-});
-find("key-forget").addEventListener("click", () => useKey(""));
-find("key-cancel").addEventListener("click", () => find("key").close());
-
-// The request as a command or a program.
-
-function drawCode() {
-  const radios = [...find("code").querySelectorAll('input[name="route"]')];
-  for (const radio of radios) radio.disabled = !sent.has(radio.value);
-  if (radios.find((radio) => radio.checked).disabled) radios.find((radio) => !radio.disabled).checked = true;
-  const route = radios.find((radio) => radio.checked).value;
-  const python = find("code").querySelector('input[name="language"]:checked').value === "python";
-  find("code-text").textContent = (python ? asPython : asCurl)(route, sent.get(route));
-  const key = hasKey() ? " The key is read from the environment variable API_KEY." : "";
-  const same = route === "explain" ? " The same body, sent to /predict, gives the probabilities alone." : "";
-  find("code-note").textContent = `${python ? "Needs the package bentoml." : "For sh, bash or zsh."}${key}${same}`;
-  find("code-copy").textContent = "Copy";
+  const [file] = event.dataTransfer?.files ?? [];
+  if (event.type !== "drop" || !file || isGame()) return;
+  file.text().then((text) => open(Paste, { text }));
 }
 
-find("open-code").addEventListener("click", () => {
-  drawCode();
-  find("code").showModal();
-});
-find("code").addEventListener("change", drawCode);
-find("code-close").addEventListener("click", () => find("code").close());
-find("code-copy").addEventListener("click", async () => {
-  try {
-    await navigator.clipboard.writeText(find("code-text").textContent);
-    find("code-copy").textContent = "Copied";
-  } catch {
-    // the clipboard is there for pages of this machine and of TLS only
-    getSelection().selectAllChildren(find("code-text"));
-    find("code-copy").textContent = "Selected: press Ctrl+C";
+addEventListener("hashchange", follow);
+addEventListener("dragover", takeFile);
+addEventListener("drop", takeFile);
+addEventListener("online", () => state.problem && ask());
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !state.dialog && state.selected) {
+    const message = state.selected;
+    on.select(null);
+    focus(message);
   }
 });
 
-show();
+try {
+  restore();
+} catch {
+  sessionStorage.removeItem(STORED); // of another version of the page
+}
+setLanguage(state.language);
+document.getElementById("app").replaceChildren();
+draw();
+follow();
+if (written().length) askSoon(0);

@@ -1,0 +1,141 @@
+"""A headless Firefox, driven with WebDriver BiDi (https://w3c.github.io/webdriver-bidi/).
+
+Playwright drives only a Firefox of its own; Debian's firefox-esr speaks BiDi itself.
+"""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+START = 60  # seconds until Firefox listens
+KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "Tab": "\ue004"}
+
+
+def find_firefox() -> str | None:
+    return shutil.which("firefox-esr") or shutil.which("firefox")
+
+
+class Firefox:
+    """One tab. Methods raise AssertionError when a script on the page throws."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._loop = loop
+        self._socket = socket
+        self._sent = 0
+        self.faults: list[str] = []
+        self._send("session.new", capabilities={})
+        self._send("session.subscribe", events=["log.entryAdded"])
+        self._tab = self._send("browsingContext.getTree")["contexts"][0]["context"]
+
+    def _send(self, method: str, **params: Any) -> Any:
+        return _run(self._loop, self._ask(method, params))
+
+    async def _ask(self, method: str, params: dict[str, Any]) -> Any:
+        self._sent += 1
+        await self._socket.send_json({"id": self._sent, "method": method, "params": params})
+        while True:
+            message = await self._socket.receive_json(timeout=START)
+            if message.get("method") == "log.entryAdded" and message["params"]["level"] == "error":
+                self.faults.append(str(message["params"]["text"]))
+            if message.get("id") == self._sent:
+                assert message["type"] == "success", message
+                return message["result"]
+
+    def resize(self, width: int, height: int) -> None:
+        self._send("browsingContext.setViewport", context=self._tab, viewport={"width": width, "height": height})
+
+    def open(self, url: str) -> None:
+        self._send("browsingContext.navigate", context=self._tab, url=url, wait="complete")
+
+    def reload(self) -> None:
+        self._send("browsingContext.reload", context=self._tab, wait="complete")
+
+    def back(self) -> None:
+        self._send("browsingContext.traverseHistory", context=self._tab, delta=-1)
+
+    def evaluate(self, script: str) -> Any:
+        """Evaluate an expression, wait for it if it is a promise, and return its JSON value."""
+        result = self._send(
+            "script.evaluate",
+            expression=f"(async () => JSON.stringify(await ({script})) ?? 'null')()",
+            target={"context": self._tab},
+            awaitPromise=True,
+        )
+        assert result["type"] == "success", result["exceptionDetails"]["text"]
+        return json.loads(result["result"]["value"])
+
+    def wait_for(self, condition: str) -> Any:
+        """Wait until an expression is true, also across a navigation, and return its value."""
+        deadline = time.monotonic() + START
+        while time.monotonic() < deadline:
+            with suppress(AssertionError):  # the page may be on its way out
+                value = self.evaluate(condition)
+                if value not in (None, False, "", 0):  # an element becomes {}
+                    return value
+            time.sleep(0.05)
+        raise AssertionError(f"never {condition}")
+
+    def press(self, keys: str) -> None:
+        """Type a text, or press one of the named keys, as a keyboard does."""
+        actions = [
+            {"type": kind, "value": key}
+            for key in ([KEYS[keys]] if keys in KEYS else keys)
+            for kind in ("keyDown", "keyUp")
+        ]
+        self._send(
+            "input.performActions", context=self._tab, actions=[{"type": "key", "id": "keys", "actions": actions}]
+        )
+
+    def screenshot(self) -> str:
+        """Return a PNG of what can be seen, in base64."""
+        data: str = self._send("browsingContext.captureScreenshot", context=self._tab)["data"]
+        return data
+
+
+@contextmanager
+def opened_firefox() -> Iterator[Firefox]:
+    """Start Firefox with a profile of its own, and end it."""
+    program = find_firefox()
+    assert program is not None
+    loop = asyncio.new_event_loop()  # in a thread: Playwright's own runs in that of the tests
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        log = Path(folder) / "log"
+        command = [program, "--headless", "--no-remote", "--remote-debugging-port", "0", "--profile", folder]
+        with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+            try:
+                session, socket = _run(loop, _connect(log))
+                yield Firefox(loop, socket)
+                _run(loop, session.close())
+            finally:
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=10)
+                process.kill()
+                loop.call_soon_threadsafe(loop.stop)
+
+
+def _run(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+
+async def _connect(log: Path) -> tuple[aiohttp.ClientSession, aiohttp.ClientWebSocketResponse]:
+    async with asyncio.timeout(START):
+        while True:
+            found = re.search(r"WebDriver BiDi listening on (\S+)", log.read_text(errors="replace"))
+            if found:
+                break
+            await asyncio.sleep(0.1)
+    session = aiohttp.ClientSession()
+    return session, await session.ws_connect(f"{found[1]}/session", max_msg_size=0)
