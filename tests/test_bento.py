@@ -37,7 +37,11 @@ def test_it_holds_what_is_served(bento: Path) -> None:
     files = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
     folders = ("models", "records", "serving")
     code = {path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*.py")}
-    page = {path.relative_to(ROOT).as_posix() for path in FOLDER.iterdir() if path.is_file()}
+    page = {
+        path.relative_to(ROOT).as_posix()
+        for path in FOLDER.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     assert files == code | page | {
         "service.py",
         "Dockerfile",
