@@ -24,7 +24,7 @@ from models.weights import METRICS, SHIPPED
 from models.words import OTHER, WORDS, words_for
 from serving.errors import RefusedError
 from serving.http.access import Access
-from serving.page import FOLDER, describe, files, routes
+from serving.page import FOLDER, TEXTS, describe, files, routes
 from tests.conftest import Server, find_chromium, running, send
 from tests.firefox import Firefox, opened_firefox
 from tests.test_swagger import OPTIONS
@@ -152,7 +152,7 @@ def paths(requests: list[Request]) -> set[str]:
 
 def test_every_file_is_served_under_the_policy(server: Server) -> None:
     names = {f"try/{file.relative_to(FOLDER).as_posix()}" for file in files()} - {"try/try.html"}
-    served = {"/try", "/try/model.js", *(f"/{name}" for name in names)}
+    served = {"/try", "/try/data.js", *(f"/{name}" for name in names)}
     assert {route.path for route in routes(SHIPPED, needs_key=False, docs_are_open=True)} == served
     size = 0
     for path in served:
@@ -164,7 +164,7 @@ def test_every_file_is_served_under_the_policy(server: Server) -> None:
     assert size < 60_000, "of all files, gzipped"
     assert send(f"{server.url}/try/__init__.py").status == 404
     preloaded = re.findall(r'modulepreload" href="(try/[\w/]+\.m?js)"', (FOLDER / "try.html").read_text())
-    assert {*preloaded, "try/try.js"} == {name for name in names if name.endswith("js")} | {"try/model.js"}
+    assert {*preloaded, "try/try.js"} == {name for name in names if name.endswith("js")} | {"try/data.js"}
 
 
 def test_files_come_packed_and_only_once(server: Server) -> None:
@@ -187,7 +187,7 @@ def test_the_libraries_are_as_published() -> None:
 
 
 def test_every_signal_has_words_in_both_languages() -> None:
-    assert {name.removeprefix(OTHER) for name in SIGNALS} == set(WORDS), "and there are no words without a signal"
+    assert {name.removeprefix(OTHER) for name in SIGNALS} <= set(WORDS)
     words = [words_for(name) for name in SIGNALS]
     assert all(one.en and one.ru for one in words)
     assert len({one.en for one in words}) == len({one.ru for one in words}) == len(SIGNALS)
@@ -1039,17 +1039,24 @@ def test_two_languages(browser: Browser, server: Server) -> None:
         expect(page.locator("#headline")).to_contain_text("B is ")
         page.reload()
         expect(page.get_by_role("heading", level=1)).to_have_text("Bot or human?")
-    source = (FOLDER / "texts.js").read_text(encoding="utf-8")
-    keys = [re.findall(r"^    (\w+):", part, re.MULTILINE) for part in source.split("\n  ru: {")]
-    assert len(keys[0]) > 100
-    assert keys[0] == keys[1], "every text is there in both"
-    script = "".join(file.read_text(encoding="utf-8") for file in FOLDER.glob("*.js") if file.name != "texts.js")
-    assert [name for name in keys[0] if not re.search(rf'["`]{name}["`]', script) and name not in COMPOSED] == []
+
+
+def test_every_text_is_there_in_both_languages_and_used() -> None:
+    texts = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in TEXTS.glob("*.json")}
+    assert texts.keys() == {"en", "ru"}
+    assert list(texts["en"]) == list(texts["ru"])
+    for name, english in texts["en"].items():
+        russian = texts["ru"][name]
+        assert set(re.findall(r"\{\w+\}", english)) == set(re.findall(r"\{\w+\}", russian)), name
+        assert len(english.split("|")) == len(russian.split("|")) or (len(english.split("|")) == 2) == (
+            len(russian.split("|")) == 3
+        ), name
+    script = "".join(file.read_text(encoding="utf-8") for file in FOLDER.glob("*.js"))
+    assert [name for name in texts["en"] if not re.search(rf'["`]{name}["`]', script) and name not in COMPOSED] == []
 
 
 # texts whose keys the scripts put together
 COMPOSED = {
-    "noName",  # used in texts.js itself
     *(f"{kind}{degree}" for kind in ("bot", "aloneBot", "alonePerson", "two", "all") for degree in ("High", "Medium")),
     *(f"{problem}Why" for problem in ("rejected", "wrongKey", "noKey", "late", "tooLarge", "busy", "down", "gone")),
     *(f"{problem}Why" for problem in ("silentService", "failed", "broken", "linkBroken")),

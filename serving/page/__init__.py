@@ -2,7 +2,8 @@
 
 They hold no secret, so they are open to everyone, also where requests need a key: a browser cannot send one when it
 opens a page. The page asks `/predict_batch` and `/explain`, which store nothing. What it says about the model that is
-served (how often it is right, its signals in words) is a module of its own, `/try/model.js`, made at the start.
+served (how often it is right, its signals in words) and its texts, in each language of `texts/`, are a module of their
+own, `/try/data.js`, which is made at the start.
 
 `vendor/` holds two libraries as they were published on npm: Preact 11.2.0 (MIT) and htm 3.1.1 (Apache 2.0).
 """
@@ -27,6 +28,7 @@ from serving.page.policy import headers
 
 PATH = "/try"
 FOLDER = Path(__file__).parent
+TEXTS = FOLDER / "texts"
 _PAGE = "try.html"
 _TYPES: Mapping[str, str] = {
     ".html": "text/html",
@@ -51,11 +53,15 @@ def routes(model: Path, *, needs_key: bool, docs_are_open: bool) -> list[Route]:
     """Return the routes of the page, at `PATH`, and of its files below; reads them, and the model's metrics, once."""
     metrics = json.loads((model / METRICS).read_text(encoding="utf-8"))
     facts = {**describe(metrics), "needsKey": needs_key, "docsAreOpen": docs_are_open}
-    module = f"export const MODEL = {json.dumps(facts, ensure_ascii=False)};\n"
+    texts = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(TEXTS.glob("*.json"))}
+    data = {"MODEL": facts, "TEXTS": texts}
+    module = "".join(
+        f"export const {name} = {json.dumps(value, ensure_ascii=False)};\n" for name, value in data.items()
+    )
     paths = {file: f"{PATH}/{file.relative_to(FOLDER).as_posix()}" for file in files()}
     return [
         *(_route(PATH if file.name == _PAGE else path, file.read_bytes(), file.suffix) for file, path in paths.items()),
-        _route(f"{PATH}/model.js", module.encode(), ".js"),
+        _route(f"{PATH}/data.js", module.encode(), ".js"),
     ]
 
 

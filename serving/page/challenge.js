@@ -2,7 +2,7 @@
 
 import { SCRIPTS } from "./examples.js";
 import { html } from "./html.js";
-import { MODEL } from "./model.js";
+import { MODEL } from "./data.js";
 import { percent, t } from "./texts.js";
 import { Signals } from "./verdict.js";
 

@@ -1,6 +1,6 @@
 // Sharing: a link that holds the chat in its fragment, which browsers do not send, the result as text, and a picture.
 
-import { MODEL } from "./model.js";
+import { MODEL } from "./data.js";
 import { nameOf, percent, signalWords, t } from "./texts.js";
 
 const LONGEST_LINK = 8_000; // characters of a fragment that is made; messengers cut longer links

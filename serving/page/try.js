@@ -7,7 +7,7 @@ import { Code, Key, Paste, Share } from "./dialogs.js";
 import { EXAMPLES } from "./examples.js";
 import { read, UnreadableError } from "./formats.js";
 import { html, render } from "./html.js";
-import { MODEL } from "./model.js";
+import { MODEL } from "./data.js";
 import { Scores } from "./scores.js";
 import { hasKey, post, Problem, sent, setKey } from "./service.js";
 import { summary, unpack } from "./share.js";
@@ -465,12 +465,12 @@ function App({ page }) {
         ${page.isGame ? html`<${Goal} page=${page} />` : !isEmpty && html`<${Toolbar} page=${page} />`}
         <div id="scroll" class="scroll">${isEmpty ? html`<${Welcome} page=${page} />` : html`<${Messages} page=${page} />`}</div>
         <div class="bottom">
+          ${!isQuiet && html`<${Strip} page=${page} />`}
           <${ProblemBox} page=${page} />
           ${state.undo &&
           html`<div class="undo">
             <span>${state.undo.said}</span><button type="button" onClick=${on.undo}>${t("undo")}</button>
           </div>`}
-          ${!isQuiet && html`<${Strip} page=${page} />`}
           ${page.isGame && game().over ? html`<${End} page=${page} />` : html`<${Composer} page=${page} />`}
         </div>
       </section>

@@ -1,7 +1,7 @@
 // The verdict: one headline and what it is worth, a bar for each participant, and why.
 
 import { html } from "./html.js";
-import { MODEL } from "./model.js";
+import { MODEL } from "./data.js";
 import { nameOf, percent, signalWords, signed, t } from "./texts.js";
 
 const FEW_WORDS = 8; // in a whole chat; nearly all chats that the classifier learned from have more
@@ -66,8 +66,7 @@ export function Verdict({ page }) {
       ${page.answers.size > 0 && !page.isGame && html`<button type="button" onClick=${on.share}>${t("shareButton")}</button>`}
     </div>
     <p class="worth">
-      ${page.worth}
-      ${state.busy && html`<span class="busy">${t("scoring")}</span>`}
+      ${page.worth}${" "}${state.busy && html`<span class="busy">${t("scoring")}</span>`}
     </p>
     <ul id="bars" class="bars" aria-busy=${String(state.busy)}>
       ${page.shown.map((who) => html`<${Bar} key=${who} who=${who} page=${page} />`)}
