@@ -5,6 +5,7 @@
 # make fix     format, and mend what the linter can
 # make check   the one gate: lint, audit, test
 # make wheel   build the library bot_or_human, the folder models/ as a wheel, into dist
+# make release build all of a release into dist: wheel, Bento, image, SBOM and checksums, with the version of pyproject.toml
 # make image   build the Bento and the image turing_test_service:latest (PLATFORM=linux/arm64 for another platform)
 # make push    build for PLATFORMS="linux/amd64 linux/arm64" and push to IMAGE=registry/name:tag
 # make bench   measure the service beside its peers (needs wrk and hey), into benchmarks/results
@@ -53,8 +54,9 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version $(OLDEST_PYTH
 	--custom-compile-command "make lock"
 MINUTES := 10
 DIST ?= dist
+RELEASE := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: serve unit test lint fix check wheel image push train bench soak lock audit
+.PHONY: serve unit test lint fix check wheel release image push train bench soak lock audit
 
 serve: $(VENV)/serving
 	$(BIN)/bentoml serve
@@ -79,6 +81,18 @@ check: lint audit test
 wheel: $(VENV)/development
 	rm -rf build # what an earlier one left would be packed as well
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir $(DIST)
+
+# The store of Bentos is a new one: the user's own may hold this version already.
+release: export BENTOML_HOME := $(abspath $(DIST))/store
+release: $(VENV)/development
+	rm -rf $(DIST)
+	$(MAKE) wheel
+	$(MAKE) image VERSION=$(RELEASE) IMAGE=turing_test_service:$(RELEASE)
+	$(BIN)/bentoml export turing_test_service:$(RELEASE) $(DIST)/turing_test_service-$(RELEASE).bento
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+		--output-file $(DIST)/turing_test_service-$(RELEASE).cdx.json requirements.txt
+	rm -rf $(BENTOML_HOME) $(DIST)/.gitignore
+	cd $(DIST) && sha256sum * >SHA256SUMS
 
 image: $(VENV)/serving
 	bento=$$($(BENTO)) && test -n "$$bento" && \

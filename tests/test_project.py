@@ -1,5 +1,6 @@
 """The files around the code agree with each other and with the code."""
 
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,14 @@ TARGETS = set(" ".join(re.findall(r"^\.PHONY: (.*)", MAKEFILE, re.MULTILINE)).sp
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", ".github/workflows/ci.yml"]
+    "document",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "benchmarks/README.md",
+        ".github/workflows/ci.yml",
+        ".github/workflows/release.yml",
+    ],
 )
 def test_documents_name_make_targets_that_exist(document: str) -> None:
     text = (ROOT / document).read_text()
@@ -109,5 +117,18 @@ def test_pre_commit_runs_what_make_lint_runs() -> None:
     assert hooks == [line.strip().removesuffix(" .").replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()]
 
 
-def test_the_changelog_names_the_version() -> None:
-    assert PYPROJECT["project"]["version"] in (ROOT / "CHANGELOG.md").read_text()
+def test_the_changelog_names_the_version_and_its_date() -> None:
+    version = re.escape(PYPROJECT["project"]["version"])
+    assert re.search(rf"^## \[{version}\] - \d{{4}}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+def test_a_release_runs_pinned_actions_and_checks_its_tag() -> None:
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"].values()
+    actions = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert actions
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in actions)
+    (check,) = [step["run"] for step in job["steps"] if step.get("name") == "The tag is the version"]
+    version = PYPROJECT["project"]["version"]
+    for tag, code in ((f"v{version}", 0), ("v9.9.9", 1), (f"v{version}.1", 1)):
+        done = subprocess.run(["bash", "-c", check], cwd=ROOT, env={**os.environ, "GITHUB_REF_NAME": tag}, check=False)
+        assert done.returncode == code, tag
