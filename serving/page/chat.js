@@ -8,7 +8,10 @@ const LEVELS = [0.12, 0.4, 0.9, 1.8]; // log odds from which a message is tinted
 
 export function Messages({ page }) {
   const { messages } = page.state;
-  return html`<ol
+  return html`<p class="legend fine">
+      ${t("legend")} <span class="bot">${t("towardBot")}</span> <span class="person">${t("towardPerson")}</span>
+    </p>
+    <ol
       id="messages"
       class="messages"
       aria-label=${t("messages")}
