@@ -14,13 +14,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from models.classifier import CONFIDENCE
+from models.chat import Confidence
 from models.signals import SIGNALS
 from models.weights import METRICS
 from models.words import words_for
@@ -74,8 +74,7 @@ def describe(metrics: dict[str, Any]) -> dict[str, Any]:
     """Return what the page says about the model with these metrics.
 
     `accuracy` holds for each confidence the share of right answers in the cross-validated running dialogs; it lacks a
-    confidence that was not measured. `share` is that of bots in the training data, `chats` the number of its chats,
-    `high` the least probability of the likelier answer with high confidence.
+    confidence that was not measured. `share` is that of bots in the training data, `chats` the number of its chats.
     """
     data = metrics["trained_on"]
     measured = [
@@ -83,12 +82,11 @@ def describe(metrics: dict[str, Any]) -> dict[str, Any]:
         for row in metrics["measured"]
         if row["how"] == "streamed, all messages" and "cross-validat" in row["on"]
     ]
-    shares = {level: _mean([row[level] for row in measured if level in row]) for level in CONFIDENCE}
+    shares = {level: _mean([row[level] for row in measured if level in row]) for level in get_args(Confidence)}
     return {
         "version": metrics["version"],
         "chats": sum(part["chats"] for part in data),
         "share": sum(part["bots"] for part in data) / sum(part["participants"] for part in data),
-        "high": CONFIDENCE["high"],
         "accuracy": {level: share for level, share in shares.items() if share is not None},
         "words": {language: {name: asdict(words_for(name))[language] for name in SIGNALS} for language in ("en", "ru")},
     }

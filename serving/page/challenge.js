@@ -2,13 +2,13 @@
 
 import { SCRIPTS } from "./examples.js";
 import { html } from "./html.js";
-import { MODEL } from "./data.js";
 import { percent, t } from "./texts.js";
 import { Signals } from "./verdict.js";
 
 export const MODES = ["pass", "stay"];
 export const YOU = "you";
 const SCRIPT = "script";
+export const GOAL = 0.92; // the probability to pass; in most chats, that of high confidence
 const MOST = 6; // messages of the visitor's
 const TOLD = 3; // signals at the end
 const LEAST_WORDS = 5; // of a whole sentence
@@ -18,7 +18,7 @@ const WHOLE = /^["«“(]?\p{Lu}.*[.?!…]["»”)]*$/su;
 export const names = () => new Map([[YOU, t("you")], [SCRIPT, t("script")]]);
 
 /** Return the probability to pass, or to stay below. */
-export const goalOf = (mode) => (mode === "pass" ? MODEL.high : 0.5);
+export const goalOf = (mode) => (mode === "pass" ? GOAL : 0.5);
 
 /** Begin a challenge: { script, messages, over }, in one of the scripts of a language. */
 export function begin(language, say) {
@@ -41,7 +41,7 @@ export function judged(messages) {
 export function goOn(mode, game, p, say) {
   const n = ownOf(game.messages);
   if (game.over || game.messages.at(-1).who !== YOU) return;
-  const isPast = p > MODEL.high;
+  const isPast = p > GOAL;
   if (mode === "pass" && (isPast || n === MOST)) game.over = { n, p, won: isPast };
   else if (mode === "stay" && (isPast || n === MOST)) game.over = { n, p, won: p < goalOf(mode) };
   else game.messages = [...game.messages, say(SCRIPT, game.script[n])];
@@ -71,7 +71,7 @@ export function lineOf(mode, { won, n, p }) {
 export function Goal({ page }) {
   const { game } = page;
   const { mode } = page.state;
-  const goal = { p: percent(MODEL.high), n: MOST };
+  const goal = { p: percent(GOAL), n: MOST };
   return html`<p class="goal-text">
     ${t(mode === "pass" ? "goalPass" : "goalStay", goal)}
     <strong>${!game.over && ` ${t("left", { n: MOST - ownOf(game.messages) })}`}</strong>

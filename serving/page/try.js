@@ -1,6 +1,6 @@
 // The page: holds the chat, asks for its scores when it changes, and shows what comes back.
 
-import { begin, End, Goal, goalOf, goOn, headline, isWhole, judged, lineOf, MODES, names, YOU } from "./challenge.js";
+import { begin, End, Goal, GOAL, goalOf, goOn, headline, isWhole, judged, lineOf, MODES, names, YOU } from "./challenge.js";
 import { Chart } from "./chart.js";
 import { Composer, Messages, segments } from "./chat.js";
 import { Code, Key, Paste, Share } from "./dialogs.js";
@@ -544,7 +544,7 @@ function Welcome() {
 function Invitation() {
   return html`<section class="card invitation" aria-labelledby="invitation-title">
     <h2 id="invitation-title">${t("challengeLead")}</h2>
-    <p>${t("challengeAbout", { p: percent(MODEL.high) })}</p>
+    <p>${t("challengeAbout", { p: percent(GOAL) })}</p>
     <a class="button primary" href="#pass">${t("pass")}</a>
     <p class="fine">${t("stayAbout")}</p>
     <a class="button" href="#stay">${t("stay")}</a>
