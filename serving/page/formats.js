@@ -158,7 +158,7 @@ function readTable(lines, text) {
 /** Split a table (RFC 4180) into rows of cells. */
 function cells(text, separator) {
   const rows = [[]];
-  const cell = new RegExp(`(?:"((?:[^"]|"")*)"|([^${separator}\\r\\n]*))(${separator}|\\r\\n|\\r|\\n|$)`, "y");
+  const cell = new RegExp(`(?:"((?:[^"]|"")*)"|((?:[^"${separator}\\r\\n][^${separator}\\r\\n]*)?))(${separator}|\\r\\n|\\r|\\n|$)`, "y");
   while (cell.lastIndex < text.length) {
     const [, quoted, bare, end] = cell.exec(text) ?? unreadable("tableMalformed", { row: rows.length });
     rows.at(-1).push(quoted?.replaceAll('""', '"') ?? bare);

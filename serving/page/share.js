@@ -1,6 +1,5 @@
 // Sharing: a link that holds the chat in its fragment, which browsers do not send, the result as text, and a picture.
 
-import { MODEL } from "./data.js";
 import { nameOf, percent, signalWords, t } from "./texts.js";
 
 const LONGEST_LINK = 8_000; // characters of a fragment that is made; messengers cut longer links
@@ -139,6 +138,5 @@ export function summary(page) {
       return { name: nameOf(who), p, confidence };
     }),
     reasons: found?.signals.slice(0, 3) ?? [],
-    version: MODEL.version,
   };
 }
