@@ -43,7 +43,9 @@ SHUTDOWN = Shutdown()
     service_class=PredictionService,
     # distro="none": without it BentoML installs a compiler and git into the image
     image=bentoml.images.Image(**read_base(), distro="none").run(
-        "install -d -o bentoml -g 0 -m 2775 /history"  # mount point of the volume for dialogs, for any user of group 0
+        # for any user of group 0: where dialogs are stored, and BENTOML_HOME, where a model store can be mounted
+        "install -d -o bentoml -g 0 -m 2775 /history /bentoml"
+        " && install -d -o bentoml -g 0 -m 2775 /bentoml/bentos /bentoml/envs /bentoml/models /bentoml/tmp"
     ),
     workers=SETTINGS.workers,
     http={"port": 8000},

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import bentoml
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLConfigException, BentoMLException
 from platformdirs import user_data_path
 from pydantic import (
@@ -82,10 +83,12 @@ def _find_model(tag: str) -> str:
     """Return the full tag of a model in BentoML's store, so that all workers serve the same version."""
     try:
         return str(bentoml.models.get(tag).tag)
+    except OSError as error:
+        who = f"User {os.geteuid()} of group {os.getegid()}"
+        raise ValueError(f"{who} cannot read {error.filename}: {error.strerror}; `chmod -R a+rX` lets it") from None
     except (BentoMLException, ValueError):
-        raise ValueError(
-            f"There is no model {tag} in BentoML's model store; `bentoml models list` names them"
-        ) from None
+        store = BentoMLContainer.model_store_dir.get()
+        raise ValueError(f"There is no model {tag} in {store}; `bentoml models list` names those there are") from None
 
 
 def _check_history_url(url: SecretStr) -> SecretStr:

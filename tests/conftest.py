@@ -196,13 +196,13 @@ class Server:
         return sizes
 
 
-def start_server(folder: Path, **environment: str) -> Server:
-    """Start `bentoml serve` as the README does, on a free port."""
-    port = free_port()
+def start_server(folder: Path, port: str = "", **environment: str) -> Server:
+    """Start `bentoml serve` as the README does, on a free port if none is given."""
+    port = port or str(free_port())
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bentoml", "serve", "--port", str(port)],
+            [sys.executable, "-m", "bentoml", "serve", "--port", port],
             cwd=ROOT,
             env={
                 **os.environ,
@@ -217,9 +217,9 @@ def start_server(folder: Path, **environment: str) -> Server:
 
 
 @contextmanager
-def running(folder: Path, **environment: str) -> Iterator[Server]:
+def running(folder: Path, port: str = "", **environment: str) -> Iterator[Server]:
     """Start a server, wait until it is ready, and stop it at the end."""
-    started = start_server(folder, **environment)
+    started = start_server(folder, port, **environment)
     try:
         wait_until(lambda: is_ready(started.url) or started.process.poll() is not None)
         assert is_ready(started.url), started.log.read_text()

@@ -6,12 +6,13 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from tests.conftest import find_postgresql, free_port, wait_until
+from tests.conftest import ROOT, find_postgresql, free_port, wait_until
 
 NO_ROOT = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []  # for programs that refuse to run as root
 
@@ -30,6 +31,15 @@ def run(*command: object, as_user: bool = True) -> str:
     return done.stdout
 
 
+def make_store(folder: Path) -> tuple[Path, str]:
+    """Register a copy of the shipped model in a new model store of BentoML's; returns the store and the version."""
+    script = "from train.registry import register; from models.weights import SHIPPED; print(register(SHIPPED))"
+    environment = {**os.environ, "BENTOML_HOME": str(folder / "bentoml")}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return folder / "bentoml" / "models", done.stdout.split(":")[-1].strip()
+
+
 def make_certificate(host: str, certificate: Path, key: Path, as_user: bool = False) -> None:
     """Make a key and a certificate for a host name, signed with that key."""
     command = ["openssl", "req", "-new", "-x509", "-days", "2", "-nodes", "-subj", f"/CN={host}"]
@@ -44,7 +54,7 @@ def open_folder(name: str) -> Path:
     return folder
 
 
-def _lives(pid: str) -> bool:
+def lives(pid: str) -> bool:
     """Return whether a process exists and is not only waiting for its parent to take notice of its end."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -141,7 +151,7 @@ class PostgreSql:
         """Kill every process of the cluster with SIGKILL, and start it again."""
         processes = self._processes()
         subprocess.run(["kill", "-9", *processes], check=False)
-        wait_until(lambda: not any(_lives(process) for process in processes), 20)
+        wait_until(lambda: not any(lives(process) for process in processes), 20)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         self.start()
 

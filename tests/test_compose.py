@@ -17,7 +17,7 @@ from serving.settings import Settings
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
 from tests.engine import docker, inspect
 from tests.prometheus import is_up, numbers
-from tests.stores import make_certificate
+from tests.stores import make_certificate, make_store
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("image")]
 NAME = "turing-test-service"
@@ -162,6 +162,17 @@ def test_the_profile_adds_postgresql(project: Path) -> None:
     shown = compose(project, "--profile", "postgres", "config")
     assert "pg_isready" in shown
     assert "condition: service_healthy" in shown
+
+
+def test_a_model_of_bentomls_store(project: Path) -> None:
+    port = free_port()
+    store, version = make_store(project)
+    (project / ".env").write_text(f"PORT={port}\nMODEL=bot_or_human:latest\nMODEL_STORE={store}\n")
+    compose(project, "up", "-d")
+    url = f"http://localhost:{port}"
+    wait_until(lambda: is_ready(url))
+    assert send(f"{url}/predict", CURL_CHAT).json["model_version"] == version
+    assert f"bot_or_human:{version}" in compose(project, "exec", "-T", NAME, "bentoml", "models", "list")
 
 
 def has_status(client: httpx.Client, url: str, status: int) -> bool:

@@ -16,7 +16,7 @@ from models.classifier import Classifier
 from models.weights import METRICS
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
 from tests.engine import IMAGE, NETWORK, Container, container, docker, inspect, remove_images
-from tests.stores import PostgreSql
+from tests.stores import PostgreSql, make_store
 from train.__main__ import main
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("image")]
@@ -194,6 +194,28 @@ def test_another_model_from_a_volume(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     with container("-v", f"{tmp_path}:/other:ro", "-e", "MODEL_FOLDER=/other") as started:
         assert send(f"{started.url}/predict", CURL_CHAT).json["model_version"] == version
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--read-only", "--tmpfs", "/tmp", "--tmpfs", "/history"], ["--user", "12345:0"]]
+)
+def test_a_model_of_bentomls_store(tmp_path: Path, of_dockerfile: str, options: list[str]) -> None:
+    """As `docs/operation.md` says; the store is the user's, with the modes that BentoML gives it."""
+    store, version = make_store(tmp_path)
+    mounted = ["-v", f"{store}:/bentoml/models:ro", "-e", "MODEL=bot_or_human:latest"]
+    for image in (IMAGE, of_dockerfile):
+        with container(*mounted, *options, image=image) as started:
+            assert send(f"{started.url}/predict", CURL_CHAT).json["model_version"] == version
+
+
+def test_a_model_that_the_user_of_the_container_cannot_read_stops_the_start(tmp_path: Path) -> None:
+    store, version = make_store(tmp_path)
+    (store / "bot_or_human" / version).chmod(0o700)
+    command = ["docker", "run", "--rm", "-v", f"{store}:/bentoml/models:ro", "-e", "MODEL=bot_or_human:latest", IMAGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    (line,) = done.stderr.splitlines()
+    assert re.search(r"MODEL: User 1034 .* cannot read /bentoml/models/bot_or_human/\S+: Permission denied", line)
 
 
 def test_it_gets_ready_again_after_a_restart() -> None:

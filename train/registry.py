@@ -51,6 +51,7 @@ def _copy(folder: Path, tag: str, metrics: dict[str, Any]) -> None:
         with bentoml.models.create(tag, labels=labels, metadata=metadata) as new:
             for name in (ARTIFACT, METRICS, REFERENCE, CARD, REPORT):
                 if (file := current(folder, name)).exists():
-                    shutil.copy(file, new.path_of(name))
+                    shutil.copyfile(file, new.path_of(name))
+            Path(new.path).chmod(0o755)  # BentoML makes it readable for this user alone, and a container has another
     except (BentoMLException, OSError) as error:
         raise DataError(f"BentoML's model store: {error}; the model is in {folder}") from None

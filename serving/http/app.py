@@ -14,6 +14,7 @@ much (`docs/design.md` has the figures) or answer errors in other shapes.
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ from serving.http.access import Access
 from serving.http.bentoml_app import api_methods, name_worker_in_log, read_middleware
 from serving.http.middleware import AccessAndErrors, Cors, KnownPaths, known_paths
 from serving.http.predictions import PredictionRoutes
+from serving.http.shutdown import PARENT
 from serving.http.swagger import swagger_routes
 from serving.scoring.batching import load_classifier
 from serving.scoring.monitoring import Monitoring
@@ -57,6 +59,7 @@ def check_start(service: Any) -> None:
     Monitoring.check(settings.monitoring)
     asyncio.run(Dialogs(settings.store_url, settings.history_days).check())
     settings.export_paths()
+    os.environ[PARENT] = str(os.getpid())
     logger.info("Try a chat in the browser: /try at the address below")
     logger.info("Access: %s", access)
 

@@ -13,6 +13,8 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.process import restore_folder_of_metrics
+
 
 class RequestMetrics:
     """ASGI middleware that counts requests and how long they take."""
@@ -25,7 +27,10 @@ class RequestMetrics:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and count it once it is answered."""
-        if scope["type"] != "http" or scope["path"] == "/metrics":
+        if scope["type"] == "http" and scope["path"] == "/metrics":
+            restore_folder_of_metrics()
+            return await self._app(scope, receive, send)
+        if scope["type"] != "http":
             return await self._app(scope, receive, send)
         status = 0
 
@@ -72,6 +77,7 @@ def _metrics(namespace: str) -> tuple[Gauge, Gauge, Counter, Histogram]:
 @cache
 def _of_path(namespace: str, path: str) -> tuple[Gauge, Gauge]:
     in_progress, last, *_ = _metrics(namespace)
+    restore_folder_of_metrics()  # the first use of a metric may open a file
     return in_progress.labels(path, *_of_service()), last.labels(*_of_service())
 
 

@@ -1,10 +1,12 @@
 """Graceful shutdown: `/readyz` returns 503 at once, new connections are accepted for another second.
 
 On its own, the server closes its port at SIGTERM, before a load balancer learns from `/readyz` to send requests
-elsewhere, and waits indefinitely for clients that send or read slowly.
+elsewhere, and waits indefinitely for clients that send or read slowly. If the process that was started is killed, its
+workers would go on unsupervised and keep the port; here they end as after SIGTERM.
 """
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -14,6 +16,10 @@ STOP_AFTER = 1.0  # seconds from SIGTERM until the port is closed
 GIVE_UP_AFTER = (
     8.0  # seconds from SIGTERM until the process exits: after the `TIMEOUT` of requests, before Docker's (10)
 )
+CHECK_PARENT_EVERY = 1.0  # seconds
+PARENT = "TURING_TEST_PARENT"  # variable of the environment: the process that was started, which workers inherit
+
+logger = logging.getLogger("bentoml.shutdown")
 
 
 class Shutdown:
@@ -34,4 +40,12 @@ class Shutdown:
             loop.call_soon_threadsafe(loop.call_later, STOP_AFTER, stop, number, frame)
             loop.call_soon_threadsafe(loop.call_later, GIVE_UP_AFTER, os._exit, 0)
 
+        def check_parent() -> None:
+            if str(os.getppid()) == os.environ.get(PARENT, str(os.getppid())):
+                loop.call_later(CHECK_PARENT_EVERY, check_parent)
+            else:
+                logger.error("The process that was started is gone; this worker ends")
+                signal.raise_signal(signal.SIGTERM)
+
         signal.signal(signal.SIGTERM, begin)
+        check_parent()

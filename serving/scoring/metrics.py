@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import psutil
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.multiprocess import mark_process_dead
 
@@ -149,16 +150,6 @@ def _remove_gauges_of_dead_workers() -> None:
         return
     for file in Path(folder).glob("gauge_live*_*.db"):
         pid = int(file.stem.rpartition("_")[2])
-        if not _is_running(pid):
+        if not psutil.pid_exists(pid):
             with suppress(FileNotFoundError):  # another worker was faster
                 mark_process_dead(pid)  # type: ignore[no-untyped-call]
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

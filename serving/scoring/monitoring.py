@@ -55,8 +55,12 @@ class Monitoring:
 
     @classmethod
     def open(cls, folder: Path | None, max_mb: int, workers: int) -> Self | None:
-        """Open the log of one worker; returns None without a folder."""
-        return cls(folder, max_mb * 1_000_000, workers) if folder else None
+        """Open the log of one worker; returns None without a folder, or if it cannot be written any more."""
+        try:
+            return cls(folder, max_mb * 1_000_000, workers) if folder else None
+        except OSError as error:
+            logger.error("MONITORING: this worker writes no log: %s", error)
+            return None
 
     @staticmethod
     def check(folder: Path | None) -> None:
