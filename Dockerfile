@@ -24,7 +24,7 @@ FROM ${BASE_IMAGE}
 ENV LANG=C.UTF-8 LC_ALL=C.UTF-8 PYTHONIOENCODING=UTF-8 PYTHONUNBUFFERED=1 \
     BENTO_PATH=/home/bentoml/bento BENTOML_HF_CACHE_DIR=/home/bentoml/bento/hf-models \
     BENTOML_CONTAINERIZED=true BENTOML_DO_NOT_TRACK=True BENTOML_HOME=/bentoml HISTORY_FOLDER=/history \
-    UV_COMPILE_BYTECODE=1 UV_NO_PROGRESS=1 VIRTUAL_ENV=/app/.venv PATH=/app/.venv/bin:${PATH}
+    PYTHONPATH=/home/bentoml/bento/src UV_COMPILE_BYTECODE=1 UV_NO_PROGRESS=1 VIRTUAL_ENV=/app/.venv PATH=/app/.venv/bin:${PATH}
 RUN groupadd -g 1034 bentoml && useradd -m -u 1034 -g 1034 -r bentoml && \
     install -d -o bentoml -g 0 -m 2775 /history /bentoml && \
     install -d -o bentoml -g 0 -m 2775 /bentoml/bentos /bentoml/envs /bentoml/models /bentoml/tmp

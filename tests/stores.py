@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Self
 
@@ -29,6 +29,12 @@ def run(*command: object, as_user: bool = True) -> str:
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
+
+
+def count_messages(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as connection:
+        ((number,),) = connection.execute("SELECT count(*) FROM messages")
+    return int(number)
 
 
 def make_store(folder: Path) -> tuple[Path, str]:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +15,13 @@ import yaml
 
 from models.chat import RunningDialog
 from models.classifier import Classifier
+from models.weights import SHIPPED
 from serving.settings import Settings
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
 from tests.engine import docker, inspect
 from tests.prometheus import is_up, numbers
 from tests.stores import make_certificate, make_store
+from train.__main__ import main
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("image")]
 NAME = "turing-test-service"
@@ -154,6 +158,37 @@ def test_the_profile_runs_postgresql(project: Path) -> None:
     assert answer.json["is_bot_probability"] == pytest.approx(whole, abs=1e-9)
     environment = json.dumps(inspect(NAME)["Config"]["Env"])
     assert environment.count("a-password") == 1, "in HISTORY_URL alone"
+
+
+@pytest.mark.parametrize("store", ["turing-test-service", "postgres"])
+def test_dialogs_are_saved_and_restored_as_the_documentation_says(project: Path, store: str) -> None:
+    """And the copy of SQLite is what training reads."""
+    pattern = rf"^docker compose exec -T {store} .*(?:save|dump|restore).*$"
+    save, restore, *_ = re.findall(pattern, (ROOT / "docs" / "operation.md").read_text(), re.MULTILINE)
+    lines = [f"PORT={(port := free_port())}"]
+    if store == "postgres":
+        url = "postgresql://dialogs:a-password@postgres/dialogs"
+        lines += ["COMPOSE_PROFILES=postgres", f"HISTORY_URL={url}", "POSTGRES_PASSWORD=a-password"]
+    (project / ".env").write_text("".join(f"{line}\n" for line in lines))
+    compose(project, "up", "-d")
+    wait_until(lambda: is_ready(f"http://localhost:{port}"))
+
+    def say(number: int, text: str) -> int:
+        message = {"text": text, "dialog_id": "d", "id": str(number), "participant_index": number % 2}
+        return send(f"http://localhost:{port}/predict", message).status
+
+    assert [say(number, "hi") for number in range(4)] == [200] * 4
+    subprocess.run(["bash", "-c", save], cwd=project, check=True)
+    assert say(4, "after the copy") == 200
+    subprocess.run(["bash", "-c", restore], cwd=project, check=True)
+    assert [say(number, "other") for number in range(4)] == [409] * 4, "they are there"
+    assert say(4, "other") == 200, "it is not"
+    if store != "postgres":
+        labels = project / "labels.csv"
+        labels.write_text("dialog_id,participant_index,is_bot\nd,0,1\nd,1,0\n")
+        url = f"sqlite:///{project / 'dialogs.sqlite'}"
+        assert main(["evaluate", str(SHIPPED), "--dialogs", url, str(labels), "--write", str(project / "served")]) == 0
+        assert (project / "served" / "train.json").is_file()
 
 
 def test_the_profile_adds_postgresql(project: Path) -> None:

@@ -74,6 +74,12 @@ def test_it_names_every_route(server: Server) -> None:
     assert named - {"/", "/try"} == served
 
 
+def test_variables_of_compose_are_set_where_they_last() -> None:
+    """In `.env`, not in front of a command: a plain `docker compose up -d` would take them away again."""
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        assert re.findall(r"\b[A-Z_]+=\S+ docker\s+compose .*", page.read_text()) == []
+
+
 def test_every_variable_of_compose_is_in_the_example_environment_file() -> None:
     compose = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
     assert compose
