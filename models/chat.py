@@ -103,6 +103,11 @@ class Chat(BaseModel):
     messages: Annotated[list[Message], FailFast()] = Field(
         min_length=1, max_length=MAX_MESSAGES, description="Messages in chronological order, at least one."
     )
+    finished: Annotated[bool, Field(strict=True)] = Field(
+        default=False,
+        description="Whether this is a complete recording of a You are Bot game. Only there does the last word tell"
+        " something.",
+    )
 
     @field_validator("messages")
     @classmethod
@@ -110,10 +115,6 @@ class Chat(BaseModel):
         if len({message.message_id for message in messages}) < len(messages):
             raise PydanticCustomError("not_unique", "Every message_id should be unique")
         return messages
-
-
-class RunningDialog(Chat):
-    """A dialog so far, up to the message that was just sent; the classifier scores it as one that goes on."""
 
 
 class ChatToExplain(Chat):
@@ -260,7 +261,8 @@ class ExplainedParticipant(Participant):
     signals: list[Signal] = Field(description="The strongest signals, in descending order; approximate.")
     rest: float = Field(description="All other signals, and the interaction of all of them.")
     score: float = Field(
-        description="Log odds of this participant alone, before the participants of the chat are scored together."
+        description="Log odds of this participant alone, before the participants of the chat are compared and the"
+        " expected share of bots is applied."
     )
     spans: list[Span] = Field(description="The words that weigh most, in descending order.")
 
@@ -270,11 +272,8 @@ class Explanation(BaseModel):
 
     chat_id: Identifier = Field(description="As given in the chat.")
     participants: list[ExplainedParticipant] = Field(description="Participants in the order of their first message.")
-    like_training_chats: float = Field(
-        ge=0,
-        le=1,
-        description="How much the chat is like those of the training game: the weight, in each score, of the part of"
-        " the model that knows this game best. The rest comes from a part that was fitted on several games.",
+    expected_bot_share: float = Field(
+        gt=0, lt=1, description="Share of bots among the participants that the probabilities assume."
     )
     method: str = Field(description="How the weights are computed, and which of them are approximate.")
     model_version: str = Field(description="Version of the classifier that answered.")

@@ -4,10 +4,9 @@ The score is not additive in its signals, because it comes from trees. A signal'
 mean of what the score loses when the signal takes its typical value, and of what a typical participant's score gains
 when the signal takes its actual value. That is the average of a feature's first and last place in the order of a
 Shapley value (Lundberg and Lee 2017, arXiv:1705.07874). `rest` holds what the listed weights do not cover, so that all
-of them add up. The linear models over n-grams are additive: the weights of spans are exact.
+of them add up. The linear model over n-grams is additive: the weights of spans are exact.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -15,17 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .chat import Chat, ExplainedParticipant, Explanation, Message, Signal, Span
-from .classifier import UNLIKE, Classifier, to_participant
-from .features import Floats, Ints, pair_ngrams, word_hash, word_ngrams
-from .signals import LINEAR, OF_NGRAMS, SIGNALS
+from .classifier import Classifier
+from .features import Floats, pair_ngrams, word_hash, word_ngrams
+from .signals import LINEAR, SIGNALS
+from .texts import find_words
 
 SHOWN_SIGNALS = 10
 SHOWN_SPANS = 10
 METHOD = (
-    "base + signals + rest = score, in log odds. A signal's weight is approximate: the mean of what the score loses"
-    " when the signal gets its typical value, and of what a typical score gains when it gets this one; how much each"
-    " expert has to say stays as it is. The weights of spans are exact shares in the value of a signal that a linear"
-    " model makes of the words."
+    "base + signals + rest = score, in log odds. The score looks at the participant alone: the probability follows from"
+    " it after the participants of the chat are compared, of whom at most one of two is a bot, and after the expected"
+    " share of bots is applied. A signal's weight is approximate: the mean of what the score loses when the signal gets"
+    " its typical value, and of what a typical score gains when it gets this one. The weights of spans are exact shares"
+    " in the value of a signal that a linear model makes of the words."
 )
 
 
@@ -35,19 +36,16 @@ def explain(classifier: Classifier, chat: Chat, is_wanted: Callable[[], bool] = 
     Once `is_wanted` returns False, the rest of the participants is left out: nobody waits for the explanation any more.
     """
     assessment = classifier.assess([chat])
-    (sides,) = assessment.sides
-    home = float(assessment.home[0])
+    (prediction,) = classifier.to_predictions([chat], assessment)
     participants = []
-    for row, (side, words) in enumerate(zip(sides, spans(classifier, chat, at_home=home >= UNLIKE), strict=True)):
+    for row, (answer, words) in enumerate(zip(prediction.participants, spans(classifier, chat), strict=True)):
         if not is_wanted():
             break
-        base, weights, score = weigh(
-            classifier, assessment.signals[row], assessment.home[[row]], assessment.situation[[row]]
-        )
+        base, weights, score = weigh(classifier, assessment.signals[row])
         strongest = np.argsort(-np.abs(weights), kind="stable")[:SHOWN_SIGNALS]
         participants.append(
             ExplainedParticipant(
-                **to_participant(side, float(assessment.probabilities[row])).model_dump(),
+                **answer.model_dump(),
                 base=base,
                 signals=[Signal(name=SIGNALS[at], weight=weights[at]) for at in strongest],
                 rest=score - base - float(weights[strongest].sum()),
@@ -58,42 +56,36 @@ def explain(classifier: Classifier, chat: Chat, is_wanted: Callable[[], bool] = 
     return Explanation(
         chat_id=chat.chat_id,
         participants=participants,
-        like_training_chats=home,
+        expected_bot_share=classifier.expected_bot_share,
         method=METHOD,
         model_version=classifier.version,
     )
 
 
-def weigh(classifier: Classifier, signals: Floats, home: Floats, situation: Ints) -> tuple[float, Floats, float]:
+def weigh(classifier: Classifier, signals: Floats) -> tuple[float, Floats, float]:
     """Return the typical score, each signal's approximate weight, (len(SIGNALS),), and the score, all in log odds.
 
-    `signals` (len(SIGNALS),), `home` (1,) and `situation` (1,) are one row of an `Assessment`. The share of the home
-    expert and the situation stay as they are while signals are varied.
+    `signals` (len(SIGNALS),) is one row of an `Assessment`.
     """
     typical = classifier.weights.typical
     without = np.where(np.eye(len(signals), dtype=bool), typical, signals)
     alone = np.where(np.eye(len(signals), dtype=bool), signals, typical)
-    rows = np.concatenate([[typical], [signals], without, alone])
-    scores = classifier.score(rows, home.repeat(len(rows)), situation.repeat(len(rows)))
+    scores = classifier.score(np.concatenate([[typical], [signals], without, alone]))
     base, score, lost, gained = scores[0], scores[1], *np.split(scores[2:], 2)
     return float(base), ((score - lost) + (gained - base)) / 2, float(score)
 
 
-def spans(
-    classifier: Classifier, chat: Chat, shown: int | None = SHOWN_SPANS, *, at_home: bool = True
-) -> list[list[Span]]:
-    """Return for each participant the words of all messages that weigh most in a linear model's signals about it.
+def spans(classifier: Classifier, chat: Chat, shown: int | None = SHOWN_SPANS) -> list[list[Span]]:
+    """Return for each participant the words of all messages that weigh most in the linear model's signals about it.
 
     The participant's own words belong to the signal "says what bots say", those of the others to "says what is said to
-    bots"; `at_home` chooses the linear model of the home game, else that of all games. The weights of all of a signal's
-    spans add up to its value; `shown` is the number of spans to return, the heaviest first.
+    bots". The weights of all of a signal's spans add up to its value; `shown` is the number of spans to return, the
+    heaviest first.
     """
-    as_speaker, as_counterpart = LINEAR[:2] if at_home else LINEAR[2:]
-    squared_length = "squared length at home" if at_home else "squared length"
+    as_speaker, as_counterpart = LINEAR
     messages = chat.messages
     speakers = {who: number for number, who in enumerate(dict.fromkeys(message.participant_id for message in messages))}
-    columns = [OF_NGRAMS.index(name) for name in (as_speaker, as_counterpart, squared_length)]
-    places, sums = _parts(messages, classifier.ngrams.weights[:, columns])
+    places, sums = _parts(messages, classifier.ngrams.weights)
     by_message = np.array([speakers[message.participant_id] for message in messages])
     speaker = by_message[[at for at, _, _ in places]]
     squares = np.bincount(speaker, sums[:, 2], len(speakers))
@@ -132,25 +124,25 @@ def _strongest(weights: Floats, speaker: NDArray[np.int64], shown: int) -> NDArr
 def _parts(messages: Sequence[Message], grams: Floats) -> tuple[list[tuple[int, int, int]], Floats]:
     """Return the words and the pairs of neighbouring words of messages, and the sums over the n-grams of each.
 
-    A part is the index of its message, its start and its end; `grams` is (N_BUCKETS + 1, columns), the sums are
-    (parts, columns). A pair with a boundary belongs to its word.
+    A part is the index of its message, its start and its end in the text as it was sent; `grams` is
+    (N_BUCKETS + 1, columns), the sums are (parts, columns). A pair with a boundary belongs to its word.
     """
     known: dict[str, tuple[Floats, int]] = {}
     places: list[tuple[int, int, int]] = []
     sums = [np.zeros((0, grams.shape[1]))]
     for at, message in enumerate(messages):
-        words = list(re.finditer(r"\S+", message.text))
+        words = find_words(message.text)
         if not words:
             continue
-        for match in words:
-            if match[0] not in known:
-                known[match[0]] = (grams[word_ngrams(match[0])].sum(axis=0), word_hash(match[0]))
-        alone = np.array([known[match[0]][0] for match in words])
-        hashes = [0, *(known[match[0]][1] for match in words), 0]
+        for _, _, word in words:
+            if word not in known:
+                known[word] = (grams[word_ngrams(word)].sum(axis=0), word_hash(word))
+        alone = np.array([known[word][0] for _, _, word in words])
+        hashes = [0, *(known[word][1] for _, _, word in words), 0]
         pairs = grams[pair_ngrams(np.array(hashes, np.uint64))[:-1]]
         alone[0] += pairs[0]
         alone[-1] += pairs[-1]
-        places += [(at, match.start(), match.end()) for match in words]
-        places += [(at, first.start(), second.end()) for first, second in pairwise(words)]
+        places += [(at, start, end) for start, end, _ in words]
+        places += [(at, first[0], second[1]) for first, second in pairwise(words)]
         sums += [alone, pairs[1:-1]]
     return places, np.concatenate(sums)

@@ -4,18 +4,23 @@ Texts are split into tokens (words and pairs of neighbouring words). The scores 
 `COUNTS` are sums over words. Each participant's words are summed once: the sums serve the participant's own signals
 and, as those of "the other one", the signals of the others. What a word adds is cached (`models/ngrams.py`). Tokens are
 hashed: the artifact holds no text. `TALK` describes how a participant takes part in the chat.
+
+A signal is declared in one place: what is counted in words in `OF_LETTERS` and `OF_WORDS`, anything else in `TALK`.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log1p
+from unicodedata import category
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .chat import Chat, Identifier
+from .texts import normal_form, split_words
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -24,62 +29,135 @@ N_BUCKETS = 1 << 17  # hash buckets for n-grams
 MAX_NGRAM = 4  # characters; longer n-grams did not help in cross-validation
 BOUNDARY = "\n"  # precedes each message's words and follows the last message; cannot occur in a word
 LONGEST_WORD = 40  # characters of a word that are read, so that a pasted blob costs no more than a sentence
+UNKNOWN = 0.5  # the value of "has the last word" in a chat that is not finished
 
-# The columns of `word_counts`.
-COUNTS = (
-    "letters",
-    "capitals",
-    "digits",
-    "Cyrillic letters",
-    "Latin letters",
-    "commas",
-    "full stops",
-    "question marks",
-    "exclamation marks",
-    "brackets as smiles",
-    "dashes",
-    "quotation marks",
-    "other signs",
-    "emoji",  # and other characters from U+2600 on, such as Chinese ones that are no letters
-    "capitalised words",
-    "long words",
-)
-# The columns of `Side.talk`: how a participant takes part in the chat. "messages", "words" and lengths in characters
-# are log1p.
-TALK = (
-    "opens the chat",
-    "messages",
-    "share of the messages",
-    "share of the characters",
-    "words",
-    "mean length of a message",
-    "spread of the lengths",
-    "longest message",
-    "words in a message",
-    "length of the first message",
-    "starts with a capital letter",
-    "ends with a full stop",
-    "ends with a question mark",
-    "ends with a letter",
-    "ends with a bracket",
-    "several lines in a message",
-    "writes twice in a row",
-    "repeats own words",
-    "repeats own messages",
-    "repeats the other one's words",
-    "repeats the other one's messages",
-    "reply length relative to the other one's",
-    "empty messages",
-    "has the last word",
-)
-# Odd multipliers of multiplicative hashing (Knuth, The Art of Computer Programming 3, 6.4): 2^64 over the golden ratio,
-# and over its square. They add up to 2^64: only the difference of the two words' hashes counts, and all doubled words
-# share a bucket. Multipliers without this flaw, tried with a new training, moved no figure of the model card by more
-# than chance does.
-_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0x61C8864680B583EB))
-_QUOTES = frozenset("\"'«»“”„`")
-_DASHES = frozenset("-—–")
-_NO_SIGNS = frozenset(".,?!:;")  # they have columns of their own, or, as the last two, none
+# Odd multipliers of multiplicative hashing in two dimensions: 2^64 over the plastic number and over its square (Roberts
+# 2018, "The unreasonable effectiveness of quasirandom sequences").
+_MIX = (np.uint64(0xC13FA9A902A6328F), np.uint64(0x91E10DA5C79E7B1D))
+
+_SIGNS = frozenset({"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk"})  # categories of Unicode
+_STOPS, _QUESTIONS, _BRACKETS = ".。", "?？؟", "()"
+_COMMAS, _EXCLAMATIONS, _DASHES, _QUOTES = ",，、،", "!！", "-—–", "\"'«»“”„`"
+_NO_OTHER_SIGNS = frozenset(_STOPS + _QUESTIONS + _BRACKETS + _COMMAS + _EXCLAMATIONS + _DASHES + _QUOTES + ":;")
+
+# Counts of characters; as signals, all but the first are shares of the letters.
+OF_LETTERS: Mapping[str, Callable[[str], bool]] = {
+    "letters": str.isalpha,
+    "capitals": str.isupper,
+    "digits": str.isdigit,
+    "Cyrillic letters": lambda char: "\u0400" <= char <= "\u04ff",
+    "Latin letters": lambda char: char < "\u0250" and char.isalpha(),
+    "commas": lambda char: char in _COMMAS,
+    "full stops": lambda char: char in _STOPS,
+    "question marks": lambda char: char in _QUESTIONS,
+    "exclamation marks": lambda char: char in _EXCLAMATIONS,
+    "brackets as smiles": lambda char: char in _BRACKETS,
+    "dashes": lambda char: char in _DASHES,
+    "quotation marks": lambda char: char in _QUOTES,
+    "other signs": lambda char: category(char) in _SIGNS and char not in _NO_OTHER_SIGNS,
+    "emoji": lambda char: category(char) == "So",
+}
+# Counts of words; as signals, they are shares of the words.
+OF_WORDS: Mapping[str, Callable[[str], bool]] = {
+    "capitalised words": lambda word: word[:1].isupper(),
+    "long words": lambda word: len(word) > 8,
+}
+COUNTS = (*OF_LETTERS, *OF_WORDS)
+
+
+class Turns:
+    """What one participant's messages add up to, gathered in one pass over the chat."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.words = [BOUNDARY]
+        self.bare: list[str] = []  # words in lower case, without surrounding punctuation
+        self.lowered: list[str] = []
+        self.lengths: list[int] = []
+        self.spoken = 0  # messages with a text; the next six count those of them with one thing or another
+        self.with_capital = self.with_stop = self.with_question = self.with_letter = self.with_bracket = 0
+        self.with_lines = 0
+        self.replies = self.answered = 0  # number of replies, and of characters they replied to
+
+    def add(self, position: int, text: str) -> None:
+        """Add the message at a position of the chat; its text is in normal form."""
+        self.last = position
+        self.lengths.append(len(text))
+        lowered = text.lower()
+        self.lowered.append(lowered)
+        if not text:
+            return
+        self.spoken += 1
+        end = text[-1]
+        self.with_capital += text[0].isupper()
+        self.with_stop += end in _STOPS
+        self.with_question += end in _QUESTIONS
+        self.with_letter += end.isalpha()
+        self.with_bracket += end in _BRACKETS
+        self.with_lines += "\n" in text
+        words = split_words(text)
+        self.words += words
+        self.words.append(BOUNDARY)
+        self.bare += [word.lower().strip(".,?!()") for word in words]
+
+    def mean(self) -> float:
+        """Return the mean length of a message, in characters."""
+        return sum(self.lengths) / len(self.lengths)
+
+    def spread(self) -> float:
+        """Return the standard deviation of the lengths, in characters."""
+        mean = self.mean()
+        return float((sum([(length - mean) ** 2 for length in self.lengths]) / len(self.lengths)) ** 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What all participants' messages add up to.
+
+    `speakers` holds for each word, and `writers` for each message, how many participants wrote it.
+    """
+
+    messages: int
+    characters: int
+    speakers: Mapping[str, int]
+    writers: Mapping[str, int]
+    finished: bool
+
+
+# How a participant takes part in the chat. "messages", "words" and lengths in characters are log1p.
+TALK: Mapping[str, Callable[[Turns, Whole], float]] = {
+    "opens the chat": lambda own, _: float(own.first == 0),
+    "messages": lambda own, _: log1p(len(own.lengths)),
+    "share of the messages": lambda own, chat: len(own.lengths) / chat.messages,
+    "share of the characters": lambda own, chat: sum(own.lengths) / (chat.characters or 1),
+    "words": lambda own, _: log1p(len(own.bare)),
+    "mean length of a message": lambda own, _: log1p(own.mean()),
+    "spread of the lengths": lambda own, _: log1p(own.spread()),
+    "longest message": lambda own, _: log1p(max(own.lengths)),
+    "words in a message": lambda own, _: len(own.bare) / len(own.lengths),
+    "length of the first message": lambda own, _: log1p(own.lengths[0]),
+    "starts with a capital letter": lambda own, _: own.with_capital / (own.spoken or 1),
+    "ends with a full stop": lambda own, _: own.with_stop / (own.spoken or 1),
+    "ends with a question mark": lambda own, _: own.with_question / (own.spoken or 1),
+    "ends with a letter": lambda own, _: own.with_letter / (own.spoken or 1),
+    "ends with a bracket": lambda own, _: own.with_bracket / (own.spoken or 1),
+    "several lines in a message": lambda own, _: own.with_lines / (own.spoken or 1),
+    "writes twice in a row": lambda own, _: (len(own.lengths) - own.replies - (own.first == 0)) / len(own.lengths),
+    "repeats own words": lambda own, _: 1 - len(set(own.bare)) / (len(own.bare) or 1),
+    "repeats own messages": lambda own, _: 1 - len(set(own.lowered)) / len(own.lengths),
+    "repeats the other one's words": lambda own, chat: (
+        sum([chat.speakers[word] > 1 for word in own.bare]) / (len(own.bare) or 1)
+    ),
+    "repeats the other one's messages": lambda own, chat: (
+        sum([text != "" and chat.writers[text] > 1 for text in own.lowered]) / len(own.lengths)
+    ),
+    "reply length relative to the other one's": lambda own, _: (
+        log1p(own.mean()) - log1p(own.answered / (own.replies or 1))
+    ),
+    "empty messages": lambda own, _: own.lengths.count(0) / len(own.lengths),
+    "has the last word": lambda own, chat: float(own.last == chat.messages - 1) if chat.finished else UNKNOWN,
+}
+_TALK = tuple(TALK.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +171,31 @@ class Side:
     participant_id: Identifier
     words: list[str]
     talk: list[float]
+
+
+def read_sides(chat: Chat) -> list[Side]:
+    """Split a chat into its participants' sides, in the order of their first message."""
+    turns: dict[Identifier, Turns] = {}
+    characters = 0
+    before: Turns | None = None
+    for position, message in enumerate(chat.messages):
+        now = turns.get(message.participant_id)
+        if now is None:
+            now = turns[message.participant_id] = Turns(position)
+        text = normal_form(message.text).strip()
+        if before is not None and before is not now:
+            now.replies += 1
+            now.answered += before.lengths[-1]
+        characters += len(text)
+        now.add(position, text)
+        before = now
+    speakers: Counter[str] = Counter()
+    writers: Counter[str] = Counter()
+    for own in turns.values():
+        speakers.update(set(own.bare))
+        writers.update(set(own.lowered))
+    whole = Whole(len(chat.messages), characters, speakers, writers, chat.finished)
+    return [Side(who, own.words, [signal(own, whole) for signal in _TALK]) for who, own in turns.items()]
 
 
 def word_ngrams(word: str) -> Ints:
@@ -123,161 +226,30 @@ def pair_ngrams(hashes: NDArray[np.uint64]) -> Ints:
     return np.concatenate([mixed.astype(np.int64), [N_BUCKETS]])
 
 
-def word_counts(word: str) -> tuple[int, ...]:
-    """Count a word's characters by kind, in the columns of `COUNTS`."""
-    head = word[:LONGEST_WORD]
-    letters = capitals = digits = cyrillic = latin = brackets = dashes = quotes = signs = emoji = 0
-    for char in head:
-        if char.isalpha():
-            letters += 1
-            capitals += char.isupper()
-            if "\u0400" <= char <= "\u04ff":
-                cyrillic += 1
-            elif char < "\u0250":
-                latin += 1
-        elif char.isdigit():
-            digits += 1
-        elif char in "()":
-            brackets += 1
-        elif char in _DASHES:
-            dashes += 1
-        elif char in _QUOTES:
-            quotes += 1
-        elif char >= "\u2600":
-            emoji += 1
-        elif char not in _NO_SIGNS:
-            signs += 1
-    return (
-        letters,
-        capitals,
-        digits,
-        cyrillic,
-        latin,
-        *map(head.count, ",.?!"),
-        brackets,
-        dashes,
-        quotes,
-        signs,
-        emoji,
-        int(word[:1].isupper()),
-        int(len(word) > 8),
-    )
+@lru_cache(maxsize=1 << 12)
+def _kinds(char: str) -> tuple[bool, ...]:
+    """Return whether a character counts in each of `OF_LETTERS`."""
+    return tuple(is_kind(char) for is_kind in OF_LETTERS.values())
 
 
-class _Turns:
-    """What one participant's messages add up to, gathered in one pass over the chat."""
-
-    def __init__(self, first: int) -> None:
-        self.first = first
-        self.words = [BOUNDARY]
-        self.bare: list[str] = []  # words in lower case, without surrounding punctuation
-        self.lowered: list[str] = []
-        self.lengths: list[int] = []
-        self.spoken = 0  # messages with a text; the next six count those of them with one thing or another
-        self.with_capital = self.with_stop = self.with_question = self.with_letter = self.with_bracket = 0
-        self.with_lines = 0
-        self.replies = self.answered = 0  # number of replies, and of characters they replied to
-
-    def add(self, position: int, text: str) -> None:
-        """Add the message at a position of the chat."""
-        self.last = position
-        self.lengths.append(len(text))
-        lowered = text.lower()
-        self.lowered.append(lowered)
-        if not text:
-            return
-        self.spoken += 1
-        end = text[-1]
-        self.with_capital += text[0].isupper()
-        self.with_stop += end == "."
-        self.with_question += end == "?"
-        self.with_letter += end.isalpha()
-        self.with_bracket += end in "()"
-        self.with_lines += "\n" in text
-        self.words += text.split()
-        self.words.append(BOUNDARY)
-        self.bare += [word.strip(".,?!()") for word in lowered.split()]
-
-    def talk(
-        self, messages: int, characters: int, speakers: Mapping[str, int], writers: Mapping[str, int]
-    ) -> list[float]:
-        """Return the columns of `TALK`, in their order, in a chat of so many messages and characters.
-
-        `speakers` holds for each word, and `writers` for each message, how many participants wrote it.
-        """
-        turns, chars, spoken = len(self.lengths), sum(self.lengths), self.spoken or 1
-        mean = chars / turns
-        words = len(self.bare)
-        values = {
-            "opens the chat": float(self.first == 0),
-            "messages": log1p(turns),
-            "share of the messages": turns / messages,
-            "share of the characters": chars / (characters or 1),
-            "words": log1p(words),
-            "mean length of a message": log1p(mean),
-            "spread of the lengths": log1p((sum([(length - mean) ** 2 for length in self.lengths]) / turns) ** 0.5),
-            "longest message": log1p(max(self.lengths)),
-            "words in a message": words / turns,
-            "length of the first message": log1p(self.lengths[0]),
-            "starts with a capital letter": self.with_capital / spoken,
-            "ends with a full stop": self.with_stop / spoken,
-            "ends with a question mark": self.with_question / spoken,
-            "ends with a letter": self.with_letter / spoken,
-            "ends with a bracket": self.with_bracket / spoken,
-            "several lines in a message": self.with_lines / spoken,
-            "writes twice in a row": (turns - self.replies - (self.first == 0)) / turns,
-            "repeats own words": 1 - len(set(self.bare)) / (words or 1),
-            "repeats own messages": 1 - len(set(self.lowered)) / turns,
-            "repeats the other one's words": sum([speakers[word] > 1 for word in self.bare]) / (words or 1),
-            "repeats the other one's messages": sum([text != "" and writers[text] > 1 for text in self.lowered])
-            / turns,
-            "reply length relative to the other one's": log1p(mean) - log1p(self.answered / (self.replies or 1)),
-            "empty messages": self.lengths.count(0) / turns,
-            "has the last word": float(self.last == messages - 1),
-        }
-        return [values[name] for name in TALK]
-
-
-def read_sides(chat: Chat) -> list[Side]:
-    """Split a chat into its participants' sides, in the order of their first message."""
-    turns: dict[Identifier, _Turns] = {}
-    characters = 0
-    before: _Turns | None = None
-    for position, message in enumerate(chat.messages):
-        now = turns.get(message.participant_id)
-        if now is None:
-            now = turns[message.participant_id] = _Turns(position)
-        text = message.text.strip()
-        if before is not None and before is not now:
-            now.replies += 1
-            now.answered += before.lengths[-1]
-        characters += len(text)
-        now.add(position, text)
-        before = now
-    speakers: Counter[str] = Counter()
-    writers: Counter[str] = Counter()
-    for own in turns.values():
-        speakers.update(set(own.bare))
-        writers.update(set(own.lowered))
-    return [
-        Side(participant, own.words, own.talk(len(chat.messages), characters, speakers, writers))
-        for participant, own in turns.items()
-    ]
+def word_counts(word: str) -> list[int]:
+    """Count a word and its characters by kind, in the columns of `COUNTS`."""
+    of_letters = map(sum, zip(*map(_kinds, word[:LONGEST_WORD]), strict=True))
+    return [*of_letters, *(is_kind(word) for is_kind in OF_WORDS.values())]
 
 
 STYLE = (*COUNTS[1:], *TALK)
-_LETTERS = COUNTS.index("letters")
-_OF_WORDS = COUNTS.index("capitalised words")  # the first of the columns that count words instead of characters
-_LOG_WORDS = TALK.index("words")
 
 
 def style(counts: Floats, talk: Floats) -> Floats:
     """Combine the counts and the talk of each side into its style features.
 
     `counts` (sides, len(COUNTS)) are sums over the words, `talk` is (sides, len(TALK)); returns (sides, len(STYLE)):
-    counts per letter (per word for the columns that count words), then the talk.
+    counts per letter or per word, then the talk.
     """
-    letters = counts[:, _LETTERS, None] + 1
+    of_letters, of_words = counts[:, : len(OF_LETTERS)], counts[:, len(OF_LETTERS) :]
     words = np.expm1(talk[:, _LOG_WORDS, None]) + 1
-    of_characters, of_words = counts[:, _LETTERS + 1 : _OF_WORDS], counts[:, _OF_WORDS:]
-    return np.concatenate([of_characters / letters, of_words / words, talk], axis=1)
+    return np.concatenate([of_letters[:, 1:] / (of_letters[:, :1] + 1), of_words / words, talk], axis=1)
+
+
+_LOG_WORDS = list(TALK).index("words")

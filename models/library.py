@@ -53,12 +53,13 @@ class Classifier:
         self._core = core
 
     @classmethod
-    def load(cls, folder: str | PathLike[str] = SHIPPED) -> Self:
+    def load(cls, folder: str | PathLike[str] = SHIPPED, expected_bot_share: float | None = None) -> Self:
         """Load the model that comes with the package, or that of a model folder.
 
+        `expected_bot_share` is the share of bots among the participants, between 0 and 1; by default that of the game.
         Raises `ModelError` if the folder holds no artifact that this version can use.
         """
-        return cls(classifier.Classifier.load(Path(folder)))
+        return cls(classifier.Classifier.load(Path(folder), expected_bot_share))
 
     @property
     def version(self) -> str:

@@ -17,11 +17,11 @@ _CHUNK = 1 << 13  # words that are looked up before the cache may be emptied
 class Ngrams:
     """Sums what n-grams and words add to the columns of `SUMS`; what a word adds is cached.
 
-    `linear`, shape (len(LINEAR), N_BUCKETS), and `idf`, shape (2, N_BUCKETS), are those of `models/weights.py`.
+    `linear`, shape (len(LINEAR), N_BUCKETS), and `idf`, shape (N_BUCKETS,), are those of `models/weights.py`.
     """
 
     def __init__(self, linear: NDArray[np.float32], idf: NDArray[np.float32]) -> None:
-        columns = np.concatenate([linear.astype(np.float64), idf.astype(np.float64) ** 2]).T
+        columns = np.concatenate([linear.astype(np.float64), idf.astype(np.float64)[None] ** 2]).T
         # (N_BUCKETS + 1, len(OF_NGRAMS)): the last row stands for no n-gram. Rows lie together in memory.
         self.weights: Floats = np.ascontiguousarray(np.concatenate([columns, np.zeros((1, columns.shape[1]))]))
         self._start_cache()
@@ -71,7 +71,6 @@ class Ngrams:
         if key in self._rows:
             return self._rows[key]
         row = self._rows[key] = len(self._rows)
-        # the columns of `SUMS`: sums over n-grams, one word, its counts
-        self._values[row] = [*self.weights[word_ngrams(word)].sum(axis=0), 1, *word_counts(word)]
+        self._values[row] = [*self.weights[word_ngrams(word)].sum(axis=0), *word_counts(word)]
         self._hashes[row] = word_hash(word)
         return row

@@ -1,28 +1,31 @@
 """Decision trees as plain arrays, and a walk over many of them at once."""
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .features import Ints
+from .features import Floats, Ints
 
 
 @dataclass(frozen=True)
 class Trees:
-    """Decision trees as arrays of shape (trees, nodes); a node's left child is the next node.
+    """Decision trees as arrays of shape (trees, nodes); the root is node 0, and parents come before their children.
 
-    `feature`: the number of the signal to compare. `number`: the threshold, or the value of a leaf. `right`: the
-    distance to the right child, 0 for a leaf. A row goes right if its signal, as a 32-bit float, exceeds the threshold.
+    `feature`: the number of the signal to compare. `number`: the threshold, or the value of a leaf. `left` and `right`:
+    the children, both the node itself for a leaf. A row goes right if its signal, as a 32-bit float, exceeds the
+    threshold.
     """
 
     feature: NDArray[np.uint8]
     number: NDArray[np.float32]
+    left: NDArray[np.uint16]
     right: NDArray[np.uint16]
 
 
 class Forest:
-    """Walks all trees for all rows at once, level by level.
+    """Walks all trees of several forests for all rows at once, level by level; deeper forests should come last.
 
     The trees are laid out as complete ones: the nodes of level n are numbered from left to right, through all trees, so
     that node k has the children 2k and 2k + 1 of the next level. A leaf that is not on the last level sends every row
@@ -30,51 +33,54 @@ class Forest:
     """
 
     def __init__(self, *forests: Trees) -> None:
-        levels = max(_depth(trees) for trees in forests)
-        parts = [_lay_out(trees, levels) for trees in forests]
-        self._levels = [
-            (
-                np.concatenate([features[n] for features, _, _ in parts]),
-                np.concatenate([thresholds[n] for _, thresholds, _ in parts]),
-            )
-            for n in range(levels)
-        ]
-        self._value = np.concatenate([values for _, _, values in parts])
+        depths = list(accumulate(map(_depth, forests), max))
+        parts = [_lay_out(trees, depth) for trees, depth in zip(forests, depths, strict=True)]
         self._roots = np.arange(sum(len(trees.feature) for trees in forests))
+        # for each forest: the levels on which it is the next to end, for it and the later ones; its nodes and trees
+        self._stages = []
+        for at, (start, end) in enumerate(pairwise([0, *depths])):
+            levels = [
+                tuple(
+                    np.concatenate(of_forests) for of_forests in zip(*(part[0][n] for part in parts[at:]), strict=True)
+                )
+                for n in range(start, end)
+            ]
+            self._stages.append((levels, parts[at][1], len(forests[at].feature)))
 
-    def leaves(self, signals: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return each tree's value for each row, (rows, trees)."""
+    def leaves(self, signals: NDArray[np.float32]) -> list[Floats]:
+        """Return each tree's value for each row: for each forest, (rows, trees)."""
         values = signals.ravel()
         row = np.arange(0, len(values), signals.shape[1])[:, None]
         node = np.empty((len(signals), len(self._roots)), np.intp)
         node[:] = self._roots
-        for feature, threshold in self._levels:
-            goes_right = values.take(feature.take(node) + row) > threshold.take(node)
-            node *= 2
-            node += goes_right
-        return self._value.take(node)
+        found = []
+        for levels, leaves, trees in self._stages:
+            for feature, threshold in levels:
+                goes_right = values.take(feature.take(node) + row) > threshold.take(node)
+                node *= 2
+                node += goes_right
+            found.append(leaves.take(node[:, :trees]))
+            node = node[:, trees:] - len(leaves)
+        return found
 
 
 def _depth(trees: Trees) -> int:
     """Return the length of the longest path from a root to a leaf."""
     level: Ints = np.zeros(trees.feature.shape, np.int64)
-    for node in range(trees.right.shape[1] - 1):  # parents come before their children
-        inner = trees.right[:, node] > 0
-        children = level[inner, node] + 1
-        level[inner, node + 1] = children
-        level[inner, node + trees.right[inner, node].astype(np.int64)] = children
+    for node in range(trees.feature.shape[1]):  # parents come before their children
+        for children in (trees.left[:, node], trees.right[:, node]):
+            inner = children != node
+            level[inner, children[inner]] = level[inner, node] + 1
     return int(level.max())
 
 
-def _lay_out(
-    trees: Trees, levels: int
-) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]], NDArray[np.float32]]:
-    """Return the features and the thresholds of each level that compares, and the values of the leaves below."""
-    features, thresholds = [], []
+def _lay_out(trees: Trees, depth: int) -> tuple[list[tuple[NDArray[np.uint8], NDArray[np.float32]]], Floats]:
+    """Return the features and the thresholds of each of so many levels, and the values of the leaves below."""
+    levels = []
     nodes, tree = np.zeros((len(trees.feature), 1), np.int64), np.arange(len(trees.feature))[:, None]
-    for _ in range(levels):
-        right = trees.right[tree, nodes].astype(np.int64)
-        features.append(trees.feature[tree, nodes].ravel())
-        thresholds.append(np.where(right == 0, np.float32(np.inf), trees.number[tree, nodes]).ravel())
-        nodes = np.stack([nodes + (right > 0), nodes + right], axis=2).reshape(len(tree), -1)
-    return features, thresholds, trees.number[tree, nodes].ravel()
+    for _ in range(depth):
+        left, right = (children[tree, nodes].astype(np.int64) for children in (trees.left, trees.right))
+        threshold = np.where(left == nodes, np.float32(np.inf), trees.number[tree, nodes])
+        levels.append((trees.feature[tree, nodes].ravel(), threshold.ravel()))
+        nodes = np.stack([left, right], axis=2).reshape(len(tree), -1)
+    return levels, trees.number[tree, nodes].ravel().astype(np.float64)

@@ -16,16 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .features import N_BUCKETS, Floats
-from .signals import GATE, LINEAR, SIGNALS
+from .signals import LINEAR, SIGNALS
 from .trees import Trees
 
 ARTIFACT = "classifier.npz"
 METRICS = "metrics.json"
-FORMAT = 4  # of the artifact; increases whenever features, signals, arrays or constants of the classifier change
+FORMAT = 5  # of the artifact; increases whenever the features, the signals, the arrays or the way they are used change
 SHIPPED = Path(__file__).parent  # the folder of the artifact that comes with the project
 COMMITTED = ".committed"  # folder of new files that have not been moved to their places yet (`train/files.py`)
-
-HOME_SHARE = (0.45, 0.985)  # the least and the largest share of the home expert in a score; by cross-validation
 
 
 class ModelError(Exception):
@@ -33,51 +31,40 @@ class ModelError(Exception):
 
 
 @dataclass(frozen=True)
-class HomeExpert:
-    """The home expert in one situation.
+class Rules:
+    """Numbers that were chosen, not fitted, stored so that changing one changes the version.
 
-    `boosted`: leaves in log odds, to be summed with `start`. `randomised`: leaves as probabilities, to be averaged.
-    The features of the trees are columns of `SIGNALS`.
+    `high`, `medium`: the least certainty for that confidence. `few_messages`, `known_letters`: in a chat of so few
+    messages, or with a smaller share of Cyrillic and Latin letters, nobody gets high confidence. `boosted`: share of
+    the boosted trees in the score. `clipped`: the randomised trees' probabilities stay this far from 0 and 1.
     """
 
-    boosted: Trees
-    start: Floats
-    randomised: Trees
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A logistic regression over the columns of `GATE` that tells chats of the home game from others."""
-
-    weights: Floats
-    bias: Floats
-
-    def share(self, inputs: Floats) -> Floats:
-        """Return the home expert's share in the score, (chats,), from inputs of shape (chats, len(GATE))."""
-        least, most = HOME_SHARE
-        return np.asarray(least + (most - least) / (1 + np.exp(-(inputs @ self.weights + self.bias))))
+    high: float
+    medium: float
+    few_messages: float
+    known_letters: float
+    boosted: float
+    clipped: float
 
 
 @dataclass(frozen=True)
 class Weights:
-    """All that was learned, as arrays.
+    """All that was learned or chosen, as arrays.
 
     `linear`, shape (len(LINEAR), N_BUCKETS): weights of the n-grams in the columns of `LINEAR`, times their inverse
-    document frequency. `idf`, shape (2, N_BUCKETS): that frequency, at home and in all games. `running`, `strict`,
-    `free`: the home expert in each of the `SITUATIONS`. `elsewhere`: the elsewhere expert, trees with probabilities as
-    leaves. `base`: share of bots among the home game's participants. `typical`, shape (len(SIGNALS),): mean signals of
-    the home game's participants.
+    document frequency. `idf`, shape (N_BUCKETS,): that frequency. `boosted`: trees over `SIGNALS` with leaves in log
+    odds, to be summed with `start`. `randomised`: trees with probabilities as leaves, to be averaged. `base`: share of
+    bots among the game's participants. `typical`, shape (len(SIGNALS),): mean signals of the game's participants.
     """
 
     linear: NDArray[np.float32]
     idf: NDArray[np.float32]
-    running: HomeExpert
-    strict: HomeExpert
-    free: HomeExpert
-    elsewhere: Trees
-    gate: Gate
-    base: Floats
+    boosted: Trees
+    start: float
+    randomised: Trees
+    base: float
     typical: Floats
+    rules: Rules
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything as arrays by name; the names of nested arrays contain dots."""
@@ -90,8 +77,8 @@ class Weights:
         Raises KeyError if a name is missing, ValueError if the shapes are those of other features.
         """
         weights: Self = _nest(cls, arrays)
-        shapes = [array.shape for array in (weights.linear, weights.idf, weights.typical, weights.gate.weights)]
-        if shapes != [(len(LINEAR), N_BUCKETS), (2, N_BUCKETS), (len(SIGNALS),), (len(GATE),)]:
+        shapes = [array.shape for array in (weights.linear, weights.idf, weights.typical)]
+        if shapes != [(len(LINEAR), N_BUCKETS), (N_BUCKETS,), (len(SIGNALS),)]:
             raise ValueError(f"arrays for other features: {shapes}")
         return weights
 
@@ -100,19 +87,19 @@ def _flatten(part: Any, prefix: str = "") -> dict[str, NDArray[Any]]:
     named: dict[str, NDArray[Any]] = {}
     for field in fields(part):
         value = getattr(part, field.name)
-        named |= _flatten(value, f"{prefix}{field.name}.") if is_dataclass(value) else {prefix + field.name: value}
+        name = prefix + field.name
+        named |= _flatten(value, f"{name}.") if is_dataclass(value) else {name: np.asarray(value)}
     return named
 
 
 def _nest(kind: type[Any], arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> Any:
-    return kind(
-        **{
-            name: _nest(hint, arrays, f"{prefix}{name}.")
-            if isinstance(hint, type) and is_dataclass(hint)
-            else arrays[prefix + name]
-            for name, hint in get_type_hints(kind).items()
-        }
-    )
+    values: dict[str, Any] = {}
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint) and isinstance(hint, type):
+            values[name] = _nest(hint, arrays, f"{prefix}{name}.")
+        else:
+            values[name] = float(arrays[prefix + name]) if hint is float else arrays[prefix + name]
+    return kind(**values)
 
 
 def current(folder: Path, name: str) -> Path:

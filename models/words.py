@@ -20,11 +20,7 @@ class Words:
 
 OF_THE_OTHER = Words("the other side: {}", "собеседник: {}")
 WORDS: Mapping[str, Words] = {
-    # what the linear models say of the words
-    "says what bots say at home": Words("words that bots of this game use", "слова, как у ботов этой игры"),
-    "says what is said to bots at home": Words(
-        "words that bots of this game hear", "слова, с какими обращаются к ботам этой игры"
-    ),
+    # what the linear model says of the words
     "says what bots say": Words("words that bots use", "слова, как у ботов"),
     "says what is said to bots": Words("words that people say to bots", "слова, с какими обращаются к ботам"),
     # characters and words

@@ -1,6 +1,5 @@
 import numpy as np
 
-from models.chat import RunningDialog
 from tests.conftest import make_chat
 from train.copies import last_answers, lose, shift, so_far, split
 
@@ -41,9 +40,9 @@ def test_half_of_the_shifted_chats_lose_their_end() -> None:
     assert 160 < lengths.count(2) < 240
 
 
-def test_a_dialog_so_far_is_a_running_dialog() -> None:
-    dialog = so_far(LONG_CHAT, 3)
-    assert isinstance(dialog, RunningDialog)
+def test_a_dialog_so_far_is_not_finished() -> None:
+    dialog = so_far(LONG_CHAT.model_copy(update={"finished": True}), 3)
+    assert not dialog.finished
     assert texts(dialog) == texts(LONG_CHAT)[:3]
 
 

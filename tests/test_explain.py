@@ -1,13 +1,20 @@
 import numpy as np
 import pytest
 
+from models.chat import Chat
 from models.classifier import Classifier
 from models.explain import SHOWN_SIGNALS, SHOWN_SPANS, explain, spans, weigh
 from models.signals import LINEAR, SIGNALS
-from models.weights import HOME_SHARE
 from tests.conftest import CURL_CHAT, Server, make_chat, send
 
 CHAT = make_chat((0, "  Hello, my  friend!"), (1, "hi"), (0, ""), (2, "who are you? 😀"), (1, "I am a person"))
+# A byte order mark, a decomposed letter, a soft hyphen, unseen marks alone, words without spaces, and emoji sequences.
+MARKED = make_chat(
+    (0, "\ufeffHello cafe\u0301 won\u00adderful"),
+    (1, "\u200b \u200e"),
+    (1, "你好吗 か\u3099き 👨\u200d👩\u200d👧 ok\u200f"),
+    (0, "ไทย"),
+)
 
 
 def test_the_weights_add_up(classifier: Classifier) -> None:
@@ -24,14 +31,20 @@ def test_the_answer_is_that_of_predict(classifier: Classifier) -> None:
     assert [(side.participant_id, side.is_bot_probability) for side in explained] == answers
 
 
-@pytest.mark.parametrize("at_home", [True, False])
-def test_the_spans_add_up_to_the_linear_models_signals(classifier: Classifier, at_home: bool) -> None:
-    speaker, counterpart = LINEAR[:2] if at_home else LINEAR[2:]
-    signals = classifier.assess([CHAT]).signals
-    for found, row in zip(spans(classifier, CHAT, shown=None, at_home=at_home), signals, strict=True):
+@pytest.mark.parametrize("chat", [CHAT, MARKED])
+def test_the_spans_add_up_to_the_linear_models_signals(classifier: Classifier, chat: Chat) -> None:
+    speaker, counterpart = LINEAR
+    signals = classifier.assess([chat]).signals
+    for found, row in zip(spans(classifier, chat, shown=None), signals, strict=True):
         for name in (speaker, f"the other one: {counterpart}"):
             got = sum(span.weight for span in found if span.signal == name)
             assert got == pytest.approx(row[SIGNALS.index(name)])
+
+
+def test_a_span_is_a_place_in_the_text_as_it_was_sent(classifier: Classifier) -> None:
+    texts = {message.message_id: message.text for message in MARKED.messages}
+    cut = {texts[span.message_id][span.start : span.end] for span in spans(classifier, MARKED, shown=None)[0]}
+    assert {"\ufeffHello", "cafe\u0301", "won\u00adderful", "你好", "👨\u200d👩\u200d👧", "ok\u200f"} <= cut
 
 
 def test_a_span_holds_the_words_it_weighs(classifier: Classifier) -> None:
@@ -43,24 +56,23 @@ def test_a_span_holds_the_words_it_weighs(classifier: Classifier) -> None:
 def test_a_signal_that_is_typical_weighs_nothing(classifier: Classifier) -> None:
     signals = classifier.weights.typical.copy()
     signals[SIGNALS.index("opens the chat")] += 1
-    _, weights, _ = weigh(classifier, signals, np.array([0.9]), np.array([1]))
+    _, weights, _ = weigh(classifier, signals)
     assert np.flatnonzero(np.abs(weights) > 1e-12).tolist() in ([SIGNALS.index("opens the chat")], [])
 
 
-def test_the_share_of_the_home_expert_is_named(classifier: Classifier) -> None:
-    explanation = explain(classifier, CHAT)
-    assert explanation.like_training_chats == classifier.assess([CHAT]).home[0]
-    assert HOME_SHARE[0] <= explanation.like_training_chats <= HOME_SHARE[1]
+def test_the_expected_share_of_bots_is_named_and_leaves_the_score_alone(classifier: Classifier) -> None:
+    few = Classifier(classifier.weights, classifier.version, 0.02)
+    usual, rare = explain(classifier, CHAT), explain(few, CHAT)
+    assert usual.expected_bot_share == pytest.approx(float(classifier.weights.base))
+    assert rare.expected_bot_share == 0.02
+    for before, after in zip(usual.participants, rare.participants, strict=True):
+        assert after.score == before.score
+        assert after.is_bot_probability < before.is_bot_probability
 
 
-def test_the_score_is_the_mixture_of_both_experts(classifier: Classifier) -> None:
-    assessment = classifier.assess([CHAT])
-    at_home = classifier.score(assessment.signals, np.ones(3), assessment.situation)
-    elsewhere = classifier.score(assessment.signals, np.zeros(3), assessment.situation)
-    assert (np.abs(at_home - elsewhere) > 0.01).all()
-    share = explain(classifier, CHAT).like_training_chats
-    for side, home, other in zip(explain(classifier, CHAT).participants, at_home, elsewhere, strict=True):
-        assert side.score == pytest.approx(share * home + (1 - share) * other)
+def test_the_score_is_that_of_the_participant_alone(classifier: Classifier) -> None:
+    scores = [side.score for side in explain(classifier, CHAT).participants]
+    assert scores == pytest.approx(classifier.assess([CHAT]).score)
 
 
 def test_it_is_served(server: Server, classifier: Classifier) -> None:

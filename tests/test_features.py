@@ -6,6 +6,7 @@ from models.features import (
     MAX_NGRAM,
     N_BUCKETS,
     TALK,
+    UNKNOWN,
     pair_ngrams,
     read_sides,
     word_counts,
@@ -58,6 +59,12 @@ def test_ngrams_are_stable_and_in_range() -> None:
         ("😀😀", "emoji", 2),
         ("Moscow", "capitalised words", 1),
         ("16:45", "digits", 4),
+        ("как,", "commas", 1),
+        ("好。", "full stops", 1),
+        ("好？", "question marks", 1),
+        ("$5", "other signs", 1),
+        ("👨\u200d👩\u200d👧", "emoji", 3),
+        ("extraordinary", "long words", 1),
     ],
 )
 def test_words_are_counted(word: str, column: str, count: int) -> None:
@@ -68,7 +75,7 @@ def test_talk_tells_who_does_what() -> None:
     chat = make_chat((0, "Hi."), (1, "how are you"), (0, "how are you"), (0, "Hi."))
     first, second = ({name: side.talk[at] for at, name in enumerate(TALK)} for side in read_sides(chat))
     assert (first["opens the chat"], second["opens the chat"]) == (1, 0)
-    assert (first["has the last word"], second["has the last word"]) == (1, 0)
+    assert (first["has the last word"], second["has the last word"]) == (UNKNOWN, UNKNOWN)
     assert (first["writes twice in a row"], second["writes twice in a row"]) == (1 / 3, 0)
     assert first["repeats own messages"] == pytest.approx(1 / 3)
     assert first["repeats the other one's messages"] == pytest.approx(1 / 3)
@@ -76,10 +83,23 @@ def test_talk_tells_who_does_what() -> None:
     assert first["ends with a full stop"] == pytest.approx(2 / 3)
 
 
+def test_who_has_the_last_word_is_known_in_finished_chats_only() -> None:
+    chat = make_chat((0, "a"), (1, "b"), (0, "c"))
+    at = list(TALK).index("has the last word")
+    assert [side.talk[at] for side in read_sides(chat)] == [UNKNOWN, UNKNOWN]
+    assert [side.talk[at] for side in read_sides(chat.model_copy(update={"finished": True}))] == [1, 0]
+
+
+def test_doubled_words_have_buckets_of_their_own() -> None:
+    doubled = [buckets_of_pairs(word, word)[0] for word in ("ha", "no", "так", "hi", "да", "ok", "ну", "бла")]
+    assert len(set(doubled)) == len(doubled)
+    assert buckets_of_pairs("one", "two")[0] != buckets_of_pairs("two", "one")[0]
+
+
 def test_an_empty_text_is_a_turn_without_words() -> None:
     side, _ = read_sides(make_chat((0, ""), (1, "?")))
     assert side.words == ["\n"]
-    assert side.talk[TALK.index("empty messages")] == 1
+    assert side.talk[list(TALK).index("empty messages")] == 1
     assert np.isfinite(side.talk).all()
 
 

@@ -1,16 +1,21 @@
 """Copies of labelled chats to train on and to measure with.
 
-Other turn-taking shows the classifier which signals depend on how chats were recorded. Bots that use an assistant's
-stock phrases show it what those mean: in the game, it is mostly people who use them, to tease. Dialogs that are still
-going on are what the platform asks about.
+They show the classifier what it cannot know: how the chat began, whether it goes on, and who will have the last word.
+Other turn-taking shows it which signals depend on how chats were recorded. Bots that use an assistant's stock phrases
+show it what those mean: in the game, it is mostly people who use them, to tease.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from models.chat import Chat, Message, RunningDialog
+from models.chat import Chat, Message
 
+BEGINNINGS = 5  # beginnings of a chat to train on, drawn from all of them
+LATE_CHATS = 2.0  # what a chat without its first message weighs beside a chat, and so all of its beginnings
+SPLIT_CHATS = 0.15  # what a copy with messages in two parts weighs
+ASSISTANTS = 0.1  # what a copy with a stock phrase weighs
 SPLIT = 0.4  # of the messages with `LONG` or more words are sent in two parts
 LONG = 4
 LOST = 0.5  # of the shifted chats lose their last message
@@ -54,6 +59,37 @@ STOCK_PHRASES = (
         "My purpose is to assist users and to answer their questions.",
     ),
 )
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A chat to train on, and what it weighs; `whole` and `assisted` mark those that the linear model reads."""
+
+    chat: Chat
+    weight: float
+    whole: bool = False
+    assisted: bool = False
+
+
+def copies(chat: Chat, who: Mapping[int | str, int], draw: np.random.Generator, *, at_home: bool) -> Iterator[Copy]:
+    """Yield what is trained on for a chat; `who` holds the participants' labels.
+
+    The chat counts as a whole, as a finished one if it is one of the home game, and with all of its beginnings
+    together; likewise without its first message, so that little depends on who opened it.
+    """
+    if at_home:
+        yield Copy(chat.model_copy(update={"finished": True}), 1)
+    late = lose(chat, beginning=True)
+    yield Copy(chat, 1, whole=True)
+    yield Copy(late, LATE_CHATS)
+    for known, weight in ((chat, 1.0), (late, LATE_CHATS)):
+        cuts = draw.permutation(np.arange(1, len(known.messages)))[:BEGINNINGS]
+        yield from (Copy(so_far(known, int(cut)), weight / len(cuts)) for cut in cuts)
+    yield from (Copy(split(known, draw), SPLIT_CHATS) for known in (chat, lose(late, end=True)))
+    if bots := [participant for participant, is_bot in who.items() if is_bot]:
+        assisted, at = assist(chat, bots, draw)
+        yield Copy(assisted, ASSISTANTS, assisted=True)
+        yield Copy(so_far(assisted, at + 1), ASSISTANTS)
 
 
 def shift(chat: Chat, draw: np.random.Generator) -> Chat:
@@ -100,9 +136,9 @@ def assist(chat: Chat, bots: Collection[int | str], draw: np.random.Generator) -
     return Chat.model_construct(chat_id=chat.chat_id, messages=messages), at
 
 
-def so_far(chat: Chat, messages: int) -> RunningDialog:
+def so_far(chat: Chat, messages: int) -> Chat:
     """Return the dialog as it was after so many messages."""
-    return RunningDialog.model_construct(chat_id=chat.chat_id, messages=chat.messages[:messages])
+    return Chat.model_construct(chat_id=chat.chat_id, messages=chat.messages[:messages])
 
 
 def last_answers(chat: Chat, messages: int | None = None) -> dict[int | str, int]:

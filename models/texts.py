@@ -1,0 +1,51 @@
+"""How a text is read: in one normal form, and as words.
+
+One text can be stored in several ways that look alike: with composed or decomposed letters (macOS), with marks that
+nobody sees (a byte order mark, a soft hyphen, marks for the direction of writing). What is shown and stored keeps them;
+what is counted is the normal form.
+"""
+
+import re
+from unicodedata import is_normalized, normalize
+
+# Category Cf and Default_Ignorable_Code_Point of Unicode 15 (UnicodeData.txt, DerivedCoreProperties.txt).
+UNSEEN = (
+    "\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_EMOJI = "\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
+# Emoji that selectors, joiners or tags make one sign, as a family or the flag of Scotland (UTS #51); or unseen marks.
+_HAS_UNSEEN = re.compile(f"[{UNSEEN}]")
+_SEQUENCE_OR_UNSEEN = re.compile(
+    f"([{_EMOJI}](?:[\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]|\u200d[{_EMOJI}])+)|[{UNSEEN}]+"
+)
+# Scripts written without spaces: Thai, Lao, Burmese, Khmer, kana and Han, without the marks that NFC composes.
+_NO_SPACES = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u3096\u309d-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_HAS_NO_SPACES = re.compile(f"[{_NO_SPACES}]")
+_WORD = re.compile(f"(?:[{_NO_SPACES}][\u3099\u309a{UNSEEN}]*){{1,2}}|[^\\s{_NO_SPACES}]+")
+
+
+def normal_form(text: str) -> str:
+    """Return a text in Unicode's form NFC without characters that nobody sees; emoji sequences stay whole."""
+    if text.isascii():
+        return text
+    composed = text if is_normalized("NFC", text) else normalize("NFC", text)
+    if not _HAS_UNSEEN.search(composed):
+        return composed
+    return _SEQUENCE_OR_UNSEEN.sub(lambda found: found[1] or "", composed)
+
+
+def split_words(text: str) -> list[str]:
+    """Split a text at white space; in scripts that are written without spaces, two characters count as a word."""
+    if text.isascii() or not _HAS_NO_SPACES.search(text):
+        return text.split()
+    return _WORD.findall(text)
+
+
+def find_words(text: str) -> list[tuple[int, int, str]]:
+    """Return the words of a text that is not in normal form: where each begins and ends, and its normal form."""
+    found = ((match.start(), match.end(), normal_form(match[0])) for match in _WORD.finditer(text))
+    return [place for place in found if place[2]]
