@@ -22,7 +22,7 @@ from train.__main__ import main
 from train.artifact import check_artifact, read_trained_on
 from train.card import CARD
 from train.data import FINGERPRINT, Edition, fingerprint, read_editions, write_edition
-from train.evaluate import COMPLETE_CHATS, streamed
+from train.evaluate import FINISHED_CHATS, WHOLE_CHATS, streamed
 from train.files import UNFINISHED
 from train.reference import DIALOGS, REFERENCE, Reference
 from train.report import REPORT
@@ -79,7 +79,7 @@ def test_data_of_people_or_of_bots_only_is_measured_without_an_auc(
     data = write_data(tmp_path / "data", only(label))
     assert main(["evaluate", str(SHIPPED), str(data)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"data, {COMPLETE_CHATS}: no ROC AUC (no {missing}), log loss ")
+    assert lines[0].startswith(f"data, {FINISHED_CHATS}: no ROC AUC (no {missing}), log loss ")
     assert all(f"no ROC AUC (no {missing})" in line for line in lines)
 
 
@@ -101,9 +101,9 @@ def test_what_cannot_be_measured_is_said(trained: Path) -> None:
     opened = rows["service, 5-fold cross-validation", streamed(1)]
     assert opened["roc_auc"] is None, "who opens is never a bot"
     assert 0 < opened["log_loss"] < 1
-    assert rows["service, 5-fold cross-validation", COMPLETE_CHATS]["roc_auc"] > 0.5
-    assert rows["people, left out", COMPLETE_CHATS]["roc_auc"] is None
-    assert f"| people, left out | {COMPLETE_CHATS} | – |" in (trained / CARD).read_text()
+    assert rows["service, 5-fold cross-validation", FINISHED_CHATS]["roc_auc"] > 0.5
+    assert rows["people, left out", WHOLE_CHATS]["roc_auc"] is None
+    assert f"| people, left out | {WHOLE_CHATS} | – |" in (trained / CARD).read_text()
     assert "<td>–</td>" in (trained / REPORT).read_text()
 
 
@@ -204,7 +204,7 @@ def test_chats_that_the_model_was_trained_on_are_left_out(
     assert main(["evaluate", str(trained), str(unseen)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "left out: 30 of 40 chats of data, which the model was trained on"
-    assert lines[1].startswith(f"data, {COMPLETE_CHATS}: ROC AUC")
+    assert lines[1].startswith(f"data, {FINISHED_CHATS}: ROC AUC")
     assert lines[1].endswith(", 20 answers")
 
 
@@ -213,7 +213,7 @@ def test_chats_that_the_model_was_trained_on_are_measured_on_demand_and_marked(
 ) -> None:
     assert main(["evaluate", str(trained), str(unseen), "--include-trained"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"data (trained on 30 of 40 chats), {COMPLETE_CHATS}: ROC AUC")
+    assert lines[0].startswith(f"data (trained on 30 of 40 chats), {FINISHED_CHATS}: ROC AUC")
     assert lines[0].endswith(", 80 answers")
 
 
@@ -322,7 +322,7 @@ def test_a_name_that_no_terminal_can_show_is_shown_with_escapes(tmp_path: Path) 
     shutil.copytree(SAMPLE, tmp_path / name)
     done = run("evaluate", str(SHIPPED), str(tmp_path / name), output=subprocess.PIPE, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"\\udcff \\u0434 $a^$, {COMPLETE_CHATS}: ROC AUC")
+    assert done.stdout.startswith(f"\\udcff \\u0434 $a^$, {FINISHED_CHATS}: ROC AUC")
 
 
 def test_a_submission_goes_to_a_pipe() -> None:

@@ -61,7 +61,7 @@ def url(request: pytest.FixtureRequest, edition: Edition) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, edition: Edition) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    write_artifact(folder, fit(tabulate([edition]), lambda: None).weights(), [edition], [])
+    write_artifact(folder, fit(tabulate([edition])).weights(), [edition], [])
     return folder
 
 
@@ -103,7 +103,7 @@ def test_dialogs_that_the_model_was_trained_on_are_left_out(
 ) -> None:
     known = [at for at in range(len(edition.chats)) if at % 4]
     first = Edition("first", "", [edition.chats[at] for at in known], [edition.labels[at] for at in known])
-    write_artifact(tmp_path, fit(tabulate([first]), lambda: None).weights(), [first], [])
+    write_artifact(tmp_path, fit(tabulate([first])).weights(), [first], [])
     assert main(["evaluate", str(tmp_path), "--dialogs", url, str(SAMPLE / "ytrain.csv")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "left out: 30 of 40 chats of dialogs that were served, which the model was trained on"

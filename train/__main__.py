@@ -14,6 +14,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -24,19 +25,9 @@ from train.card import write_card
 from train.data import DataError, Edition, check_enough, fingerprint, read_chats, read_editions, write_edition
 from train.dialogs import read_served
 from train.drift import LEAST_CHATS, compare_log, read_log, summary, write_drift_report
-from train.evaluate import (
-    AFTER,
-    CROSS_FITS,
-    Measured,
-    cross_fit,
-    evaluate,
-    evaluate_together,
-    measure_on,
-    steps_of,
-    streamed,
-)
+from train.evaluate import AFTER, Measured, evaluate, fit_all, measure, measure_people, plan, streamed
 from train.files import replacing, replacing_file
-from train.fit import FITS, FOLDS, fit, tabulate
+from train.fit import FOLDS, tabulate
 from train.reference import KINDS, REFERENCE, Reference, cross_assess
 from train.registry import register
 from train.replay import replay, served_version
@@ -81,26 +72,27 @@ def _run() -> int:
 
 def _fit(options: argparse.Namespace) -> None:
     home, elsewhere = _read_apart(options.data or [SAMPLE], options.elsewhere)
+    people = read_editions(options.people)
     out: Path = options.out or (SHIPPED if options.data else UNSHIPPED)
-    steps = FITS + CROSS_FITS + steps_of(len(home), len(elsewhere))
     with replacing(out) as new:
-        with tqdm(total=steps, unit="fit", desc="train", disable=options.quiet) as bar:
-            table = tabulate(home, elsewhere)
-            measured = evaluate(home, elsewhere, table, lambda: bar.update(1))
-            fitted = fit(table, lambda: bar.update(1))
-            models = cross_fit(table, lambda: bar.update(1))
-        if len(home) > 1:
-            measured += evaluate_together(home, models)
-        weights = fitted.weights()
-        metrics = write_artifact(new, weights, [*home, *elsewhere], measured)
-        Reference.of(metrics["version"], cross_assess(home, models)).write(new)
+        table = tabulate(home, elsewhere)
+        steps = plan(home, elsewhere, table)
+        with tqdm(total=len(steps) + 1, unit="fit", desc="train", disable=options.quiet) as bar:
+            parts = [np.unique(table.chat), *(step.fitted_on for step in steps)]
+            shipped, *fitted = fit_all(table, parts, lambda: bar.update(1))
+        models = [Classifier(one.weights(), "measured") for one in fitted]
+        measured = evaluate(home, elsewhere, steps, models)
+        weights = shipped.weights()
+        of_people = [part for edition in people for part in measure_people(Classifier(weights, "measured"), edition)]
+        metrics = write_artifact(new, weights, [*home, *elsewhere], measured, of_people)
+        Reference.of(metrics["version"], cross_assess(home, steps[:FOLDS], models[:FOLDS])).write(new)
         write_card(new, metrics)
-        write_report(new / REPORT, metrics, measured, fitted)
+        write_report(new / REPORT, metrics, measured, shipped)
         check_artifact(new, weights, [chat for edition in home for chat in edition.chats])
     print(f"{out}: model {metrics['version']}")
     if options.store:
         print(f"BentoML's model store: {register(out)}")
-    _print(measured)
+    _print([*measured, *of_people])
 
 
 def _read_apart(home: Sequence[Path], elsewhere: Sequence[Path]) -> tuple[list[Edition], list[Edition]]:
@@ -122,18 +114,25 @@ def _read_apart(home: Sequence[Path], elsewhere: Sequence[Path]) -> tuple[list[E
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    if not (options.data or options.dialogs) or (options.write and not options.dialogs):
+    if not (options.data or options.elsewhere or options.dialogs) or (options.write and not options.dialogs):
         raise DataError("evaluate needs folders of data or --dialogs, and --write needs --dialogs")
     classifier = Classifier.load(options.model)
     _, known = read_trained_on(options.model)
-    editions = [_choose(edition, known, options) for edition in read_editions(options.data)]
-    measured = measure_on(classifier, [edition for edition in editions if edition.chats])
+    measured: list[Measured] = []
+
+    def measure_unknown(edition: Edition, *, finished: bool) -> list[Measured]:
+        chosen = _choose(edition, known, options)
+        if not chosen.chats:
+            return []
+        return measure(classifier, chosen.name, chosen.chats, chosen.labels, finished=finished)
+
+    for folders, finished in ((options.data, True), (options.elsewhere, False)):
+        measured += [part for e in read_editions(folders) for part in measure_unknown(e, finished=finished)]
     if options.dialogs:
         url, labels = options.dialogs
         served = read_served(url, Path(labels))
-        chosen = _choose(Edition("dialogs that were served", "", served.chats, served.labels), known, options)
-        of_dialogs = measure_on(classifier, [chosen] if chosen.chats else [])
-        measured += [part for part in of_dialogs if part.how in map(streamed, AFTER)]
+        dialogs = Edition("dialogs that were served", "", served.chats, served.labels)
+        measured += [part for part in measure_unknown(dialogs, finished=False) if part.how in map(streamed, AFTER)]
         for count, why in ((served.missing, "not in the store"), (served.unlabelled, "without a label for everybody")):
             if count:
                 print(f"left out: {count} dialogs {why}")
@@ -168,8 +167,11 @@ def _make_reference(options: argparse.Namespace) -> None:
     version = Classifier.load(options.model).version
     home, elsewhere = _read_apart(options.data, options.elsewhere)
     with replacing(options.model) as folder:
-        with tqdm(total=CROSS_FITS, unit="fit", desc="reference", disable=options.quiet) as bar:
-            samples = cross_assess(home, cross_fit(tabulate(home, elsewhere), lambda: bar.update(1)))
+        table = tabulate(home, elsewhere)
+        steps = plan(home, elsewhere, table)[:FOLDS]
+        with tqdm(total=len(steps), unit="fit", desc="reference", disable=options.quiet) as bar:
+            fitted = fit_all(table, [step.fitted_on for step in steps], lambda: bar.update(1))
+        samples = cross_assess(home, steps, [Classifier(one.weights(), version) for one in fitted])
         Reference.of(version, samples).write(folder)
     print(f"{options.model / REFERENCE}: {', '.join(f'{len(samples[kind].chats())} {kind}' for kind in KINDS)}")
 
@@ -187,9 +189,9 @@ def _drift(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> None:
     classifier = Classifier.load(options.model)
-    chats = read_chats(options.chats)
+    chats = [chat.model_copy(update={"finished": True}) for chat in read_chats(options.chats)]
     with replacing_file(options.out) as out, out.open("w", newline="", encoding="utf-8") as file:
-        answers = classifier.predict(chats)
+        answers = classifier.predict(chats, options.expected_bot_share)
         rows = csv.writer(file)
         rows.writerow(["ID", "is_bot"])
         for answer in answers:
@@ -216,6 +218,13 @@ def _replay(options: argparse.Namespace) -> None:
         for reason, chats in replayed.rejected.items():
             print(f"left out: {chats} chats that the service rejected ({reason})")
     _check_any(measured)
+
+
+def _share(text: str) -> float:
+    """Return a share given on the command line; raises ValueError."""
+    if not 0 < float(text) < 1:
+        raise ValueError("not between 0 and 1")
+    return float(text)
 
 
 def _print(measured: Sequence[Measured]) -> None:
@@ -251,6 +260,14 @@ def _fit_parser() -> argparse.ArgumentParser:
         help="folders of other games' chats: the shipped model is fitted on them as well, and each is measured with a"
         " model that has not seen it",
     )
+    parser.add_argument(
+        "--people",
+        metavar="DATA",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="folders of chats in which nobody is a bot: measures how many people the model calls bots",
+    )
     parser.add_argument("--out", type=Path, help="folder for artifact, metrics, card and report (default: models/)")
     parser.add_argument(
         "--store", action="store_true", help="also register the model in BentoML's model store, for MODEL=name:version"
@@ -265,7 +282,10 @@ def _evaluate_parser() -> argparse.ArgumentParser:
         description="Measure a stored classifier on labelled chats, or on dialogs that a service has stored.",
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="folder with classifier.npz and metrics.json")
-    parser.add_argument("data", metavar="DATA", nargs="*", type=Path, help="folders with train.json and ytrain.csv")
+    parser.add_argument(
+        "data", metavar="DATA", nargs="*", type=Path, help="folders of You are Bot's finished chats, as for training"
+    )
+    parser.add_argument("--elsewhere", metavar="DATA", nargs="+", type=Path, default=[], help="folders of other chats")
     parser.add_argument("--include-trained", action="store_true", help=INCLUDE_TRAINED)
     parser.add_argument(
         "--dialogs",
@@ -329,6 +349,12 @@ def _predict_parser() -> argparse.ArgumentParser:
     parser.add_argument("model", metavar="MODEL", type=Path, help="folder with classifier.npz and metrics.json")
     parser.add_argument("chats", metavar="test.json", type=Path, help="dialogs in the format of train.json")
     parser.add_argument("--out", type=Path, required=True, help="the file to write, for example submission.csv")
+    parser.add_argument(
+        "--expected-bot-share",
+        type=_share,
+        metavar="SHARE",
+        help="share of bots among the participants, between 0 and 1 (default: that of the training data)",
+    )
     return parser
 
 

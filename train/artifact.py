@@ -5,6 +5,7 @@ import io
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,11 @@ from train.evaluate import Measured
 
 
 def write_artifact(
-    folder: Path, weights: Weights, editions: Sequence[Edition], measured: Sequence[Measured]
+    folder: Path,
+    weights: Weights,
+    editions: Sequence[Edition],
+    measured: Sequence[Measured],
+    people: Sequence[Measured] = (),
 ) -> dict[str, Any]:
     """Write artifact and metrics to an empty folder; returns the metrics.
 
@@ -53,7 +58,9 @@ def write_artifact(
             }
             for edition in editions
         ],
+        "rules": asdict(weights.rules),
         "measured": [part.row() for part in measured],
+        "people": [part.row() for part in people],
     }
     (folder / ARTIFACT).write_bytes(buffer.getvalue())
     (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

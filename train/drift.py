@@ -19,11 +19,23 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
-from models.classifier import CONFIDENCE
 from models.features import Floats
 from models.weights import FORMAT
+from records.monitoring_log import CONFIDENCES, Kind
 from train.data import DataError
-from train.reference import AFTER, CHATS, DIALOGS, VALUES, Distribution, Reference, Sample, bin_counts
+from train.reference import (
+    AFTER,
+    CHATS,
+    DIALOGS,
+    FINISHED,
+    KINDS,
+    VALUES,
+    Distribution,
+    Reference,
+    Sample,
+    bin_counts,
+    one_hot,
+)
 from train.report import page, picture, table
 
 # A value has drifted if its whole interval is above this. Chosen on two editions of the game: with 0.1, dialogs that
@@ -36,6 +48,7 @@ LEAST_CHATS = 100  # fewer say nothing
 MOST_CHATS = 20_000  # of a kind; more do not make the intervals noticeably narrower
 SEED = 2026
 _SHOWN = 25  # values in the picture
+_IN_LOG: dict[Kind, str] = {"chat": CHATS, "finished": FINISHED, "dialog": DIALOGS}
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,7 @@ class Comparison:
     """One kind of chats in the traffic, beside the reference.
 
     `index`, `low` and `high` (len(VALUES),): population stability index, corrected for its bias, and its interval.
-    `confidences` (len(CONFIDENCE), 3) and `unlike` (3,): share in the traffic, and its interval.
+    `confidences` (len(CONFIDENCES), 3): share in the traffic, and its interval.
     """
 
     kind: str
@@ -63,7 +76,6 @@ class Comparison:
     low: Floats
     high: Floats
     confidences: Floats
-    unlike: Floats
     normal: Distribution
 
     def drifted(self) -> list[str]:
@@ -80,7 +92,7 @@ def read_log(paths: Sequence[Path], version: str) -> Log:
         if not found:
             raise DataError(f"{path}: no monitoring log in this folder")
         files += found
-    rows: dict[str, list[tuple[int, list[float]]]] = {CHATS: [], DIALOGS: []}
+    rows: dict[str, list[tuple[int, list[float], str]]] = {kind: [] for kind in KINDS}
     chats: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     lost = 0
@@ -93,19 +105,19 @@ def read_log(paths: Sequence[Path], version: str) -> Log:
                     if "lost" in entry:
                         lost += int(entry["lost"])
                         continue
-                    kind = CHATS if entry["kind"] == "chat" else DIALOGS
+                    kind = _IN_LOG[entry["kind"]]
                     if (entry["model"], entry["format"]) != (version, FORMAT):
                         skipped["of another model"] += 1
                         continue
                     if kind == DIALOGS and entry["messages"] != AFTER:
                         skipped[f"of a dialog with more or less than {AFTER} messages"] += 1
                         continue
-                    values = [_values(side, entry) for side in entry["participants"]]
+                    answers = [_answer(side) for side in entry["participants"]]
                     times.append(str(entry["time"]))
                 except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                     skipped["that cannot be read"] += 1
                     continue
-                rows[kind] += [(chats[kind], of_side) for of_side in values]
+                rows[kind] += [(chats[kind], *answer) for answer in answers]
                 chats[kind] += 1
     if not times:
         why = ", ".join(f"{count} {what}" for what, count in skipped.items()) or "none at all"
@@ -113,16 +125,19 @@ def read_log(paths: Sequence[Path], version: str) -> Log:
     return Log({kind: _sample(of_kind) for kind, of_kind in rows.items()}, min(times), max(times), skipped, lost)
 
 
-def _values(side: dict[str, Any], entry: dict[str, Any]) -> list[float]:
-    values = [float(value) for value in (*side["signals"], side["probability"], entry["home"], entry["words"])]
-    if len(values) != len(VALUES) or not np.isfinite(values).all():
+def _answer(side: dict[str, Any]) -> tuple[list[float], str]:
+    values, confidence = [float(value) for value in (*side["signals"], side["score"])], str(side["confidence"])
+    if len(values) != len(VALUES) or not np.isfinite(values).all() or confidence not in CONFIDENCES:
         raise ValueError
-    return values
+    return values, confidence
 
 
-def _sample(rows: Sequence[tuple[int, list[float]]]) -> Sample:
-    chat = np.array([number for number, _ in rows], int)
-    sample = Sample(chat, np.array([values for _, values in rows], float).reshape(-1, len(VALUES)))
+def _sample(rows: Sequence[tuple[int, list[float], str]]) -> Sample:
+    sample = Sample(
+        chat=np.array([number for number, _, _ in rows], int),
+        values=np.array([values for _, values, _ in rows], float).reshape(-1, len(VALUES)),
+        confidences=one_hot([confidence for _, _, confidence in rows]),
+    )
     chats = sample.chats()
     if len(chats) <= MOST_CHATS:
         return sample
@@ -134,27 +149,25 @@ def compare(kind: str, sample: Sample, normal: Distribution) -> Comparison:
     draw = np.random.default_rng(SEED)
     chats, number = np.unique(sample.chat, return_inverse=True)
     counts = bin_counts(sample, normal.edges)
-    said = np.zeros((len(chats), len(CONFIDENCE) + 2))  # confidences, unlike, participants
-    np.add.at(said, number, np.column_stack([sample.confidences(), sample.unlike(), np.ones(len(number))]))
+    said = np.zeros((len(chats), len(CONFIDENCES)))
+    np.add.at(said, number, sample.confidences)
     taken = draw.multinomial(len(chats), np.full(len(chats), 1 / len(chats)), RESAMPLES)
     once = np.ones((1, len(chats)))
     shares = normal.shares.astype(np.float64)
     shares /= shares.sum(axis=1, keepdims=True) * (1 + 1e-12)  # so that no rounding takes the sum above 1
     drawn = draw.multinomial(int(normal.chats), shares, (RESAMPLES, len(VALUES))) / int(normal.chats)
     measured, resampled = index_of(once @ counts, shares), index_of(taken @ counts, drawn)
-    sums, resampled_sums = once @ said, taken @ said
-    parts = np.concatenate([sums[:, :-1] / sums[:, -1:], resampled_sums[:, :-1] / resampled_sums[:, -1:]])
+    parts = np.concatenate([once, taken]) @ said
+    parts /= parts.sum(axis=1, keepdims=True)
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     lower, upper = np.quantile(resampled, tails, axis=0)
-    of_shares = np.concatenate([parts[:1], np.quantile(parts[1:], tails, axis=0)]).T
     return Comparison(
         kind,
         len(chats),
         index=np.maximum(2 * measured[0] - resampled.mean(axis=0), 0),
         low=np.maximum(2 * measured[0] - upper, 0),
         high=np.maximum(2 * measured[0] - lower, 0),
-        confidences=of_shares[:-1],
-        unlike=of_shares[-1],
+        confidences=np.concatenate([parts[:1], np.quantile(parts[1:], tails, axis=0)]).T,
         normal=normal,
     )
 
@@ -196,7 +209,7 @@ def summary(log: Log, comparisons: Sequence[Comparison]) -> list[str]:
         at = {name: number for number, name in enumerate(VALUES)}
         worst = ", ".join(f"{name} {compared[kind].index[at[name]]:.2f}" for name in drifted[:5])
         verdict = f"DRIFTED: {len(drifted)} of {len(VALUES)} values ({worst})" if drifted else "no drift"
-        lines.append(f"{kind}: {chats}, {verdict}; unlike the training chats {compared[kind].unlike[0]:.0%}")
+        lines.append(f"{kind}: {chats}, {verdict}")
     lines += [f"left out: {count} lines {what}" for what, count in log.skipped.items()]
     if log.lost:
         lines.append(f"the log says that {log.lost} lines were lost")
@@ -214,7 +227,8 @@ def write_drift_report(file: Path, log: Log, reference: Reference, comparisons: 
         "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in summary(log, comparisons)) + "</ul>",
         "<p>The population stability index compares the distribution of a value with the reference; above"
         f" {USUAL[0]} it is usually taken for a change, above {USUAL[1]} for a large one. A value has drifted if its"
-        f" whole {LEVEL:.0%} interval is above {CHANGED}. In brackets: the interval.</p>",
+        f" whole {LEVEL:.0%} interval is above {CHANGED}. In brackets: the interval. The score is that of a participant"
+        " alone; confidences are those of the answers, which <code>EXPECTED_BOT_SHARE</code> moves.</p>",
     ]
     for comparison in comparisons:
         parts += [f"<h2>{escape(comparison.kind.capitalize())}: {comparison.chats}</h2>", _answers(comparison)]
@@ -231,16 +245,11 @@ def _verdict(comparisons: Sequence[Comparison]) -> str:
 
 
 def _answers(comparison: Comparison) -> str:
-    def row(name: str, share: Floats, normal: float) -> tuple[str, str, str]:
-        return name, f"{share[0]:.1%} [{share[1]:.1%}, {share[2]:.1%}]", f"{normal:.1%}"
-
+    shares = zip(CONFIDENCES, comparison.confidences, comparison.normal.confidences.tolist(), strict=True)
     rows = [
-        row(f"{name} confidence", share, normal)
-        for name, share, normal in zip(
-            CONFIDENCE, comparison.confidences, comparison.normal.confidences.tolist(), strict=True
-        )
+        (f"{name} confidence", f"{share[0]:.1%} [{share[1]:.1%}, {share[2]:.1%}]", f"{normal:.1%}")
+        for name, share, normal in shares
     ]
-    rows.append(row("unlike the training chats", comparison.unlike, float(comparison.normal.unlike)))
     return table(("answers", "this traffic", "reference"), rows)
 
 

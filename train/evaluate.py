@@ -1,31 +1,39 @@
-"""Measure the classifier on chats it was not fitted on: within an edition, on another edition, on another game.
+"""Measure the classifier on chats it was not fitted on: within all editions, on another edition, on another game.
 
-Each model is asked in the ways in which the service is asked (`measure`): with complete chats, with complete chats of
-another turn-taking, and message by message.
+Each model is asked in the ways in which the service is asked (`measure`): with finished chats of the home game, with
+whole chats of which nothing is said, with those in another turn-taking, and message by message.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby, permutations
-from typing import Any
+from itertools import permutations
+from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
-from models.chat import Chat
-from models.classifier import CONFIDENCE, UNLIKE, Classifier
+from models.chat import Chat, Confidence
+from models.classifier import Classifier
 from models.features import Floats, Ints
-from train.copies import last_answers, shift, so_far
+from train.copies import last_answers, lose, shift, so_far
 from train.data import Edition
-from train.fit import COMPLETE, FITS, FOLDS, SEED, Table, fit, folds
+from train.fit import FOLDS, SEED, Fitted, Table, fit, folds
 
 CLIP = 0.001  # probabilities are clipped to [CLIP, 1 - CLIP] for the log loss
 AFTER = (1, 2, 4, 8, None)  # messages of a chat that is streamed; None: all of them
-CROSS_FITS = FITS * FOLDS  # steps of `cross_fit`
 BINS = 10  # of the calibration error, of equal width
 SHIFT_SEEDS = (101, 102, 103)  # no training row is drawn with these
-COMPLETE_CHATS = "complete chats"
+LONG_TEXT = 30  # characters of a message; data sets that share such messages belong to one game
+SHARED = 0.1  # of the long messages of the smaller one
+FINISHED_CHATS = "finished chats"
+WHOLE_CHATS = "whole chats"
+WITHOUT_LAST = "whole chats without their last message"
 SHIFTED_CHATS = "shifted turn-taking"
+CROSS_VALIDATION = f"{FOLDS}-fold cross-validation"
+FEW_BOTS = 0.02  # expected share of bots where there are hardly any
 
 
 def streamed(after: int | None) -> str:
@@ -37,16 +45,16 @@ def streamed(after: int | None) -> str:
 class Measured:
     """One measurement: how a model was asked, and what it answered.
 
-    Arrays are (answers,): the labels, the probabilities, the number of messages in each answer's chat, and the home
-    expert's share. `base` is the share of bots among the home game's participants that the model was fitted on.
+    Arrays are (answers,): the labels, the probabilities, the confidences, and the number of messages in each answer's
+    chat. `base` is the share of bots among the home game's participants that the model was fitted on.
     """
 
     on: str
     how: str
     labels: Ints
     probabilities: Floats
+    confidences: NDArray[np.str_]
     messages: Ints
-    home: Floats
     base: float
 
     def roc_auc(self) -> float:
@@ -64,12 +72,9 @@ class Measured:
     def row(self) -> dict[str, Any]:
         """Return the figures of this measurement."""
         right = (self.probabilities > 0.5) == self.labels
-        likelier = np.maximum(self.probabilities, 1 - self.probabilities)
         confidence = {}
-        below = np.inf
-        for name, least in CONFIDENCE.items():
-            chosen = (likelier >= least) & (likelier < below)
-            below = least
+        for name in get_args(Confidence):
+            chosen = self.confidences == name
             accuracy = round(float(right[chosen].mean()), 4) if chosen.any() else None
             confidence[name] = {
                 "answers": int(chosen.sum()),
@@ -83,10 +88,10 @@ class Measured:
             "log_loss": round(self.log_loss(), 4),
             "log_loss_of_base_rate": round(clipped_log_loss(self.labels, np.full(len(self.labels), self.base)), 4),
             "calibration_error": round(calibration_error(self.labels, self.probabilities), 4),
+            "called_bots": round(float((self.probabilities > 0.5).mean()), 4),
             "answers": len(self.labels),
+            "wrong_high": int(((self.confidences == "high") & ~right).sum()),
             "confidence": confidence,
-            "home": round(float(self.home.mean()), 4),
-            "unlike": round(float((self.home < UNLIKE).mean()), 4),
         }
 
 
@@ -105,55 +110,85 @@ def calibration_error(labels: Ints, probabilities: Floats) -> float:
     return sum(gaps)
 
 
-def measure(classifier: Classifier, on: str, chats: Sequence[Chat], labels: Sequence[Sequence[int]]) -> list[Measured]:
-    """Ask a classifier about labelled chats in every way, through the code that serves."""
-    by_speaker = [
-        dict(zip(last_answers(chat), of_chat, strict=True)) for chat, of_chat in zip(chats, labels, strict=True)
+@dataclass(frozen=True)
+class Question:
+    """A chat to ask about: the participants' labels, and the one whose answer counts (None: everybody's)."""
+
+    chat: Chat
+    who: Mapping[int | str, int]
+    asked: int | str | None = None
+
+
+def ask(
+    classifier: Classifier, on: str, how: str, questions: Sequence[Question], share: float | None = None
+) -> Measured:
+    """Ask a classifier, through the code that serves; `share` is the expected share of bots."""
+    answers = classifier.predict([question.chat for question in questions], share)
+    given = [
+        (question.who[side.participant_id], side.is_bot_probability, side.confidence, len(question.chat.messages))
+        for question, answer in zip(questions, answers, strict=True)
+        for side in answer.participants
+        if question.asked is None or question.asked == side.participant_id
     ]
-    base = float(classifier.weights.base)
+    labels, probabilities, confidences, messages = map(np.array, zip(*given, strict=True))
+    return Measured(on, how, labels, probabilities, confidences, messages, classifier.weights.base)
 
-    def ask(
-        how: str, asked: Sequence[Chat], who: Sequence[int | str | None], known: Sequence[dict[Any, int]]
-    ) -> Measured:
-        """Ask about chats; `who` names the one participant of each chat whose answer counts, None all of them."""
-        assessment = classifier.assess(asked)
-        rows, truth, messages = [], [], []
-        row = 0
-        for chat, sides, one, speakers in zip(asked, assessment.sides, who, known, strict=True):
-            for side in sides:
-                if one is None or side.participant_id == one:
-                    rows.append(row)
-                    truth.append(speakers[side.participant_id])
-                    messages.append(len(chat.messages))
-                row += 1
-        probabilities, home = assessment.probabilities[rows], assessment.home[rows]
-        return Measured(on, how, np.array(truth), probabilities, np.array(messages), home, base)
 
-    everybody = [None] * len(chats)
-    measured = [ask(COMPLETE_CHATS, chats, everybody, by_speaker)]
-    copies = [shift(c, np.random.default_rng([seed, n])) for seed in SHIFT_SEEDS for n, c in enumerate(chats)]
-    measured.append(ask(SHIFTED_CHATS, copies, everybody * len(SHIFT_SEEDS), by_speaker * len(SHIFT_SEEDS)))
+def _questions(chats: Sequence[Chat], labels: Sequence[Sequence[int]]) -> list[Question]:
+    pairs = zip(chats, labels, strict=True)
+    return [Question(chat, dict(zip(last_answers(chat), of_chat, strict=True))) for chat, of_chat in pairs]
+
+
+def measure(
+    classifier: Classifier, on: str, chats: Sequence[Chat], labels: Sequence[Sequence[int]], *, finished: bool
+) -> list[Measured]:
+    """Ask a classifier about labelled chats in every way; `finished` says that they are recordings of the home game."""
+    whole = _questions(chats, labels)
+    ways: dict[str, list[Question]] = {}
+    if finished:
+        ways[FINISHED_CHATS] = [Question(q.chat.model_copy(update={"finished": True}), q.who) for q in whole]
+    ways[WHOLE_CHATS] = whole
+    ways[SHIFTED_CHATS] = [
+        Question(shift(question.chat, np.random.default_rng([seed, number])), question.who)
+        for seed in SHIFT_SEEDS
+        for number, question in enumerate(whole)
+    ]
     for after in AFTER:
-        moments = [
-            (so_far(chat, number), speaker, speakers)
-            for chat, speakers in zip(chats, by_speaker, strict=True)
-            for speaker, number in last_answers(chat, after).items()
+        ways[streamed(after)] = [
+            Question(so_far(question.chat, number), question.who, speaker)
+            for question in whole
+            for speaker, number in last_answers(question.chat, after).items()
         ]
-        measured.append(ask(streamed(after), *zip(*moments, strict=True)))
-    return measured
+    return [ask(classifier, on, how, questions) for how, questions in ways.items()]
+
+
+def measure_people(classifier: Classifier, edition: Edition) -> list[Measured]:
+    """Ask a classifier about chats in which nobody is a bot: with them, without their last messages, expecting few."""
+    whole = _questions(edition.chats, edition.labels)
+    cut = [Question(lose(question.chat, end=True), question.who) for question in whole]
+    return [
+        ask(classifier, edition.name, WHOLE_CHATS, whole),
+        ask(classifier, edition.name, WITHOUT_LAST, cut),
+        ask(classifier, edition.name, few_bots(), whole, FEW_BOTS),
+    ]
+
+
+def few_bots() -> str:
+    """Return the name of a measurement where hardly any bots are expected."""
+    return f"whole chats, {FEW_BOTS:.0%} bots expected"
 
 
 def join(parts: Sequence[Measured]) -> Measured:
     """Return the measurements of several folds as one."""
-    names = ("labels", "probabilities", "messages", "home")
+    names = ("labels", "probabilities", "confidences", "messages")
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     base = float(np.average([part.base for part in parts], weights=[len(part.labels) for part in parts]))
     return Measured(on=parts[0].on, how=parts[0].how, base=base, **arrays)
 
 
 def cross_validated(edition: str) -> str:
-    """Return the name of what is measured within an edition."""
-    return f"{edition}, {FOLDS}-fold cross-validation"
+    """Return the name of what is measured on an edition by models that were fitted on parts of all editions."""
+    return f"{edition}, {CROSS_VALIDATION}"
 
 
 def across(first: str, tested: str) -> str:
@@ -161,14 +196,9 @@ def across(first: str, tested: str) -> str:
     return f"trained on {first}, tested on {tested}"
 
 
-def together(edition: str) -> str:
-    """Return the name of what is measured on an edition by models that were fitted on all editions."""
-    return f"{edition}, cross-validated with all editions"
-
-
 def is_at_home(on: str) -> bool:
     """Return whether a measurement is one of the home game's chats with models that know their edition."""
-    return "cross-validat" in on
+    return on.endswith(CROSS_VALIDATION)
 
 
 def left_out(game: str) -> str:
@@ -176,79 +206,83 @@ def left_out(game: str) -> str:
     return f"{game}, left out"
 
 
-def plan(home: Sequence[Edition], elsewhere: Sequence[Edition], table: Table) -> Iterator[tuple[str, Ints, Ints]]:
-    """Yield each model to measure: the name of the measurement, the numbers of the chats to fit on, and to test on."""
-    games = [np.unique(table.chat[table.game == game]) for game in range(len(home) + len(elsewhere))]
-    others = games[len(home) :]
-    for game, edition in enumerate(home):
-        complete = table.take((table.game == game) & (table.kind == COMPLETE))
-        for rest, held_out in folds(complete, SEED):
-            fitted_on = np.concatenate([np.unique(complete.chat[rest]), *others])
-            yield cross_validated(edition.name), fitted_on, np.unique(complete.chat[held_out])
-    for first, tested in permutations(range(len(home)), 2):
-        yield across(home[first].name, home[tested].name), np.concatenate([games[first], *others]), games[tested]
-    for game, edition in enumerate(elsewhere, start=len(home)):
-        seen = [chats for at, chats in enumerate(games) if at != game]
-        yield left_out(edition.name), np.concatenate(seen), games[game]
+@dataclass(frozen=True)
+class Step:
+    """A model to fit and to measure: numbers of the chats to fit on and to test on, and what the test is called.
+
+    `names` holds the name of the measurement for the number of each data set that is tested.
+    """
+
+    fitted_on: Ints
+    tested_on: Ints
+    names: Mapping[int, str]
 
 
-def steps_of(home: int, elsewhere: int) -> int:
-    """Return the number of steps that `evaluate` takes for so many editions and other games, for a progress bar."""
-    return FITS * (FOLDS * home + home * (home - 1) + elsewhere)
+def games_of(editions: Sequence[Edition]) -> list[list[int]]:
+    """Return the numbers of the data sets in groups: those that share many long messages belong to one game."""
+    said = [{m.text for chat in e.chats for m in chat.messages if len(m.text) >= LONG_TEXT} for e in editions]
+    groups: list[list[int]] = []
+    for number, texts in enumerate(said):
+        for group in groups:
+            if any(len(texts & said[other]) > SHARED * min(len(texts), len(said[other])) for other in group):
+                group.append(number)
+                break
+        else:
+            groups.append([number])
+    return groups
+
+
+def plan(home: Sequence[Edition], elsewhere: Sequence[Edition], table: Table) -> list[Step]:
+    """Return each model to measure; those of the cross-validation come first, one for each of the folds.
+
+    `table` is what `tabulate` makes of all data sets. Other games are always part of the training data, except for the
+    one that is tested.
+    """
+    everything = np.unique(table.chat)
+    game_of = dict(zip(table.chat.tolist(), table.game.tolist(), strict=True))
+    game = np.array([game_of[chat] for chat in everything.tolist()])
+    within = {number: cross_validated(edition.name) for number, edition in enumerate(home)}
+    steps = [
+        Step(np.setdiff1d(everything, held_out), held_out, within)
+        for _, held_out in folds(table.take(table.whole & table.home), SEED)
+    ]
+    for fitted, tested in permutations(range(len(home)), 2):
+        seen = (game == fitted) | (game >= len(home))
+        steps.append(
+            Step(everything[seen], everything[game == tested], {tested: across(home[fitted].name, home[tested].name)})
+        )
+    for group in games_of(elsewhere):
+        names = {len(home) + number: left_out(elsewhere[number].name) for number in group}
+        tested_on = np.isin(game, list(names))
+        steps.append(Step(everything[~tested_on], everything[tested_on], names))
+    return steps
+
+
+def fit_all(table: Table, parts: Sequence[Ints], step: Callable[[], object] = lambda: None) -> list[Fitted]:
+    """Fit a model on each of these parts of a table (numbers of chats), several at a time."""
+
+    def fit_one(part: Ints) -> Fitted:
+        fitted = fit(table.take(np.isin(table.chat, part)))
+        step()
+        return fitted
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # scikit-learn fits without Python's lock
+        return list(threads.map(fit_one, parts))
 
 
 def evaluate(
-    home: Sequence[Edition], elsewhere: Sequence[Edition], table: Table, step: Callable[[], object] = lambda: None
+    home: Sequence[Edition], elsewhere: Sequence[Edition], steps: Sequence[Step], models: Sequence[Classifier]
 ) -> list[Measured]:
-    """Cross-validate within each edition, test across editions, and test on each other game with a model without it.
-
-    `table` is what `tabulate` makes of all of them. Other games are always part of the training data, except for the
-    one that is tested.
-    """
-    chats = [chat for edition in (*home, *elsewhere) for chat in edition.chats]
-    labels = [of_chat for edition in (*home, *elsewhere) for of_chat in edition.labels]
-    measured = []
-    for on, models in groupby(plan(home, elsewhere, table), key=lambda model: model[0]):
-        parts = []
-        for _, fitted_on, tested_on in models:
-            fitted = fit(table.take(np.isin(table.chat, fitted_on)), step)
-            classifier = Classifier(fitted.weights(), "measured")
-            parts.append(measure(classifier, on, [chats[at] for at in tested_on], [labels[at] for at in tested_on]))
-        measured += [join(of_how) for of_how in zip(*parts, strict=True)]
-    return measured
-
-
-def cross_fit(table: Table, step: Callable[[], object] = lambda: None) -> list[tuple[Classifier, Ints]]:
-    """Fit one model for each fifth of the home game's chats, on everything else, as the shipped model is fitted.
-
-    Returns each with the numbers of its fifth's chats. `table` is what `tabulate` makes of all editions and other
-    games.
-    """
-    complete = table.take(table.home & (table.kind == COMPLETE))
-    models = []
-    for _, held_out in folds(complete, SEED):
-        tested = np.unique(complete.chat[held_out])
-        fitted = fit(table.take(~np.isin(table.chat, tested)), step)
-        models.append((Classifier(fitted.weights(), "measured"), tested))
-    return models
-
-
-def evaluate_together(home: Sequence[Edition], models: Sequence[tuple[Classifier, Ints]]) -> list[Measured]:
-    """Measure the models of `cross_fit` on each edition, each model on the chats that it was not fitted on."""
-    measured = []
-    first = 0  # number of the edition's first chat
-    for edition in home:
-        parts = []
-        for classifier, tested in models:
-            chosen = tested[(tested >= first) & (tested < first + len(edition.chats))] - first
-            chats, labels = [edition.chats[at] for at in chosen], [edition.labels[at] for at in chosen]
-            if chats:
-                parts.append(measure(classifier, together(edition.name), chats, labels))
-        measured += [join(of_how) for of_how in zip(*parts, strict=True)]
-        first += len(edition.chats)
-    return measured
-
-
-def measure_on(classifier: Classifier, editions: Sequence[Edition]) -> list[Measured]:
-    """Measure a classifier on labelled chats."""
-    return [part for e in editions for part in measure(classifier, e.name, e.chats, e.labels)]
+    """Measure the models that were fitted for the steps of `plan`, each on the chats that it has not seen."""
+    editions = [*home, *elsewhere]
+    first = np.cumsum([0, *(len(edition.chats) for edition in editions)])
+    measured: dict[tuple[str, str], list[Measured]] = {}
+    for step, classifier in zip(steps, models, strict=True):
+        for number, on in step.names.items():
+            edition = editions[number]
+            chosen = np.intersect1d(step.tested_on, np.arange(first[number], first[number + 1])) - first[number]
+            if len(chosen):
+                chats, labels = [edition.chats[at] for at in chosen], [edition.labels[at] for at in chosen]
+                for part in measure(classifier, on, chats, labels, finished=number < len(home)):
+                    measured.setdefault((part.on, part.how), []).append(part)
+    return [join(parts) for parts in measured.values()]

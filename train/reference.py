@@ -13,19 +13,20 @@ from zipfile import BadZipFile
 import numpy as np
 
 from models.chat import Chat
-from models.classifier import CONFIDENCE, UNLIKE, Assessment, Classifier, confidence_of
+from models.classifier import Assessment, Classifier, confidence_of
 from models.features import Floats, Ints
 from models.signals import SIGNALS
 from models.weights import current
-from records.monitoring_log import OWN, logged, own_signals
+from records.monitoring_log import CONFIDENCES, OWN, logged, own_signals
 from train.copies import so_far
 from train.data import DataError, Edition
+from train.evaluate import Step
 
 REFERENCE = "reference.npz"
 AFTER = 4  # a dialog is looked at when it has so many messages, which happens once
-CHATS, DIALOGS = "complete chats", f"dialogs after {AFTER} messages"
-KINDS = (CHATS, DIALOGS)
-VALUES = (*SIGNALS[:OWN], "probability", "home expert's share", "words in the chat")
+CHATS, FINISHED, DIALOGS = "chats", "finished chats", f"dialogs after {AFTER} messages"
+KINDS = (CHATS, FINISHED, DIALOGS)
+VALUES = (*SIGNALS[:OWN], "score")  # the score does not depend on the expected share of bots, as probabilities do
 BINS = 10  # of a value, as far as it has so many different ones
 EDGES = 2 * BINS  # of its bins at most: a frequent value takes two
 STEP = 0.00005  # half of the last digit in the log
@@ -33,42 +34,45 @@ STEP = 0.00005  # half of the last digit in the log
 
 @dataclass(frozen=True)
 class Sample:
-    """Participants of some chats: `chat` (rows,), the number of the chat; `values` (rows, len(VALUES))."""
+    """Participants of some chats.
+
+    `chat` (rows,) is the number of the chat, `values` (rows, len(VALUES)). `confidences` (rows, len(CONFIDENCES)) says
+    which one the answer has, as 0 and 1.
+    """
 
     chat: Ints
     values: Floats
+    confidences: Floats
 
     @classmethod
-    def of(cls, assessment: Assessment) -> Self:
-        """Return what the monitoring log would hold of an assessment."""
+    def of(cls, classifier: Classifier, assessment: Assessment) -> Self:
+        """Return what the monitoring log would hold of a classifier's assessment."""
         chat = np.repeat(np.arange(len(assessment.sides)), [len(sides) for sides in assessment.sides])
-        rest = np.column_stack([assessment.probabilities, assessment.home, assessment.words]).round(4)
-        return cls(chat, np.concatenate([logged(own_signals(assessment)), rest], axis=1))
+        values = np.column_stack([logged(own_signals(assessment)), assessment.score.round(4)])
+        rules = classifier.weights.rules
+        return cls(chat, values, one_hot([confidence_of(value, rules) for value in assessment.certainties.tolist()]))
 
     def take(self, chats: Ints) -> "Sample":
         """Return the participants of these chats (numbers, each once)."""
         rows = np.isin(self.chat, chats)
-        return Sample(self.chat[rows], self.values[rows])
+        return Sample(self.chat[rows], self.values[rows], self.confidences[rows])
 
     def chats(self) -> Ints:
         """Return the numbers of the chats."""
         return np.unique(self.chat)
 
-    def confidences(self) -> Floats:
-        """Return which confidence each answer has, as 0 and 1, (rows, len(CONFIDENCE))."""
-        said = [confidence_of(probability) for probability in self.values[:, VALUES.index("probability")].tolist()]
-        return np.array([[name == one for name in CONFIDENCE] for one in said], float).reshape(-1, len(CONFIDENCE))
 
-    def unlike(self) -> Floats:
-        """Return whether each answer's chat is unlike those of the game, as 0 and 1, (rows,)."""
-        return np.asarray(self.values[:, VALUES.index("home expert's share")] < UNLIKE, float)
+def one_hot(confidences: Sequence[str]) -> Floats:
+    """Return which of `CONFIDENCES` each one is, as 0 and 1, (rows, len(CONFIDENCES))."""
+    return np.array([[name == one for name in CONFIDENCES] for one in confidences], float).reshape(-1, len(CONFIDENCES))
 
 
 def join(samples: Sequence[Sample]) -> Sample:
     """Return several samples as one, each chat with a number of its own."""
     first = np.cumsum([0, *(sample.chat.max(initial=-1) + 1 for sample in samples)])
     chat = [sample.chat + start for sample, start in zip(samples, first, strict=False)]
-    return Sample(np.concatenate(chat), np.concatenate([sample.values for sample in samples]))
+    values = np.concatenate([sample.values for sample in samples])
+    return Sample(np.concatenate(chat), values, np.concatenate([sample.confidences for sample in samples]))
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,13 @@ class Distribution:
     """The distribution of one kind of chats.
 
     `edges` (len(VALUES), EDGES), ascending and filled up with infinity, cut the values into EDGES + 1 bins; one at an
-    edge is above it. `shares` (len(VALUES), EDGES + 1) is the part of the participants in each bin. `confidences`
-    (len(CONFIDENCE),) and `unlike` are parts as well. `chats` counts them.
+    edge is above it. `shares` (len(VALUES), EDGES + 1) is the part of the participants in each bin, `confidences`
+    (len(CONFIDENCES),) that of each confidence. `chats` counts them.
     """
 
     edges: Floats
     shares: Floats
     confidences: Floats
-    unlike: Floats
     chats: Ints
 
     @classmethod
@@ -95,21 +98,14 @@ class Distribution:
         """
         edges = np.full((len(VALUES), EDGES), np.inf)
         if not len(sample.chat):
-            zeros = np.zeros((len(VALUES), EDGES + 1))
-            return cls(edges, zeros, np.zeros(len(CONFIDENCE)), np.array(0.0), np.array(0))
+            return cls(edges, np.zeros((len(VALUES), EDGES + 1)), np.zeros(len(CONFIDENCES)), np.array(0))
         for at, column in enumerate(sample.values.T):
             cuts = np.unique(np.quantile(column, np.arange(BINS) / BINS, method="higher"))
             frequent = [cut for cut in cuts if np.mean(column == cut) > 1 / BINS]
             cuts = np.union1d(cuts, np.add(frequent, STEP))
             edges[at, : len(cuts)] = cuts
         shares = bin_counts(sample, edges).sum(axis=0).reshape(len(VALUES), -1) / len(sample.chat)
-        return cls(
-            edges,
-            shares,
-            sample.confidences().mean(axis=0),
-            sample.unlike().mean(),
-            np.array(len(sample.chats())),
-        )
+        return cls(edges, shares, sample.confidences.mean(axis=0), np.array(len(sample.chats())))
 
 
 def bin_counts(sample: Sample, edges: Floats) -> Floats:
@@ -162,22 +158,27 @@ class Reference:
         return cls(found, of_kind)
 
 
-def cross_assess(home: Sequence[Edition], models: Sequence[tuple[Classifier, Ints]]) -> dict[str, Sample]:
+def cross_assess(home: Sequence[Edition], steps: Sequence[Step], models: Sequence[Classifier]) -> dict[str, Sample]:
     """Return a sample of each kind from the home game's chats, each assessed by the model that was not fitted on it.
 
-    `models` is what `cross_fit` returns.
+    `steps` and `models` are those of the cross-validation.
     """
     chats = [chat for edition in home for chat in edition.chats]
     parts: dict[str, list[Sample]] = {kind: [] for kind in KINDS}
-    for classifier, tested in models:
-        for kind, sample in assess_kinds(classifier, [chats[at] for at in tested]).items():
+    for step, classifier in zip(steps, models, strict=True):
+        for kind, sample in assess_kinds(classifier, [chats[at] for at in step.tested_on]).items():
             parts[kind].append(sample)
     return {kind: join(of_kind) for kind, of_kind in parts.items()}
 
 
 def assess_kinds(classifier: Classifier, chats: Sequence[Chat]) -> dict[str, Sample]:
-    """Assess chats as complete ones, and as dialogs after `AFTER` messages if they have so many."""
-    dialogs = [so_far(chat, AFTER) for chat in chats if len(chat.messages) >= AFTER]
-    asked: dict[str, Sequence[Chat]] = {CHATS: chats, DIALOGS: dialogs}
-    empty = Sample(np.empty(0, int), np.empty((0, len(VALUES))))
-    return {kind: Sample.of(classifier.assess(of_kind)) if of_kind else empty for kind, of_kind in asked.items()}
+    """Assess chats as they are, as finished ones, and as dialogs after `AFTER` messages if they have so many."""
+    asked: dict[str, Sequence[Chat]] = {
+        CHATS: chats,
+        FINISHED: [chat.model_copy(update={"finished": True}) for chat in chats],
+        DIALOGS: [so_far(chat, AFTER) for chat in chats if len(chat.messages) >= AFTER],
+    }
+    empty = Sample(np.empty(0, int), np.empty((0, len(VALUES))), one_hot([]))
+    return {
+        kind: Sample.of(classifier, classifier.assess(of_kind)) if of_kind else empty for kind, of_kind in asked.items()
+    }

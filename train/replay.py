@@ -35,8 +35,8 @@ def replay(url: str, edition: Edition, *, disable: bool = False) -> Replayed:
     """Send every message of an edition to `/predict`.
 
     Measures what `train.evaluate.measure` measures of streamed chats: each participant's last answer within the first
-    messages of its chat. The home expert's share and the base rate, which `/predict` does not return, are NaN. A chat
-    with a message that gets 400, such as one that is too long, is left out. Raises `DataError` for any other error.
+    messages of its chat. The answer to a message has no confidence, and names no base rate, which is NaN. A chat with a
+    message that gets 400, such as one that is too long, is left out. Raises `DataError` for any other error.
     """
     answered: list[tuple[Chat, list[int], list[float]]] = []
     rejected: Counter[str] = Counter()
@@ -105,6 +105,6 @@ def _measure(name: str, answered: Sequence[tuple[Chat, Sequence[int], Sequence[f
             for label, number in zip(labels, last_answers(chat, after).values(), strict=False)  # some have said nothing
         ]
         labels, probabilities, messages = (np.array(column) for column in zip(*rows, strict=True))
-        unknown = np.full(len(rows), np.nan)
-        measured.append(Measured(name, streamed(after), labels, probabilities, messages, unknown, np.nan))
+        unknown = np.full(len(rows), "")
+        measured.append(Measured(name, streamed(after), labels, probabilities, unknown, messages, np.nan))
     return measured

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from models.signals import SIGNALS, STRICT
+from models.signals import SIGNALS
 from train.card import shown
-from train.evaluate import BINS, COMPLETE_CHATS, Measured, clipped_log_loss
+from train.evaluate import BINS, WHOLE_CHATS, Measured, clipped_log_loss
 from train.fit import Fitted
 
 REPORT = "report.html"
@@ -65,7 +65,7 @@ def write_report(file: Path, metrics: dict[str, Any], measured: Sequence[Measure
     mpl.rcParams["svg.hashsalt"] = "report"  # the same picture for the same figures
     mpl.rcParams["text.parse_math"] = False  # names of folders are no formulas
     rows = metrics["measured"]
-    complete = [part for part in measured if part.how == COMPLETE_CHATS]
+    complete = [part for part in measured if part.how == WHOLE_CHATS]
     both = [part for part in complete if part.has_both()]
     pictures = [
         picture("ROC", lambda axes: _roc(axes, both)),
@@ -100,7 +100,7 @@ def write_report(file: Path, metrics: dict[str, Any], measured: Sequence[Measure
                 *(
                     (f"this classifier, {row['on']}", shown(row["roc_auc"]), shown(row["log_loss"]))
                     for row in rows
-                    if row["how"] == COMPLETE_CHATS
+                    if row["how"] == WHOLE_CHATS
                     and (row["on"].startswith("2025") or row["on"].endswith("tested on 2025"))
                 ),
             ],
@@ -180,7 +180,7 @@ def _by_way(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     ways = list(dict.fromkeys(row["how"] for row in rows))
     for on in dict.fromkeys(row["on"] for row in rows):
         losses = {row["how"]: row["log_loss"] for row in rows if row["on"] == on}
-        axes.plot([losses[way] for way in ways], range(len(ways)), marker="o", linestyle="", label=on)
+        axes.plot([losses.get(way, np.nan) for way in ways], range(len(ways)), marker="o", linestyle="", label=on)
     axes.set_yticks(range(len(ways)), ways, fontsize="small")
     axes.invert_yaxis()
     axes.set(xlabel="log loss", xlim=(0, None))
@@ -188,9 +188,8 @@ def _by_way(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _importance(axes: Axes, fitted: Fitted) -> None:
-    strict = fitted.home[STRICT]
-    importance = (strict.boosted.feature_importances_ + strict.randomised.feature_importances_) / 2
+    importance = fitted.randomised.feature_importances_
     order = np.argsort(importance)[-_SHOWN:]
     axes.barh([SIGNALS[at] for at in order], importance[order])
     axes.tick_params(axis="y", labelsize="small")
-    axes.set(xlabel="share of the trees' gain")
+    axes.set(xlabel="share of the randomised trees' gain")
