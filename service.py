@@ -58,7 +58,8 @@ class TuringTestService:
 
     def __init__(self) -> None:
         self.monitoring = Monitoring.open(SETTINGS.monitoring, SETTINGS.monitoring_max_mb, SETTINGS.workers)
-        self.scorer = Scorer(load_classifier(SETTINGS.folder_of_model), self.monitoring)
+        classifier = load_classifier(SETTINGS.folder_of_model, SETTINGS.expected_bot_share)
+        self.scorer = Scorer(classifier, self.monitoring)
         self.dialogs = Dialogs(SETTINGS.store_url, SETTINGS.history_days)  # connects when it is first used
 
     @bentoml.on_deployment
@@ -93,7 +94,7 @@ class TuringTestService:
         match ChatOrMessage.model_validate(request).root:
             case PlatformMessage() as message:
                 dialog = await self.dialogs.store_message(message)
-                (prediction,) = await self.scorer.predict([dialog])
+                (prediction,) = await self.scorer.predict([dialog], are_dialogs=True)
                 return Answer.model_construct(root=MessageAnswer.to(message, prediction))
             case chat:
                 (prediction,) = await self.scorer.predict([chat])

@@ -23,8 +23,8 @@ from tqdm import tqdm
 from models.classifier import Classifier
 from train.data import read_editions
 from train.drift import CHANGED, LEAST_CHATS, LEVEL, compare
-from train.evaluate import cross_fit
-from train.fit import fit, tabulate
+from train.evaluate import fit_all, plan
+from train.fit import FOLDS, fit, tabulate
 from train.reference import KINDS, VALUES, Distribution, Sample, assess_kinds, cross_assess
 
 SIZES = (25, 50, 100, 200, 400, 600)
@@ -55,8 +55,10 @@ def main() -> None:
     options = parser.parse_args()
     (first, second), elsewhere = read_editions([options.first, options.second]), read_editions(options.elsewhere)
     table = tabulate([first], elsewhere)
-    before = cross_assess([first], cross_fit(table))
-    after = assess_kinds(Classifier(fit(table, lambda: None).weights(), "study"), second.chats)
+    steps = plan([first], elsewhere, table)[:FOLDS]
+    folds = [Classifier(one.weights(), "study") for one in fit_all(table, [step.fitted_on for step in steps])]
+    before = cross_assess([first], steps, folds)
+    after = assess_kinds(Classifier(fit(table).weights(), "study"), second.chats)
     lines = list(report(first.name, second.name, before, after))
     (RESULTS / "drift.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

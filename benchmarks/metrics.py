@@ -20,7 +20,6 @@ import uvloop
 from starlette.types import ASGIApp, Scope
 
 from benchmarks.chats import draw_chats
-from models.classifier import Assessment
 
 CLIENTS = (1, 32)
 CHATS = 64
@@ -63,7 +62,6 @@ def without_metrics() -> Iterator[None]:
     from serving.scoring.metrics import ModelMetrics
 
     with (
-        patch.object(Assessment, "home_of_chats", lambda assessment: [0.0] * len(assessment.sides)),
         patch.object(batching, "count_words", lambda _: 0),
         patch.object(ModelMetrics, "count", lambda *_: None),
         patch.object(ModelMetrics, "enter", lambda *_: None),

@@ -9,6 +9,7 @@ A file holds either JSON Lines, a chat in each line, or the You are Bot format, 
 """
 
 import codecs
+import gc
 import gzip
 import json
 import multiprocessing
@@ -39,7 +40,7 @@ from .weights import SHIPPED
 
 CHUNK = 1 << 18  # bytes that a worker gets at a time, and the rest of the last line
 LONGEST_LINE = 1 << 24  # bytes; a longer line is no chat
-BATCH = 64  # chats that are scored at a time
+BATCH = 256  # chats that are scored at a time: a sixth less CPU time for each than 64, as in the service
 AHEAD = 3  # chunks for each worker that are being scored or wait
 DECIMALS = 6  # of a probability; the last ones of a float depend on the chats that are scored with it
 _NAME = re.compile(r'\s*("(?:[^"\\]|\\.)*")\s*:\s*')  # of a member of a JSON object
@@ -124,6 +125,8 @@ def _start_worker(folder: Path) -> None:
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _CLASSIFIER.append(Classifier.load(folder))
+    gc.freeze()  # the garbage collector went through the model and all chats of a chunk: a fifth of the CPU time
+    gc.set_threshold(100_000)
 
 
 def _end_with(parent: BaseProcess) -> None:

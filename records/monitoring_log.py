@@ -8,47 +8,53 @@ of dialogs or an access log.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
-from models.chat import Chat, RunningDialog
-from models.classifier import Assessment, confidence_of
+from models.chat import Chat, Confidence
+from models.classifier import Assessment, Classifier, confidence_of
 from models.signals import SIGNALS
-from models.weights import FORMAT
+from models.weights import FORMAT, Rules
 
 OWN = len(SIGNALS) // 2  # a participant's own signals come first; those of "the other one" stand in the other's row
+CONFIDENCES = get_args(Confidence)
+Kind = Literal["chat", "finished", "dialog"]  # a chat that may go on, a finished one, or the dialog of a message
 _CYRILLIC, _LATIN = SIGNALS.index("Cyrillic letters"), SIGNALS.index("Latin letters")
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Chats that were scored together; `chats` holds (is a running dialog, messages, participants) of each."""
+    """Chats that were scored together; `chats` holds the kind of each, its messages, and its participants."""
 
     version: str  # of the model
+    rules: Rules
     minute: str
-    chats: list[tuple[bool, int, int]]
+    chats: list[tuple[Kind, int, int]]
     signals: NDArray[np.float32]
+    scores: list[float]
     probabilities: list[float]
-    home: list[float]
-    words: list[float]
+    certainties: list[float]
 
     @classmethod
-    def of(cls, version: str, chats: Sequence[Chat], assessment: Assessment) -> Self:
-        """Return what the log keeps of the assessment that a version of the model made of some chats."""
+    def of(
+        cls, classifier: Classifier, chats: Sequence[Chat], are_dialogs: Sequence[bool], assessment: Assessment
+    ) -> Self:
+        """Return what the log keeps of a classifier's assessment of some chats."""
         return cls(
-            version=version,
+            version=classifier.version,
+            rules=classifier.weights.rules,
             minute=minute(),
             chats=[
-                (isinstance(chat, RunningDialog), len(chat.messages), len(sides))
-                for chat, sides in zip(chats, assessment.sides, strict=True)
+                ("dialog" if is_dialog else "finished" if chat.finished else "chat", len(chat.messages), len(sides))
+                for chat, is_dialog, sides in zip(chats, are_dialogs, assessment.sides, strict=True)
             ],
             signals=own_signals(assessment),
+            scores=assessment.score.tolist(),
             probabilities=assessment.probabilities.tolist(),
-            home=assessment.home.tolist(),
-            words=assessment.words.tolist(),
+            certainties=assessment.certainties.tolist(),
         )
 
     def lines(self) -> bytes:
@@ -56,19 +62,18 @@ class Scored:
         rows = logged(self.signals).tolist()
         lines = []
         row = 0
-        for running, messages, participants in self.chats:
+        for kind, messages, participants in self.chats:
             line = {
                 "time": self.minute,
                 "model": self.version,
                 "format": FORMAT,
-                "kind": "dialog" if running else "chat",
+                "kind": kind,
                 "messages": messages,
-                "words": round(self.words[row], 1),
-                "home": round(self.home[row], 4),
                 "participants": [
                     {
                         "probability": round(self.probabilities[at], 4),
-                        "confidence": confidence_of(self.probabilities[at]),
+                        "confidence": confidence_of(self.certainties[at], self.rules),
+                        "score": round(self.scores[at], 4),
                         "cyrillic": rows[at][_CYRILLIC],
                         "latin": rows[at][_LATIN],
                         "signals": rows[at],

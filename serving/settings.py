@@ -141,6 +141,12 @@ class Settings(BaseSettings):
         default=None,
         description="Tag of another model in BentoML's model store, as in `bot_or_human:latest`.",
     )
+    expected_bot_share: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of bots among the participants whose chats are scored, between 0 and 1.",
+    )
     history_url: HistoryUrl | None = Field(
         default=None,
         description="Where dialogs are stored: `postgresql://user:password@host/database` or `sqlite:///file`.",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from models.chat import Chat, Prediction
@@ -31,12 +32,12 @@ class Recorder(Classifier):
     threads: list[str]
     broken = False
 
-    def assess(self, chats: Sequence[Chat]) -> Assessment:
+    def assess(self, chats: Sequence[Chat], expected_bot_share: float | None = None) -> Assessment:
         self.batches.append(len(chats))
         self.threads.append(threading.current_thread().name)
         if self.broken:
             raise ArithmeticError("broken")
-        return super().assess(chats)
+        return super().assess(chats, expected_bot_share)
 
 
 @pytest.fixture
@@ -95,31 +96,32 @@ def test_large_chats_are_scored_in_a_thread(recorder: Recorder, classifier: Clas
 def test_one_assessment_gives_the_answer_the_metrics_and_the_log(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strange = make_chat(*((n % 2, "你好 мир hello") for n in range(30)))
-    chats = [SMALL, BIG, strange, SMALL]
-    expected = classifier.assess(chats).home_of_chats()
-    assert len(set(expected)) == 3
+    chats = [SMALL, BIG, make_chat((0, "How are you today?"), (1, "fine, and you")), SMALL]
     assessed: list[Chat] = []
-    logged: list[tuple[Chat, float]] = []
-    counted: list[tuple[Prediction, float]] = []
+    logged: list[tuple[int, bool, float]] = []
+    counted: list[Prediction] = []
     assess = Classifier.assess
 
-    def counting(self: Classifier, chats: Sequence[Chat]) -> Assessment:
+    def counting(self: Classifier, chats: Sequence[Chat], expected_bot_share: float | None = None) -> Assessment:
         assessed.extend(chats)
-        return assess(self, chats)
+        return assess(self, chats, expected_bot_share)
 
     class Log:
-        def record(self, _version: str, chats: Sequence[Chat], assessment: Assessment) -> None:
-            logged.extend(zip(chats, assessment.home_of_chats(), strict=True))
+        def record(
+            self, _: Classifier, chats: Sequence[Chat], are_dialogs: Sequence[bool], assessment: Assessment
+        ) -> None:
+            first = np.cumsum([0, *map(len, assessment.sides)])[:-1]
+            logged.extend(zip(map(id, chats), are_dialogs, assessment.probabilities[first].tolist(), strict=True))
 
     monkeypatch.setattr(Classifier, "assess", counting)
-    monkeypatch.setattr(ModelMetrics, "count", lambda _, prediction, home, *__: counted.append((prediction, home)))
-    predictions = asyncio.run(Scorer(classifier, cast("Monitoring", Log())).predict(chats))
+    monkeypatch.setattr(ModelMetrics, "count", lambda _, prediction, *__: counted.append(prediction))
+    scorer = Scorer(classifier, cast("Monitoring", Log()))
+    predictions = asyncio.run(scorer.predict(chats, are_dialogs=True))
     assert len(assessed) == len(chats)
-    assert [prediction for prediction, _ in counted] == predictions
-    assert [home for _, home in counted] == pytest.approx(expected)
-    homes = {id(chat): home for chat, home in logged}
-    assert [homes[id(chat)] for chat in chats] == [home for _, home in counted]
+    assert counted == predictions
+    answered = [prediction.participants[0].is_bot_probability for prediction in predictions]
+    assert len(set(answered)) == 3
+    assert sorted(logged) == sorted((id(chat), True, first) for chat, first in zip(chats, answered, strict=True))
 
 
 def test_a_small_chat_gets_in_between_the_parts_of_a_large_batch(recorder: Recorder) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from models.chat import RunningDialog
+from models.chat import Chat
 from models.classifier import Classifier
 from models.weights import SHIPPED
 from serving.settings import Settings
@@ -153,7 +153,7 @@ def test_the_profile_runs_postgresql(project: Path) -> None:
             assert texts == ["hi"]
             compose(project, "--profile", "postgres", "down")
     assert texts == ["hi", "are you a bot?"]
-    (dialog,) = Classifier.load().predict([RunningDialog.model_validate({"chat_id": "d", "messages": told})])
+    (dialog,) = Classifier.load().predict([Chat.model_validate({"chat_id": "d", "messages": told})])
     whole = dialog.participants[1].is_bot_probability
     assert answer.json["is_bot_probability"] == pytest.approx(whole, abs=1e-9)
     environment = json.dumps(inspect(NAME)["Config"]["Env"])

@@ -32,6 +32,7 @@ def test_a_chat_has_what_was_said_and_by_whom() -> None:
     assert chat.model_dump() == {
         "chat_id": "dialog",
         "messages": [{"message_id": "3", "text": "привет", "participant_id": 1}],
+        "finished": False,
     }
 
 

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 from filelock import lock_descriptor, unlock_descriptor
 
-from models.chat import MAX_MESSAGES, RunningDialog
+from models.chat import MAX_MESSAGES, Chat
 from models.classifier import Classifier
 from serving.dialogs.dialog import MAX_BYTES
 from tests.conftest import (
@@ -87,7 +87,7 @@ def shipped() -> Classifier:
 def so_far(messages: list[dict[str, Any]]) -> dict[int | str, float]:
     """Return what the classifier says about the participants of a dialog that goes on."""
     said = [{"message_id": m["id"], "text": m["text"], "participant_id": m["participant_index"]} for m in messages]
-    (answer,) = shipped().predict([RunningDialog.model_validate({"chat_id": "x", "messages": said})])
+    (answer,) = shipped().predict([Chat.model_validate({"chat_id": "x", "messages": said})])
     return {side.participant_id: side.is_bot_probability for side in answer.participants}
 
 
@@ -102,13 +102,24 @@ def test_the_contract(server: Server) -> None:
     assert 0 < answer.json["is_bot_probability"] < 1
 
 
-def test_a_message_is_answered_as_a_dialog_that_goes_on(server: Server, classifier: Classifier) -> None:
+def test_a_chat_that_may_go_on_is_answered_as_the_messages_of_a_dialog_are(server: Server) -> None:
+    """At each message, whoever wrote last gets the same answer both ways; only a finished chat gets another."""
+    finished = []
     for body in sample_bodies()[:6]:
-        last_speaker = body["messages"][-1]["participant_id"]
-        told = replay(server, body)[last_speaker]
-        (answer,) = classifier.predict([RunningDialog.model_validate(body)])
-        whole = {side.participant_id: side.is_bot_probability for side in answer.participants}
-        assert told == pytest.approx(whole[last_speaker], abs=1e-9)
+        dialog = str(uuid4())
+        for number, part in enumerate(body["messages"], 1):
+            told = probability(server, message(part["text"], dialog, part["participant_id"]))
+            chat = body | {"messages": body["messages"][:number]}
+            assert told == pytest.approx(of_last_speaker(server, chat), abs=1e-9)
+        finished.append(of_last_speaker(server, body | {"finished": True}) - told)
+    assert max(map(abs, finished)) > 1e-9
+
+
+def of_last_speaker(server: Server, chat: dict[str, Any]) -> float:
+    """Return what `/predict` says of a chat about whoever wrote last."""
+    sides = tell(server, chat).json["participants"]
+    last = chat["messages"][-1]["participant_id"]
+    return float(next(side["is_bot_probability"] for side in sides if side["participant_id"] == last))
 
 
 def test_a_retry_is_not_stored_twice_and_answers_the_same(server: Server, store: Store) -> None:
@@ -281,7 +292,7 @@ def test_a_replay_over_http_measures_what_the_training_command_measures(
     assert main(["replay", server.url, str(SAMPLE), "--quiet"]) == 0
     shown = capsys.readouterr().out.splitlines()
     (edition,) = read_editions([SAMPLE])
-    measured = measure(Classifier.load(), edition.name, edition.chats, edition.labels)
+    measured = measure(Classifier.load(), edition.name, edition.chats, edition.labels, finished=False)
     assert shown == [
         f"sample, {part.how}: ROC AUC {part.roc_auc():.4f}, log loss {part.log_loss():.4f}, {len(part.labels)} answers"
         for part in measured

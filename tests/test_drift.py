@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
 
-from models.chat import Chat, RunningDialog
+from models.chat import Chat
 from models.classifier import Classifier
 from models.weights import METRICS, SHIPPED
 from serving.scoring.monitoring import Monitoring
@@ -18,10 +19,22 @@ from train.artifact import write_artifact
 from train.data import DataError, read_editions, write_edition
 from train.drift import LEAST_CHATS, compare, compare_log, index_of, read_log, summary
 from train.fit import fit, tabulate
-from train.reference import AFTER, CHATS, DIALOGS, KINDS, REFERENCE, VALUES, Distribution, Reference, Sample, join
+from train.reference import (
+    AFTER,
+    CHATS,
+    DIALOGS,
+    FINISHED,
+    KINDS,
+    REFERENCE,
+    VALUES,
+    Distribution,
+    Reference,
+    Sample,
+    join,
+    one_hot,
+)
 
 CHATS_OF = 150  # in the training data
-PROBABILITY = VALUES.index("probability")
 
 
 def draw(chats: int, seed: int, moved: float = 0.0) -> Sample:
@@ -29,7 +42,7 @@ def draw(chats: int, seed: int, moved: float = 0.0) -> Sample:
     random = np.random.default_rng(seed)
     values = random.normal(0.5, 0.1, (2 * chats, len(VALUES))) + random.normal(0, 0.1, (chats, 1)).repeat(2, axis=0)
     values[:, 3] += moved
-    return Sample(np.arange(chats).repeat(2), np.clip(values, 0, 1))
+    return Sample(np.arange(chats).repeat(2), np.clip(values, 0, 1), one_hot(["low"] * 2 * chats))
 
 
 def test_the_index_is_that_of_its_definition() -> None:
@@ -54,20 +67,18 @@ def test_a_value_that_has_moved_is_named() -> None:
 def test_the_interval_is_wider_where_the_participants_of_a_chat_say_the_same() -> None:
     normal = Distribution.of(draw(1000, 1))
     traffic = draw(300, 2)
-    alone = Sample(np.arange(300), traffic.values[::2])
-    twice = Sample(np.arange(300).repeat(2), traffic.values[::2].repeat(2, axis=0))
+    alone = Sample(np.arange(300), traffic.values[::2], traffic.confidences[::2])
+    twice = Sample(np.arange(300).repeat(2), alone.values.repeat(2, axis=0), traffic.confidences)
     a, b = compare(CHATS, alone, normal), compare(CHATS, twice, normal)
     assert np.median(b.high - b.low) == pytest.approx(np.median(a.high - a.low), rel=0.2)
 
 
-def test_shares_of_confidence_and_of_unlike_chats() -> None:
-    sample = draw(200, 1)
-    sample.values[:, PROBABILITY] = np.repeat([0.95, 0.2, 0.5, 0.6], 100)
-    sample.values[:, VALUES.index("home expert's share")] = np.repeat([0.9, 0.1], 200)
+def test_shares_of_confidence() -> None:
+    sample = replace(draw(200, 1), confidences=one_hot(["high"] * 100 + ["medium"] * 100 + ["low"] * 200))
     outcome = compare(CHATS, sample, Distribution.of(sample))
-    assert outcome.confidences[:, 0] == pytest.approx([0.25, 0.25, 0.5])
-    assert outcome.unlike[0] == pytest.approx(0.5)
-    assert outcome.unlike[1] < 0.5 < outcome.unlike[2]
+    assert outcome.confidences[:, 0] == pytest.approx([0.25, 0.25, 0.5]) == outcome.normal.confidences
+    assert (outcome.confidences[:, 1] < outcome.confidences[:, 0]).all()
+    assert (outcome.confidences[:, 0] < outcome.confidences[:, 2]).all()
 
 
 def test_joined_samples_keep_their_chats_apart() -> None:
@@ -93,20 +104,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     write_edition(data, chats, [[at % 2, (at + 1) % 2] for at in range(len(chats))])
     editions = read_editions([data])
-    write_artifact(folder, fit(tabulate(editions), lambda: None).weights(), editions, [])
+    write_artifact(folder, fit(tabulate(editions)).weights(), editions, [])
     assert main(["reference", str(folder), str(data), "--quiet"]) == 0
     return folder
 
 
-def write_log(folder: Path, classifier: Classifier, chats: list[Chat]) -> None:
+def write_log(folder: Path, classifier: Classifier, chats: list[Chat], *, are_dialogs: bool = False) -> None:
     log = Monitoring(folder, 10**8, workers=1)
-    log.record(classifier.version, chats, classifier.assess(chats))
+    log.record(classifier, chats, [are_dialogs] * len(chats), classifier.assess(chats))
     log.close()
 
 
 def test_the_reference_holds_every_chat_and_dialog_and_no_text(trained: Path) -> None:
     reference = Reference.load(trained, Classifier.load(trained).version)
-    assert int(reference.of_kind[CHATS].chats) == CHATS_OF
+    assert int(reference.of_kind[CHATS].chats) == int(reference.of_kind[FINISHED].chats) == CHATS_OF
     long = [chat for chat in invent(CHATS_OF, 1) if len(chat.messages) >= AFTER]
     assert int(reference.of_kind[DIALOGS].chats) == len(long)
     for kind in KINDS:
@@ -123,17 +134,21 @@ def test_a_reference_of_another_model_is_rejected(trained: Path) -> None:
         Reference.load(trained / "none", "other")
 
 
-def test_traffic_of_the_game_exits_with_0(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_log(tmp_path / "log", Classifier.load(trained), invent(120, 2))
+@pytest.mark.parametrize("expected_bot_share", [None, 0.02])
+def test_traffic_of_the_game_exits_with_0(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], expected_bot_share: float | None
+) -> None:
+    write_log(tmp_path / "log", Classifier.load(trained, expected_bot_share), invent(120, 2))
     out = tmp_path / "report.html"
     code = main(["drift", str(tmp_path / "log"), "--model", str(trained), "--out", str(out)])
     printed = capsys.readouterr().out
-    assert "complete chats: 120, no drift" in printed, printed
+    assert "chats: 120, no drift" in printed.splitlines(), printed
+    assert "finished chats: 0, too few to compare (at least 100)" in printed
     assert "dialogs after 4 messages: 0, too few to compare (at least 100)" in printed
     assert code == 0
     page = out.read_text()
     assert page.count("<svg") == 1
-    assert "Complete chats: 120" in page
+    assert "Chats: 120" in page
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
     )
@@ -155,13 +170,25 @@ def test_dialogs_are_compared_at_one_moment(trained: Path, tmp_path: Path) -> No
     classifier = Classifier.load(trained)
     chat = next(chat for chat in invent(10, 2) if len(chat.messages) > AFTER)
     moments = [
-        RunningDialog.model_construct(chat_id="d", messages=chat.messages[:number])
+        Chat.model_construct(chat_id="d", messages=chat.messages[:number])
         for number in range(1, len(chat.messages) + 1)
     ]
-    write_log(tmp_path, classifier, [*moments])
+    write_log(tmp_path, classifier, moments, are_dialogs=True)
     log = read_log([tmp_path], classifier.version)
     assert len(log.samples[DIALOGS].chats()) == 1
     assert log.skipped == {"of a dialog with more or less than 4 messages": len(chat.messages) - 1}
+
+
+def test_finished_chats_are_compared_with_finished_chats(trained: Path, tmp_path: Path) -> None:
+    classifier = Classifier.load(trained)
+    finished = [chat.model_copy(update={"finished": True}) for chat in invent(120, 2)]
+    write_log(tmp_path, classifier, finished)
+    log = read_log([tmp_path], classifier.version)
+    reference = Reference.load(trained, classifier.version)
+    (outcome,) = compare_log(log, reference)
+    assert (outcome.kind, outcome.chats, outcome.drifted()) == (FINISHED, 120, [])
+    other = compare(CHATS, log.samples[FINISHED], reference.of_kind[CHATS])
+    assert "has the last word" in other.drifted()
 
 
 def test_lines_of_other_models_broken_lines_and_losses_are_counted(trained: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from models.chat import RunningDialog
+from models.chat import Chat
 from models.classifier import Classifier
 from models.weights import METRICS
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
@@ -234,7 +234,7 @@ def test_dialogs_live_in_the_volume(classifier: Classifier) -> None:
             assert send(f"{started.url}/predict", first).status == 200
         with container("-v", f"{volume}:/history") as started:
             answer = send(f"{started.url}/predict", second).json["is_bot_probability"]
-            (whole,) = classifier.predict([RunningDialog.model_validate(told)])
+            (whole,) = classifier.predict([Chat.model_validate(told)])
             assert answer == pytest.approx(whole.participants[1].is_bot_probability, abs=1e-9)
     finally:
         docker("volume", "rm", volume)

@@ -16,16 +16,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.metrics import without_metrics
 from models.chat import Chat
-from models.classifier import CONFIDENCE, Classifier
+from models.classifier import Classifier
+from records.monitoring_log import CONFIDENCES
 from serving.scoring import batching
 from serving.scoring.batching import LARGE
-from serving.scoring.metrics import HOME_SHARES, PROBABILITIES, BulkHistogram
+from serving.scoring.metrics import PROBABILITIES, BulkHistogram
 from tests.conftest import ROOT, Server, running, sample_bodies, send, wait_until
 
 NAMES = {
     "turing_test_answers": "counter",
     "turing_test_bot_probability_ratio": "histogram",
-    "turing_test_home_expert_ratio": "histogram",
     "turing_test_chat_words": "histogram",
     "turing_test_queue_wait_seconds": "histogram",
     "turing_test_queue_chats": "gauge",
@@ -62,8 +62,9 @@ def added(server: Server, before: dict[str, float], answers: float) -> dict[str,
     return {name: value - before.get(name, 0) for name, value in samples(server).items()}
 
 
-def test_the_bounds_of_confidence_are_bounds_of_the_histogram() -> None:
-    bounds = {bound for least in CONFIDENCE.values() if least for bound in (least, 1 - least)}
+def test_the_bounds_of_confidence_are_bounds_of_the_histogram(classifier: Classifier) -> None:
+    rules = classifier.weights.rules
+    bounds = {bound for least in (float(rules.high), float(rules.medium)) for bound in (least, 1 - least)}
     assert all(np.isclose(PROBABILITIES, bound).any() for bound in bounds)
 
 
@@ -71,7 +72,7 @@ def test_every_metric_is_there_before_the_first_chat(server: Server) -> None:
     families = {family.name: family for family in text_string_to_metric_families(send(f"{server.url}/metrics").text)}
     assert set(NAMES) <= set(families)
     answers = families["turing_test_answers"].samples
-    assert {sample.labels["confidence"] for sample in answers} == set(CONFIDENCE)
+    assert {sample.labels["confidence"] for sample in answers} == set(CONFIDENCES)
     assert {sample.labels["model_version"] for sample in answers} == {Classifier.load().version}
     labels = {name for family in NAMES for sample in families[family].samples for name in sample.labels}
     assert labels == {"model_version", "confidence", "le"}
@@ -86,17 +87,13 @@ def test_answers_of_all_workers_are_counted(server: Server) -> None:
         for participant in send(f"{server.url}/predict", body).json["participants"]
     ]
     grown = added(server, before, len(answered))
-    for name in CONFIDENCE:
+    for name in CONFIDENCES:
         assert grown[f"turing_test_answers_total {name}"] == sum(confidence == name for confidence, _ in answered)
     probabilities = np.array([probability for _, probability in answered])
     for bound in PROBABILITIES:
         key = f"turing_test_bot_probability_ratio_bucket {bound}"
         assert grown[key] == np.sum(probabilities <= bound), bound
     assert grown["turing_test_bot_probability_ratio_sum"] == pytest.approx(probabilities.sum())
-    shares = np.array(Classifier.load().assess([Chat.model_validate(body) for body in bodies]).home_of_chats())
-    for bound in HOME_SHARES:
-        assert grown[f"turing_test_home_expert_ratio_bucket {bound}"] == np.sum(shares <= bound), bound
-    assert grown["turing_test_home_expert_ratio_sum"] == pytest.approx(shares.sum())
     assert grown["turing_test_chat_words_count"] == len(bodies)
     assert grown["turing_test_queue_wait_seconds_count"] == len(bodies)
 
@@ -116,7 +113,6 @@ def test_chats_of_a_batch_request_are_counted_one_by_one(server: Server) -> None
     predictions = send(f"{server.url}/predict_batch", {"chats": bodies}).json["predictions"]
     grown = added(server, before, sum(len(prediction["participants"]) for prediction in predictions))
     assert grown["turing_test_chat_words_count"] == 7
-    assert grown["turing_test_home_expert_ratio_count"] == 7
 
 
 def test_large_chats_and_messages_of_dialogs_are_counted_as_other_chats(server: Server) -> None:
@@ -127,7 +123,7 @@ def test_large_chats_and_messages_of_dialogs_are_counted_as_other_chats(server: 
         assert send(f"{server.url}/predict", body).status == 200
         grown = added(server, before, answers)
         before = samples(server)
-        for name in ("home_expert_ratio", "chat_words", "queue_wait_seconds"):
+        for name in ("chat_words", "queue_wait_seconds"):
             assert grown[f"turing_test_{name}_count"] == 1, name
 
 
@@ -137,8 +133,7 @@ def test_explanations_and_rejected_requests_are_not_counted(server: Server) -> N
     assert send(f"{server.url}/predict", {"chat_id": 1}).status == 400
     assert send(f"{server.url}/predict", sample_bodies()[1]).status == 200
     grown = added(server, before, 2)
-    assert sum(grown[f"turing_test_answers_total {name}"] for name in CONFIDENCE) == 2
-    assert grown["turing_test_home_expert_ratio_count"] == 1
+    assert sum(grown[f"turing_test_answers_total {name}"] for name in CONFIDENCES) == 2
 
 
 def test_the_queue_is_seen_while_chats_wait_and_is_empty_afterwards(server: Server) -> None:
@@ -177,7 +172,7 @@ from models.chat import Participant, Prediction
 async def main():
     metrics = ModelMetrics("v")
     side = Participant(participant_id=0, is_bot_probability=0.8, confidence="medium")
-    metrics.count(Prediction(chat_id=1, participants=[side], model_version="v"), 0.9, 3, 0.1)
+    metrics.count(Prediction(chat_id=1, participants=[side], model_version="v"), 3, 0.1)
     metrics.enter(int(sys.argv[1]))
     metrics.write()
     if sys.argv[2] == "killed":

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from bentoml.exceptions import BentoMLConfigException
 
-from models.chat import Chat, RunningDialog
+from models.chat import Chat
 from models.classifier import Assessment, Classifier
 from models.features import read_sides
 from models.signals import SIGNALS
@@ -23,8 +23,8 @@ from train.data import read_editions
 from train.fit import fit, tabulate
 
 CHAT = make_chat((0, "a secret message"), (1, "who are you"), (0, "guess"))
-DIALOG = RunningDialog.model_construct(chat_id="d", messages=CHAT.messages[:2])
-VERSION = "version-1"
+DIALOG = Chat.model_construct(chat_id="d", messages=CHAT.messages[:2])
+FINISHED = CHAT.model_copy(update={"finished": True})
 CROWD = {  # its line is larger than a file of one of four workers that share 10 MB
     "chat_id": 1,
     "messages": [{"message_id": number, "participant_id": number, "text": "a, b. C?"} for number in range(2000)],
@@ -37,8 +37,12 @@ def assess(*chats: Chat) -> Assessment:
     rows = sum(map(len, sides))
     numbers = np.arange(rows, dtype=float)
     signals = numbers[:, None] + np.arange(len(SIGNALS)) / 1000
-    probabilities = np.linspace(0.05, 0.95, rows)
-    return Assessment(sides, signals, np.full(rows, 0.75), np.zeros(rows, int), numbers, numbers + 3, probabilities)
+    return Assessment(sides, signals, numbers - 1, np.linspace(0.05, 0.95, rows), np.linspace(0.5, 1, rows))
+
+
+def record(log: Monitoring, classifier: Classifier, *chats: Chat) -> None:
+    """Hand over chats, of which `DIALOG` came as the messages of a dialog."""
+    log.record(classifier, chats, [chat is DIALOG for chat in chats], assess(*chats))
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -46,48 +50,45 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
-def test_a_line_holds_what_was_seen_and_answered(tmp_path: Path) -> None:
+def test_a_line_holds_what_was_seen_and_answered(tmp_path: Path, classifier: Classifier) -> None:
     log = Monitoring(tmp_path, 10**7, workers=1)
-    log.record(VERSION, [CHAT, DIALOG], assess(CHAT, DIALOG))
+    record(log, classifier, CHAT, FINISHED, DIALOG)
     log.close()
-    chat, dialog = read(tmp_path)
-    assert (chat["kind"], chat["messages"], chat["words"], chat["home"]) == ("chat", 3, 3.0, 0.75)
-    assert (dialog["kind"], dialog["messages"], dialog["words"]) == ("dialog", 2, 5.0)
-    assert chat["model"] == VERSION
-    assert [side["probability"] for side in (*chat["participants"], *dialog["participants"])] == [
-        0.05,
-        0.35,
-        0.65,
-        0.95,
-    ]
-    assert [side["confidence"] for side in dialog["participants"]] == ["low", "high"]
-    assert dialog["participants"][1]["signals"] == pytest.approx(3 + np.arange(OWN) / 1000)
+    lines = read(tmp_path)
+    assert [(line["kind"], line["messages"]) for line in lines] == [("chat", 3), ("finished", 3), ("dialog", 2)]
+    assert {line["model"] for line in lines} == {classifier.version}
+    sides = [side for line in lines for side in line["participants"]]
+    assert [side["probability"] for side in sides] == pytest.approx(np.linspace(0.05, 0.95, 6))
+    assert [side["score"] for side in sides] == [-1, 0, 1, 2, 3, 4]
+    assert (sides[0]["confidence"], sides[-1]["confidence"]) == ("low", "high")
+    chat, _, dialog = lines
+    assert dialog["participants"][1]["signals"] == pytest.approx(5 + np.arange(OWN) / 1000)
     assert chat["participants"][0]["cyrillic"] == SIGNALS.index("Cyrillic letters") / 1000
 
 
-def test_a_line_holds_no_text_no_identifier_and_no_exact_time(tmp_path: Path) -> None:
+def test_a_line_holds_no_text_no_identifier_and_no_exact_time(tmp_path: Path, classifier: Classifier) -> None:
     body = {
         "chat_id": "chat-secret",
         "messages": [{"message_id": "id-secret", "participant_id": "participant-secret", "text": "text-secret"}],
     }
     chat = Chat.model_validate(body)
     log = Monitoring(tmp_path, 10**7, workers=1)
-    log.record(VERSION, [chat], assess(chat))
+    record(log, classifier, chat)
     log.close()
     (line,) = read(tmp_path)
     assert "secret" not in json.dumps(line)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", line["time"])
-    assert line.keys() == {"time", "model", "format", "kind", "messages", "words", "home", "participants"}
+    assert line.keys() == {"time", "model", "format", "kind", "messages", "participants"}
     (side,) = line["participants"]
-    assert side.keys() == {"probability", "confidence", "cyrillic", "latin", "signals"}
+    assert side.keys() == {"probability", "confidence", "score", "cyrillic", "latin", "signals"}
 
 
-def test_files_are_rotated_and_stay_within_their_size(tmp_path: Path) -> None:
+def test_files_are_rotated_and_stay_within_their_size(tmp_path: Path, classifier: Classifier) -> None:
     most = 200_000
     logs = [Monitoring(tmp_path, most, workers=2) for _ in range(2)]
     for log in logs:
         for _ in range(60):
-            log.record(VERSION, [CHAT] * 5, assess(*[CHAT] * 5))
+            record(log, classifier, *[CHAT] * 5)
         log.close()
     files = sorted(tmp_path.glob("predictions.*.jsonl*"))
     assert len(files) == 2 * FILES
@@ -95,25 +96,27 @@ def test_files_are_rotated_and_stay_within_their_size(tmp_path: Path) -> None:
     assert read(tmp_path)
 
 
-def test_each_worker_has_a_file_and_one_that_starts_again_takes_it_over(tmp_path: Path) -> None:
+def test_each_worker_has_a_file_and_one_that_starts_again_takes_it_over(tmp_path: Path, classifier: Classifier) -> None:
     first, second = (Monitoring(tmp_path, 10**7, workers=2) for _ in range(2))
     for log in (first, second):
-        log.record(VERSION, [CHAT], assess(CHAT))
+        record(log, classifier, CHAT)
     first.close()
     third = Monitoring(tmp_path, 10**7, workers=2)
-    third.record(VERSION, [CHAT], assess(CHAT))
+    record(third, classifier, CHAT)
     third.close()
     second.close()
     lines = {file.name: len(file.read_text().splitlines()) for file in tmp_path.glob("*.jsonl")}
     assert lines == {"predictions.0.jsonl": 2, "predictions.1.jsonl": 1}
 
 
-def test_lines_that_wait_too_long_are_dropped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_that_wait_too_long_are_dropped_and_counted(
+    tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(monitoring, "MAX_WAITING", 10)
     log = Monitoring(tmp_path, 10**7, workers=1)
     start = time.perf_counter()
     for _ in range(8):
-        log.record(VERSION, [CHAT], assess(CHAT))
+        record(log, classifier, CHAT)
     assert time.perf_counter() - start < monitoring.WRITE_EVERY / 2, "nobody waited"
     log.close()
     *lines, note = read(tmp_path)
@@ -122,16 +125,16 @@ def test_lines_that_wait_too_long_are_dropped_and_counted(tmp_path: Path, monkey
 
 
 def test_lines_that_cannot_be_written_are_counted_until_they_can(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(monitoring, "WRITE_EVERY", 0.01)
     folder = tmp_path / "log"
     log = Monitoring(folder, 10**7, workers=1)
     moved = folder.rename(tmp_path / "moved")
-    log.record(VERSION, [CHAT] * 2, assess(CHAT, CHAT))
+    record(log, classifier, CHAT, CHAT)
     wait_until(lambda: "2 lines could not be written" in caplog.text, 5)
     moved.rename(folder)
-    log.record(VERSION, [CHAT], assess(CHAT))
+    record(log, classifier, CHAT)
     log.close()
     line, note = read(folder)
     assert line["kind"] == "chat"
@@ -149,7 +152,7 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Server, Path, C
     """Serve a model of the sample with a monitoring log, ask for all kinds of answers, and stop the server."""
     folder = tmp_path_factory.mktemp("monitored")
     editions = read_editions([SAMPLE])
-    write_artifact(folder, fit(tabulate(editions), lambda: None).weights(), editions, [])
+    write_artifact(folder, fit(tabulate(editions)).weights(), editions, [])
     bodies = sample_bodies()
     environment = {"MODEL_FOLDER": str(folder), "MONITORING": str(folder / "log"), "MONITORING_MAX_MB": "10"}
     with running(folder, **environment, WORKERS="4") as server:

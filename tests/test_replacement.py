@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import pytest
 
-from models.chat import Chat, RunningDialog
+from models.chat import Chat
 from models.classifier import Classifier
 from tests.conftest import is_ready, sample_bodies, send, wait_until
 from tests.engine import docker
@@ -61,7 +61,7 @@ class Script:
         for chat in chats:
             said.append([(message.text, int(message.participant_id)) for message in chat.messages])
             parts = [
-                RunningDialog.model_construct(chat_id="p", messages=chat.messages[: end + 1])
+                Chat.model_construct(chat_id="p", messages=chat.messages[: end + 1])
                 for end in range(len(chat.messages))
             ]
             prefixes.append(

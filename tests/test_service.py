@@ -30,7 +30,7 @@ from tests.conftest import (
 )
 from train.artifact import write_artifact
 from train.data import read_editions
-from train.fit import COMPLETE, Fitted, fit, tabulate
+from train.fit import Fitted, fit, tabulate
 
 
 def numbers(answer: Any) -> list[float]:
@@ -78,7 +78,7 @@ def test_single_queued_and_batch_requests_give_the_probabilities_of_training(
 ) -> None:
     server = sample_server
     table = tabulate(read_editions([SAMPLE]))
-    from_training = fitted.predict(table.take(table.kind == COMPLETE))
+    from_training = fitted.predict(table.take(table.whole))
     bodies = sample_bodies()
     single = [number for body in bodies for number in numbers(send(f"{server.url}/predict", body).json)]
     queued = [number for answer in send_together(server, bodies) for number in numbers(answer.json)]
@@ -86,6 +86,16 @@ def test_single_queued_and_batch_requests_give_the_probabilities_of_training(
     assert [answer["chat_id"] for answer in batch] == [body["chat_id"] for body in bodies]
     for got in (single, queued, [number for answer in batch for number in numbers(answer)]):
         assert got == pytest.approx(from_training.tolist(), abs=1e-6)
+
+
+def test_the_expected_share_of_bots_is_that_of_the_setting(tmp_path: Path, classifier: Classifier) -> None:
+    bodies = sample_bodies()[:5]
+    with running(tmp_path, EXPECTED_BOT_SHARE="0.02") as server:
+        answers = [send(f"{server.url}/predict", body).json for body in bodies]
+        assert send(f"{server.url}/explain", CURL_CHAT).json["expected_bot_share"] == 0.02
+    expected = classifier.predict([Chat.model_validate(body) for body in bodies], 0.02)
+    for got, answer in zip(answers, expected, strict=True):
+        assert numbers(got) == pytest.approx([side.is_bot_probability for side in answer.participants], abs=1e-9)
 
 
 def send_together(server: Server, bodies: list[dict[str, Any]]) -> list[Answer]:

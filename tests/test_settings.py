@@ -99,6 +99,10 @@ def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CORS_ORIGINS", "http://[::1]:80800"),
         ("CORS_ORIGINS", "https://user:password@a.example"),
         ("CORS_ORIGINS", "https://a.example?x"),
+        ("EXPECTED_BOT_SHARE", "0"),
+        ("EXPECTED_BOT_SHARE", "1"),
+        ("EXPECTED_BOT_SHARE", "nan"),
+        ("EXPECTED_BOT_SHARE", "2%"),
         ("CORS_ORIGINS", "https://a.example, https://b.example/"),
     ],
 )

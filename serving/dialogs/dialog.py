@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from models.chat import MAX_MESSAGES, Message, RunningDialog
+from models.chat import MAX_MESSAGES, Chat, Message
 from records.messages import StoredMessage
 from serving.errors import Problem, RefusedError
 
@@ -11,7 +11,7 @@ LIMITS = f"{MAX_MESSAGES} messages or {MAX_BYTES} bytes"
 FULL = [{"field": "dialog_id", "message": "Is full"}]
 TAKEN = [{"field": "id", "message": "Is taken"}]
 
-Outcome = RunningDialog | RefusedError
+Outcome = Chat | RefusedError
 
 
 class Dialog:
@@ -31,12 +31,12 @@ class Dialog:
         self._messages.append(message.as_said())
         self._bytes += _size(message)
 
-    def chat_up_to(self, message_id: str) -> RunningDialog:
+    def chat_up_to(self, message_id: str) -> Chat:
         """Return the chat that ends with the given message, which is part of the dialog."""
         end = len(self._messages)
         while self._messages[end - 1].message_id != message_id:
             end -= 1
-        return RunningDialog.model_construct(chat_id=self._id, messages=self._messages[:end])
+        return Chat.model_construct(chat_id=self._id, messages=self._messages[:end])
 
 
 def admit(group: Sequence[StoredMessage], stored: Sequence[StoredMessage]) -> tuple[list[Outcome], list[StoredMessage]]:

@@ -17,7 +17,7 @@ from typing import Any, TypeGuard, TypeVar
 import asyncpg
 from bentoml.exceptions import BentoMLConfigException
 
-from models.chat import PlatformMessage, RunningDialog
+from models.chat import Chat, PlatformMessage
 from records.history_url import SqliteFile, parse_history_url
 from records.messages import Cause, StoredMessage, WrongTableError, cause_of, reason_of
 from serving.dialogs.dialog import Outcome
@@ -37,7 +37,7 @@ COUNT_SHARE = 0.01  # of all time, at most, is spent counting: large tables are 
 PROBE_EVERY = 0.5  # seconds between two probes of the store, at least
 
 T = TypeVar("T")
-Waiting = tuple[StoredMessage, "asyncio.Future[RunningDialog]"]
+Waiting = tuple[StoredMessage, "asyncio.Future[Chat]"]
 logger = logging.getLogger("bentoml.dialogs")
 
 
@@ -90,15 +90,15 @@ class Dialogs:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._store.close()
 
-    async def store_message(self, message: PlatformMessage) -> RunningDialog:
-        """Store a message; returns its dialog up to it, which is scored as a running dialog.
+    async def store_message(self, message: PlatformMessage) -> Chat:
+        """Store a message; returns its dialog up to it.
 
         A message that is stored already (same `id` and content) is not stored again, and gives the same chat. Raises
         `RefusedError` with 409 for other content under the same `id`, 413 for a dialog that is full, 400 for a message
         that the store cannot hold, and 503 when it is not stored within `GIVE_UP` seconds (`store.py`).
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[RunningDialog] = loop.create_future()
+        future: asyncio.Future[Chat] = loop.create_future()
         new = StoredMessage(*(getattr(message, name) for name in StoredMessage._fields))
         self._waiting.append((new, future))
         if not _is_running(self._storing):
@@ -196,7 +196,7 @@ def _is_running(task: "asyncio.Task[Any] | None") -> TypeGuard["asyncio.Task[Any
     return task is not None and not task.done()
 
 
-def _settle(future: "asyncio.Future[RunningDialog]", outcome: Outcome) -> None:
+def _settle(future: "asyncio.Future[Chat]", outcome: Outcome) -> None:
     if future.done():  # the caller has given up
         return
     if isinstance(outcome, RefusedError):

@@ -43,7 +43,7 @@ def size(chat: Chat) -> int:
 
 
 def count_words(chat: Chat) -> int:
-    """Return the number of words in a chat, for the metrics; `Assessment.words` weighs them by their alphabet."""
+    """Return the number of words in a chat, for the metrics."""
     return sum([len(message.text.split()) for message in chat.messages])
 
 
@@ -51,15 +51,15 @@ def count_words(chat: Chat) -> int:
 class Job:
     """A chat on its way to its score. When nobody waits for it any more, `chat` is set to None: it is not scored.
 
-    `size` is what it costs to score, in characters. `home` is the home expert's share in the score
-    (`models/classifier.py`), and `words` the number of words of the chat. `arrived`, `started` and `ended` are ns since
-    the epoch: when it came, and when it or its batch was scored.
+    `size` is what it costs to score, in characters, and `words` the number of words of the chat. `is_dialog`: it is the
+    dialog so far of a message. `arrived`, `started` and `ended` are ns since the epoch: when it came, and when it or
+    its batch was scored.
     """
 
     chat: Chat | None
     size: int
+    is_dialog: bool = False
     prediction: Prediction | None = None
-    home: float = 0.0
     words: int = 0
     arrived: int = field(default_factory=time_ns)
     started: int = 0
@@ -120,13 +120,13 @@ class SlowLane:
         return await asyncio.get_running_loop().run_in_executor(self._thread, run_unless_abandoned)
 
 
-def load_classifier(folder: Path) -> Classifier:
-    """Load the model of a folder, and score once with it.
+def load_classifier(folder: Path, expected_bot_share: float | None = None) -> Classifier:
+    """Load the model of a folder, and score once with it; `expected_bot_share` as in `Classifier`.
 
     Raises BentoMLException with one line if that is not possible.
     """
     try:
-        classifier = Classifier.load(folder)
+        classifier = Classifier.load(folder, expected_bot_share)
     except ModelError as error:
         raise BentoMLException(f"cannot serve the model: {error}") from None
     classifier.predict([Chat.model_validate(EXAMPLE_CHAT)])
@@ -151,13 +151,15 @@ class Scorer:
         self._large_chats = SlowLane(classifier, "large-chats")
         self._explanations = SlowLane(classifier, "explanations")
 
-    async def predict(self, chats: Sequence[Chat]) -> list[Prediction]:
+    async def predict(self, chats: Sequence[Chat], *, are_dialogs: bool = False) -> list[Prediction]:
         """Score chats; returns one prediction for each, in order.
+
+        `are_dialogs` marks them in the monitoring log as dialogs so far, which are scored after every message.
 
         Raises `RefusedError` with 500 if scoring fails, with 503 if the queue is too long. The caller's timeout may end
         it at any time: what is left is then not scored.
         """
-        jobs = [Job(chat, size(chat)) for chat in chats]
+        jobs = [Job(chat, size(chat), are_dialogs) for chat in chats]
         self._callers += 1
         self._metrics.enter(len(jobs))
         try:
@@ -179,7 +181,7 @@ class Scorer:
         self._trace(jobs)
         predictions = [job.prediction for job in jobs if job.prediction]
         for job, prediction in zip(jobs, predictions, strict=True):
-            self._metrics.count(prediction, job.home, job.words, max(job.started - job.arrived, 0) / 1e9)
+            self._metrics.count(prediction, job.words, max(job.started - job.arrived, 0) / 1e9)
         return predictions
 
     async def explain(self, chat: Chat) -> Explanation:
@@ -219,11 +221,10 @@ class Scorer:
         with scoring(part):
             assessment = classifier.assess(chats)
             if self._monitoring:
-                self._monitoring.record(classifier.version, chats, assessment)
+                self._monitoring.record(classifier, chats, [job.is_dialog for job in part], assessment)
             predictions = classifier.to_predictions(chats, assessment)
-            homes = assessment.home_of_chats()
-            for job, chat, prediction, home in zip(part, chats, predictions, homes, strict=True):
-                job.prediction, job.home, job.words = prediction, home, count_words(chat)
+            for job, chat, prediction in zip(part, chats, predictions, strict=True):
+                job.prediction, job.words = prediction, count_words(chat)
 
     def _trace(self, jobs: Sequence[Job]) -> None:
         """Record, if traces are on, each job's wait in the queue and its scoring as spans of the current request."""

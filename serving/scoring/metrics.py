@@ -18,13 +18,12 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.multiprocess import mark_process_dead
 
 from models.chat import Prediction
-from models.classifier import CONFIDENCE, UNLIKE
+from records.monitoring_log import CONFIDENCES
 
 WRITE_EVERY = 0.25  # seconds
 
 # The bounds of `confidence`, for bots and for humans, are among them.
-PROBABILITIES = (0.02, 0.05, 0.08, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.92, 0.95, 0.98, 1.0)
-HOME_SHARES = (0.46, 0.48, UNLIKE, 0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 1.0)  # values lie within `HOME_SHARE`
+PROBABILITIES = (0.02, 0.04, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.94, 0.96, 0.98, 1.0)
 WORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 WAITS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds
 
@@ -38,13 +37,12 @@ class ModelMetrics:
 
     def __init__(self, version: str) -> None:
         metrics = _metrics()
-        self._answers = {name: metrics.answers.labels(version, name) for name in CONFIDENCE}
+        self._answers = {name: metrics.answers.labels(version, name) for name in CONFIDENCES}
         self._probability = metrics.probability.labels(version)
-        self._home = metrics.home.labels(version)
         self._words = metrics.words.labels(version)
         self._wait, self._queue = metrics.wait, metrics.queue
         self._in_queue = 0
-        self._scored: list[tuple[Prediction, float, int, float]] = []
+        self._scored: list[tuple[Prediction, int, float]] = []
         self._writes_on: asyncio.AbstractEventLoop | None = None
 
     def enter(self, chats: int) -> None:
@@ -56,12 +54,9 @@ class ModelMetrics:
         """Count chats as out of the queue."""
         self._in_queue -= chats
 
-    def count(self, prediction: Prediction, home: float, words: int, waited: float) -> None:
-        """Count a chat that was scored.
-
-        `home` is the home expert's share in the score, `waited` the seconds that the chat waited to be scored.
-        """
-        self._scored.append((prediction, home, words, waited))
+    def count(self, prediction: Prediction, words: int, waited: float) -> None:
+        """Count a chat of so many words that was scored; `waited` is the seconds that it waited for that."""
+        self._scored.append((prediction, words, waited))
 
     def write(self) -> None:
         """Write what was collected to the metrics."""
@@ -71,13 +66,12 @@ class ModelMetrics:
             self._write_soon()
         if not self._scored:
             return
-        predictions, shares, words, waits = zip(*self._scored, strict=True)
+        predictions, words, waits = zip(*self._scored, strict=True)
         self._scored.clear()
         participants = [participant for prediction in predictions for participant in prediction.participants]
         for name, number in Counts(participant.confidence for participant in participants).items():
             self._answers[name].inc(number)
         self._probability.observe_all([participant.is_bot_probability for participant in participants])
-        self._home.observe_all(shares)
         self._words.observe_all(words)
         self._wait.observe_all(waits)
 
@@ -119,12 +113,6 @@ class _Metrics:
             "Probability of being a bot, for each participant scored",
             ["model_version"],
             buckets=PROBABILITIES,
-        )
-        self.home = BulkHistogram(
-            "turing_test_home_expert_ratio",
-            f"Share of the home expert in a chat's score; below {UNLIKE} the chat is unlike the training chats",
-            ["model_version"],
-            buckets=HOME_SHARES,
         )
         self.words = BulkHistogram("turing_test_chat_words", "Words in a chat", ["model_version"], buckets=WORDS)
         self.wait = BulkHistogram(

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from pydantic_core import to_json
 
 from models.chat import Chat
-from models.classifier import Assessment
+from models.classifier import Assessment, Classifier
 from records.monitoring_log import Scored, minute
 
 WRITE_EVERY = 0.5  # seconds
@@ -75,15 +75,20 @@ class Monitoring:
         except OSError as error:
             raise BentoMLConfigException(f"MONITORING: cannot write to {folder}: {error.strerror}") from None
 
-    def record(self, version: str, chats: Sequence[Chat], assessment: Assessment) -> None:
-        """Hand over the assessment that a version of the model made of some chats; returns at once."""
+    def record(
+        self, classifier: Classifier, chats: Sequence[Chat], are_dialogs: Sequence[bool], assessment: Assessment
+    ) -> None:
+        """Hand over a classifier's assessment of some chats; returns at once.
+
+        `are_dialogs` says of each chat whether it is the dialog so far of a message.
+        """
         rows = len(assessment.probabilities)
         with self._lock:
             if self._waiting_rows + rows > MAX_WAITING:
                 self._lost += len(chats)
                 return
             self._waiting_rows += rows
-            self._waiting.append(Scored.of(version, chats, assessment))
+            self._waiting.append(Scored.of(classifier, chats, are_dialogs, assessment))
 
     def close(self) -> None:
         """Write what is left, and stop; further records are not written."""

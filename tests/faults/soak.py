@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import uvloop
 
-from models.chat import Chat, RunningDialog
+from models.chat import Chat
 from models.classifier import Classifier
 from tests.conftest import running, sample_bodies
 from tests.faults.client import Connection, Reply, long_chat
@@ -129,7 +129,7 @@ def _numbers(answer: dict[str, Any]) -> list[float]:
 def _sender_probabilities(classifier: Classifier, chat: Chat) -> Iterator[float]:
     """Yield the probability of each message's sender, given the chat up to that message."""
     for count in range(1, len(chat.messages) + 1):
-        so_far = RunningDialog.model_construct(chat_id=chat.chat_id, messages=chat.messages[:count])
+        so_far = Chat.model_construct(chat_id=chat.chat_id, messages=chat.messages[:count])
         sender = so_far.messages[-1].participant_id
         sides = classifier.predict([so_far])[0].participants
         yield next(side.is_bot_probability for side in sides if side.participant_id == sender)
