@@ -117,11 +117,11 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 @contextmanager
-def training(out: Path, *, file_size: int | None = None) -> Iterator["subprocess.Popen[str]"]:
+def training(out: Path, *, file_size: int | None = None, quiet: bool = True) -> Iterator["subprocess.Popen[str]"]:
     """Train on the sample in a process of its own, which may not write larger files."""
     limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))) if file_size else None
     with subprocess.Popen(
-        [sys.executable, "-m", "train", str(SAMPLE), "--out", str(out), "--quiet"],
+        [sys.executable, "-m", "train", str(SAMPLE), "--out", str(out), *["--quiet"] * quiet],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
@@ -368,6 +368,29 @@ def test_replay_to_another_service_is_an_error_of_one_line(
         server.shutdown()
     assert error in line
     assert len(line) < 400
+
+
+def test_replay_needs_the_model_that_the_service_has(capsys: pytest.CaptureFixture[str]) -> None:
+    """Or it could not tell which chats that model was trained on."""
+    handler = type("Answering", (Handler,), {"body": b'{"model_version": "other", "is_bot_probability": 0.5}'})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        arguments = ["replay", f"http://127.0.0.1:{server.server_port}", str(SAMPLE), "--quiet"]
+        assert "model other answers, and" in error_of(arguments, capsys)
+        assert main([*arguments, "--include-trained"]) == 0
+        server.shutdown()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "model other may have been trained on any of these chats"
+    assert lines[1].startswith(f"sample, {streamed(1)}: ROC AUC 0.5000")
+
+
+def test_training_says_how_long_it_takes(tmp_path: Path) -> None:
+    with training(tmp_path / "model", quiet=False) as process:
+        wait_until(lambda: is_training(tmp_path / "model"))
+        process.send_signal(signal.SIGINT)
+        error = process.communicate()[1]
+    assert error.startswith("train: 40 chats, ")
+    assert "about a minute" in error.splitlines()[0]
 
 
 @pytest.mark.parametrize(

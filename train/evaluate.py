@@ -258,6 +258,11 @@ def plan(home: Sequence[Edition], elsewhere: Sequence[Edition], table: Table) ->
     return steps
 
 
+def count_models(home: Sequence[Edition], elsewhere: Sequence[Edition]) -> int:
+    """Return how many models are fitted: those of `plan`, and the one of all data."""
+    return FOLDS + len(home) * (len(home) - 1) + len(games_of(elsewhere)) + 1
+
+
 def fit_all(table: Table, parts: Sequence[Ints], step: Callable[[], object] = lambda: None) -> list[Fitted]:
     """Fit a model on each of these parts of a table (numbers of chats), several at a time."""
 
