@@ -187,7 +187,7 @@ def test_the_libraries_are_as_published() -> None:
 
 
 def test_every_signal_has_words_in_both_languages() -> None:
-    assert {name.removeprefix(OTHER) for name in SIGNALS} <= set(WORDS)
+    assert {name.removeprefix(OTHER) for name in SIGNALS} == set(WORDS), "and there are no words without a signal"
     words = [words_for(name) for name in SIGNALS]
     assert all(one.en and one.ru for one in words)
     assert len({one.en for one in words}) == len({one.ru for one in words}) == len(SIGNALS)
