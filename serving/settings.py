@@ -59,7 +59,7 @@ def _read_keys(file: object) -> object:
     if not isinstance(file, str):
         return file
     try:
-        keys = Path(file).read_text(encoding="utf-8").replace(",", " ").split()
+        keys = Path(file).read_text(encoding="utf-8-sig").replace(",", " ").split()
     except OSError as error:
         raise ValueError(f"Cannot read {file}: {error.strerror}") from None
     except ValueError:

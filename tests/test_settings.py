@@ -57,6 +57,13 @@ def test_what_browsers_send_is_an_origin(monkeypatch: pytest.MonkeyPatch, origin
     assert read(monkeypatch, CORS_ORIGINS=origin).cors_origins == (origin,)
 
 
+def test_keys_may_come_from_a_windows_editor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A byte order mark is no part of the first key, nor is a carriage return one of the last."""
+    (tmp_path / "keys").write_bytes(b"\xef\xbb\xbffirst\r\nsecond\r\n")
+    settings = read(monkeypatch, API_KEYS_FILE=str(tmp_path / "keys"))
+    assert settings.keys == ("first", "second")
+
+
 def test_keys_are_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("one\ntwo, three\n")
     settings = read(monkeypatch, API_KEYS_FILE=str(tmp_path / "keys"), API_KEYS="ignored")
