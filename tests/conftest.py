@@ -1,5 +1,6 @@
 """Shared by all tests: a classifier, a real server, chats, and the rules for tiers and skips."""
 
+import inspect
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import CodeType
 from typing import Any
 
 import httpx
@@ -96,10 +98,11 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
 }
 
 
-# The tier of a test follows from the names in it, its fixtures, its module and its path; the first that matches counts.
+# The tier of a test follows from its fixtures and from the functions that it, its fixtures and its helpers use; the
+# first that matches counts. A marker says it where a test is slow for another reason.
 TIERS = {
-    "service": {"server", "start", "running", "start_server", "postgresql", "faults"},  # start a server or a database
-    "training": {"trained"},  # trains a model
+    "service": {"fixture server", "fixture start", "running", "start_server", "subprocess"},  # start another process
+    "training": {"fixture trained"},  # trains a model
 }
 
 
@@ -108,9 +111,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its tier: `docker` by its own marker, `service`, `training`, or else `unit`."""
     for item in items:
         assert isinstance(item, pytest.Function)
-        if not item.get_closest_marker("docker"):
-            names = {*item.fixturenames, *vars(item.module), *item.path.relative_to(ROOT).parts}
-            item.add_marker(next((tier for tier, starters in TIERS.items() if names & starters), "unit"))
+        if any(item.get_closest_marker(tier) for tier in ("docker", *TIERS)):
+            continue
+        names = {f"fixture {name}" for name in item.fixturenames} | _used(item.function, set())
+        for definitions in item._fixtureinfo.name2fixturedefs.values():
+            names |= _used(definitions[-1].func, set())
+        needs_program = any(item.get_closest_marker(need) for need in NEEDS)
+        tier = next((tier for tier, starters in TIERS.items() if names & starters), "unit")
+        item.add_marker("service" if needs_program else tier)
+
+
+def _used(function: Any, seen: set[str]) -> set[str]:
+    """Return the names that a function uses, itself or in functions of the tests that it calls."""
+    codes = [getattr(inspect.unwrap(function), "__code__", None)]
+    for code in codes:
+        codes += [inner for inner in getattr(code, "co_consts", ()) if isinstance(inner, CodeType)]
+    names = {name for code in codes if code for name in code.co_names} - seen
+    seen |= names
+    for name in [*names]:
+        found = getattr(inspect.unwrap(function), "__globals__", {}).get(name)
+        if inspect.isfunction(found) and found.__module__.startswith("tests."):
+            names |= _used(found, seen)
+    return names
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -125,6 +125,7 @@ def test_confidence_never_exceeds_what_the_own_score_says(classifier: Classifier
     assert (assessment.certainties < np.where(is_bot, assessment.probabilities, 1 - assessment.probabilities)).any()
 
 
+@pytest.mark.service
 def test_memory_stays_bounded_whatever_a_chat_holds() -> None:
     classifier = Classifier.load()
     chat = make_chat((0, "hello there"), (1, "who are you"))
@@ -138,6 +139,7 @@ def test_memory_stays_bounded_whatever_a_chat_holds() -> None:
     assert probabilities(classifier, chat) == before
 
 
+@pytest.mark.service
 def test_a_long_chat_is_summed_like_its_parts() -> None:
     """The words are looked up in chunks; the sums do not depend on where a chunk ends."""
     classifier = Classifier.load()

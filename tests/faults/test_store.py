@@ -398,6 +398,7 @@ def test_messages_do_not_wait_for_a_slow_disk(tmp_path: Path) -> None:
     assert waited
 
 
+@pytest.mark.service
 def test_the_log_of_sqlite_is_emptied_on_a_disk_that_is_always_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_store, "SLOW_DISK", 0)
     monkeypatch.setattr(sqlite_store, "LOG_BYTES", 100_000)
@@ -421,6 +422,7 @@ def test_the_log_of_sqlite_is_emptied_on_a_disk_that_is_always_slow(monkeypatch:
     store.remove()
 
 
+@pytest.mark.service
 def test_deleting_old_dialogs_holds_up_no_message(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The search takes longer than a message waits, and many messages are deleted."""
     days = 1 / 86400
