@@ -132,3 +132,11 @@ def test_a_release_runs_pinned_actions_and_checks_its_tag() -> None:
     for tag, code in ((f"v{version}", 0), ("v9.9.9", 1), (f"v{version}.1", 1)):
         done = subprocess.run(["bash", "-c", check], cwd=ROOT, env={**os.environ, "GITHUB_REF_NAME": tag}, check=False)
         assert done.returncode == code, tag
+
+
+def test_actions_are_pinned_by_their_hash() -> None:
+    used = [
+        use for file in (ROOT / ".github/workflows").iterdir() for use in re.findall(r"uses: (.+)", file.read_text())
+    ]
+    assert used
+    assert [use for use in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", use)] == []
