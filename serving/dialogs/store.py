@@ -8,12 +8,13 @@ Any number of processes may share the table: one transaction at a time writes to
 for each dialog.
 """
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
-from records.messages import StoredMessage
+from records.messages import Cause, StoredMessage, cause_of
 from serving.dialogs.dialog import Outcome
 
 GIVE_UP = 1.5  # seconds to wait for a store
@@ -23,6 +24,8 @@ COUNT_DIALOGS = "SELECT count(DISTINCT dialog_id) FROM messages"
 FIND_OLD = """SELECT dialog_id, count(*) FROM messages
     WHERE dialog_id IN (SELECT DISTINCT dialog_id FROM messages WHERE created_at < {oldest})
     GROUP BY dialog_id HAVING max(created_at) < {oldest} LIMIT {limit}"""
+
+T = TypeVar("T")
 
 
 class Store(Protocol):
@@ -70,3 +73,29 @@ def make_probe() -> StoredMessage:
     """Return a message that no dialog has, to find out whether messages can be stored."""
     name = f"probe-{uuid4()}"
     return StoredMessage(name, "", name, 0)
+
+
+async def try_twice(work: Callable[[], Awaitable[T]]) -> T:
+    """Do something, and retry once after an error that may be gone."""
+    try:
+        return await work()
+    except Exception as error:
+        if cause_of(error) is not Cause.TRY_AGAIN:
+            raise
+    return await work()
+
+
+async def in_time(work: Awaitable[T], seconds: float = GIVE_UP) -> T:
+    """Wait for something; raises TimeoutError that says for how long. One that comes from inside keeps its message."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError as error:
+        raise TimeoutError(str(error) or f"no answer within {seconds} seconds") from None
+
+
+async def cancel(task: "asyncio.Task[Any] | None") -> None:
+    """Cancel a task, and wait for its end."""
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -22,8 +22,7 @@ from bentoml.exceptions import BentoMLConfigException
 
 from models.chat import PlatformMessage
 from records.history_url import PostgresAddress, parse_history_url
-from serving.dialogs import dialogs as dialogs_module
-from serving.dialogs import postgres_store, sqlite_store
+from serving.dialogs import postgres_store, sqlite_store, upkeep
 from serving.dialogs.dialogs import Dialogs
 from serving.dialogs.postgres_store import PostgresStore
 from serving.dialogs.sqlite_store import SqliteStore
@@ -218,7 +217,7 @@ def test_one_cleaning_runs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert await status_of(dialogs.store_message(message())) == 200
 
     monkeypatch.setattr(SqliteStore, "delete_some", take_long)
-    monkeypatch.setattr(dialogs_module, "CLEAN_EVERY", 0)
+    monkeypatch.setattr(upkeep, "CLEAN_EVERY", 0)
     sqlite = Sqlite()
     asyncio.run(tell())
     sqlite.remove()
