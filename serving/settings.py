@@ -175,7 +175,10 @@ class Settings(BaseSettings):
         description="Folder of the monitoring log: what the classifier saw and answered, as numbers, without texts.",
     )
     monitoring_max_mb: int = Field(
-        default=100, ge=10, le=1_000_000, description="Size of the monitoring log, over all workers; then old lines go."
+        default=100,
+        ge=10,
+        le=1_000_000,
+        description="Size of the monitoring log, over all workers; the oldest lines are deleted first.",
     )
 
     otel_exporter_otlp_endpoint: Endpoint | None = Field(

@@ -2,9 +2,7 @@
 
 import json
 import re
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import pytest
 from models.chat import Chat
 from models.classifier import Classifier
 from models.weights import METRICS
-from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
+from tests.conftest import CURL_CHAT, ROOT, free_port, send, wait_until
 from tests.engine import IMAGE, NETWORK, Container, container, docker, inspect, remove_images
 from tests.stores import PostgreSql, make_store
 from train.__main__ import main
@@ -170,24 +168,6 @@ def test_it_is_not_root(served: Container) -> None:
     assert served.exec("id", "-u") == "1034"
 
 
-def test_stop_answers_the_request_in_flight() -> None:
-    """A request whose body is still on its way when `docker stop` comes is answered; it all takes under 10 s."""
-    body = json.dumps(CURL_CHAT).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    with container() as started, socket.create_connection(("localhost", started.port), timeout=20) as client:
-        client.sendall(head.encode() + body[:20])
-        time.sleep(0.5)
-        begin = time.monotonic()
-        stop = subprocess.Popen(["docker", "stop", started.name], stdout=subprocess.DEVNULL)
-        time.sleep(1)
-        client.sendall(body[20:])
-        answer = client.recv(65536)
-        assert stop.wait(timeout=20) == 0
-        assert time.monotonic() - begin < 10
-        assert answer.startswith(b"HTTP/1.1 200")
-        assert inspect(started.name)["State"]["ExitCode"] == 0
-
-
 def test_another_model_from_a_volume(tmp_path: Path) -> None:
     assert main(["--out", str(tmp_path), "--quiet"]) == 0
     version = json.loads((tmp_path / METRICS).read_text())["version"]
@@ -214,13 +194,6 @@ def test_a_model_that_the_user_of_the_container_cannot_read_stops_the_start(tmp_
     assert done.returncode != 0
     (line,) = done.stderr.splitlines()
     assert re.search(r"MODEL: User 1034 .* cannot read /bentoml/models/bot_or_human/\S+: Permission denied", line)
-
-
-def test_it_gets_ready_again_after_a_restart() -> None:
-    with container() as started:
-        docker("restart", started.name)
-        wait_until(lambda: is_ready(started.url))
-        assert send(f"{started.url}/predict", CURL_CHAT).status == 200
 
 
 def test_dialogs_live_in_the_volume(classifier: Classifier) -> None:

@@ -1,5 +1,6 @@
 """The files around the code agree with each other and with the code."""
 
+import ast
 import os
 import re
 import subprocess
@@ -140,3 +141,34 @@ def test_actions_are_pinned_by_their_hash() -> None:
     ]
     assert used
     assert [use for use in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", use)] == []
+
+
+PACKAGES = (
+    "serving.http",
+    "serving.dialogs",
+    "serving.scoring",
+    "serving.page",
+    "serving",
+    "records",
+    "train",
+    "service",
+)
+
+
+def package_of(module: str) -> str | None:
+    """Return the package of a module by its name in the picture; None for those that are not shown."""
+    found = (package for package in PACKAGES if module == package or module.startswith(f"{package}."))
+    return next((package.rpartition(".")[2] for package in found), None)
+
+
+def test_the_picture_of_the_packages_shows_their_imports() -> None:
+    folders = ("serving", "records", "train")
+    imports = set()
+    for file in (ROOT / "service.py", *(file for folder in folders for file in (ROOT / folder).rglob("*.py"))):
+        own = package_of(".".join(file.relative_to(ROOT).with_suffix("").parts))
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                others = {package_of(f"{node.module}.{name.name}") for name in node.names}
+                imports |= {(own, other) for other in others if other not in (own, None)}
+    design = (ROOT / "docs/design.md").read_text()
+    assert set(re.findall(r"^    (\w+)(?:\[.*\])? --> (\w+)$", design, re.MULTILINE)) == imports

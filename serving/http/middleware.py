@@ -25,9 +25,9 @@ logger = logging.getLogger("bentoml.middleware")
 
 
 class KnownPaths:
-    """ASGI middleware that renames paths before metrics see them: unknown ones to `NOT_FOUND`.
+    """ASGI middleware that renames unknown paths to `NOT_FOUND`, before metrics see them.
 
-    A known path that ends in a slash too many loses the slash, and `AccessAndErrors` redirects the client to it.
+    It strips a trailing slash from known paths, to which `AccessAndErrors` then redirects the client.
     """
 
     def __init__(self, app: ASGIApp, known: frozenset[str]) -> None:

@@ -169,12 +169,6 @@ def test_wrong_lengths_are_rejected(server: Server, sent: bytes, status: int) ->
     assert send(f"{server.url}/predict", CURL_CHAT).status == 200
 
 
-def test_without_a_content_type_the_status_is_415(server: Server) -> None:
-    body = json.dumps(CURL_CHAT).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    assert send_raw(server, head + body).startswith(b"HTTP/1.1 415")
-
-
 def test_a_body_in_a_hundred_thousand_chunks_is_read(server: Server) -> None:
     body = json.dumps(CURL_CHAT).encode().ljust(100_000)
     chunks = b"".join(b"1\r\n" + body[at : at + 1] + b"\r\n" for at in range(len(body))) + b"0\r\n\r\n"

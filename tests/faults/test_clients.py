@@ -288,15 +288,3 @@ def test_idle_connections_are_kept_for_as_long_as_set(guarded: Server) -> None:
         begin = time.monotonic()
         assert stream.read() == b""
         assert 1.8 < time.monotonic() - begin < 4
-
-
-def test_what_is_not_http_leaves_one_line_in_the_log(server: Server) -> None:
-    before = server.log.read_text()
-    with connect(Process(server)) as client, client.makefile("rb") as stream:
-        client.sendall(b"SSH-2.0-OpenSSH_9.6 secret\r\n")
-        response = read_response(stream)
-    assert (response.status, json.loads(response.body)["error"]) == (400, "the request is not valid HTTP")
-    added = server.log.read_text().removeprefix(before).splitlines()
-    assert [line.partition("] ")[2].rpartition("a request ")[2] for line in added] == [
-        "400: the request is not valid HTTP"
-    ]

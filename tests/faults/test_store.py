@@ -22,6 +22,7 @@ from bentoml.exceptions import BentoMLConfigException
 
 from models.chat import PlatformMessage
 from records.history_url import PostgresAddress, parse_history_url
+from records.messages import VERSION
 from serving.dialogs import postgres_store, sqlite_store, upkeep
 from serving.dialogs.dialogs import Dialogs
 from serving.dialogs.postgres_store import PostgresStore
@@ -722,14 +723,14 @@ def test_a_table_of_the_first_version_is_brought_up_to_date(store: Store) -> Non
         return [said.text for said in chat.messages]
 
     assert asyncio.run(tell()) == ["hello", "and now?"]
-    assert store.query("SELECT version FROM messages_version") == ["2"]
+    assert store.query("SELECT version FROM messages_version") == [str(VERSION)]
     assert "messages_by_time" in indexes(store)
 
 
 def test_a_new_table_is_the_same_as_one_that_was_brought_up_to_date(store: Store) -> None:
     asyncio.run(checked(store.url))
     fresh = sorted(indexes(store))
-    assert store.query("SELECT version FROM messages_version") == ["2"]
+    assert store.query("SELECT version FROM messages_version") == [str(VERSION)]
     store.empty()
     made_before(store)
     asyncio.run(checked(store.url))
@@ -738,10 +739,9 @@ def test_a_new_table_is_the_same_as_one_that_was_brought_up_to_date(store: Store
 
 def test_a_table_of_a_newer_version_stops_the_start(store: Store) -> None:
     asyncio.run(checked(store.url))
-    execute(store, "UPDATE messages_version SET version = 3")
-    with pytest.raises(
-        BentoMLConfigException, match=r"^HISTORY_URL: .* has version 3, and this service knows 2 at most$"
-    ):
+    execute(store, f"UPDATE messages_version SET version = {VERSION + 1}")  # noqa: S608
+    why = f"^HISTORY_URL: .* has version {VERSION + 1}, and this service knows {VERSION} at most$"
+    with pytest.raises(BentoMLConfigException, match=why):
         asyncio.run(checked(store.url))
 
 
