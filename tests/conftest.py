@@ -102,7 +102,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
 # first that matches counts. A marker says it where a test is slow for another reason.
 TIERS = {
     "service": {"fixture server", "fixture start", "running", "start_server", "subprocess"},  # start another process
-    "training": {"fixture trained"},  # trains a model
+    "training": {"fixture trained", "fit", "cross_fit"},  # trains a model
 }
 
 
