@@ -148,6 +148,7 @@ PACKAGES = (
     "serving.dialogs",
     "serving.scoring",
     "serving.page",
+    "serving.backup",
     "serving",
     "records",
     "train",
