@@ -35,6 +35,8 @@ from train.evaluate import (
 from train.fit import SEED, fit, folds, tabulate
 from train.report import REPORT
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
