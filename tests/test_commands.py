@@ -27,6 +27,8 @@ from train.files import UNFINISHED
 from train.reference import DIALOGS, REFERENCE, Reference
 from train.report import REPORT
 
+pytestmark = pytest.mark.training
+
 MODEL_FILES = (ARTIFACT, METRICS, REFERENCE, CARD, REPORT)
 SAMPLE_EDITION = read_editions([SAMPLE])[0]
 Relabel = Callable[[list[int]], list[int]]
