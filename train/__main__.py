@@ -75,9 +75,10 @@ def _fit(options: argparse.Namespace) -> None:
     home, elsewhere = _read_apart(options.data or [SAMPLE], options.elsewhere)
     people = read_editions(options.people)
     out: Path = options.out or (SHIPPED if options.data else UNSHIPPED)
-    if not options.quiet:
-        _announce(sum(len(edition.chats) for edition in (*home, *elsewhere)), count_models(home, elsewhere))
+    models_to_fit = count_models(home, elsewhere)
     with replacing(out) as new:
+        if not options.quiet:
+            _announce(sum(len(edition.chats) for edition in (*home, *elsewhere)), models_to_fit)
         table = tabulate(home, elsewhere)
         steps = plan(home, elsewhere, table)
         with tqdm(total=len(steps) + 1, unit="fit", desc="train", disable=options.quiet) as bar:
