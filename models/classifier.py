@@ -9,8 +9,9 @@ How a chat is scored (`Classifier.assess`):
 4. `models/signals.py` makes one row of named `SIGNALS` of it for each participant: the own ones and the other one's.
 5. Boosted and randomised trees score each row (`models/trees.py`); their log odds are averaged.
 6. `pair`: at most one of two participants is a bot, so that each one's score lowers the other one's.
-7. The expected share of bots shifts the log odds, and chats that say little are kept from certainty.
-8. `confidence` follows the probability, but never exceeds what the participant's own score says.
+7. The expected share of bots shifts the log odds.
+8. `confidence` follows the probability, but never exceeds what the participant's own score says. It is never high after
+   one or two messages, or for a participant who writes in another alphabet than Cyrillic and Latin.
 
 Training fits all of it with scikit-learn. The artifact holds plain arrays (`models/weights.py`), and they are scored
 with NumPy alone, so loading an artifact runs no code from it and serving starts without scikit-learn.
@@ -41,8 +42,8 @@ class Assessment:
     """Everything that is known of a list of chats, one row for each participant, chats one after the other.
 
     `sides`: the participants of each chat. `signals`: (rows, len(SIGNALS)). All others are (rows,): `score`, the log
-    odds of a participant looked at alone; `probabilities` of being a bot; `certainties`, what `confidence` is derived
-    from: the least probability of the likelier answer, 0.5 to 1.
+    odds of a participant looked at alone; `probabilities` of being a bot; `certainties`, from which `confidence` is
+    derived: how probable the answer is, together with the others or alone, whichever is less.
     """
 
     sides: list[list[Side]]

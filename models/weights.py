@@ -34,9 +34,10 @@ class ModelError(Exception):
 class Rules:
     """Numbers that were chosen, not fitted, stored so that changing one changes the version.
 
-    `high`, `medium`: the least certainty for that confidence. `few_messages`, `known_letters`: in a chat of so few
-    messages, or with a smaller share of Cyrillic and Latin letters, nobody gets high confidence. `boosted`: share of
-    the boosted trees in the score. `clipped`: the randomised trees' probabilities stay this far from 0 and 1.
+    `high`, `medium`: the least certainty for that confidence. `few_messages`, `known_letters`: there is no high
+    confidence in a chat of so few messages, or for a participant with a smaller share of Cyrillic and Latin letters.
+    `boosted`: share of the boosted trees in the score. `clipped`: the randomised trees' probabilities stay this far
+    from 0 and 1.
     """
 
     high: float
