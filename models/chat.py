@@ -273,7 +273,7 @@ class Explanation(BaseModel):
     chat_id: Identifier = Field(description="As given in the chat.")
     participants: list[ExplainedParticipant] = Field(description="Participants in the order of their first message.")
     expected_bot_share: float = Field(
-        gt=0, lt=1, description="Share of bots among the participants that the probabilities assume."
+        ge=0, le=1, description="Share of bots among the participants that the probabilities assume."
     )
     method: str = Field(description="How the weights are computed, and which of them are approximate.")
     model_version: str = Field(description="Version of the classifier that answered.")
