@@ -62,7 +62,7 @@ class _DialogMessage(BaseModel):
 
 
 class _Dialog(BaseModel):
-    """A dialog of the You are Bot format, with its key: a complete recording of the game."""
+    """A dialog of the You are Bot format, with its key."""
 
     chat_id: str
     messages: list[_DialogMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
@@ -74,7 +74,6 @@ class _Dialog(BaseModel):
                 Message.model_construct(message_id=one.message, text=one.text, participant_id=one.participant_index)
                 for one in self.messages
             ],
-            finished=True,
         )
 
 
