@@ -109,7 +109,8 @@ def opened_firefox() -> Iterator[Firefox]:
     program = find_firefox()
     assert program is not None
     loop = asyncio.new_event_loop()  # in a thread: Playwright's own runs in that of the tests
-    threading.Thread(target=loop.run_forever, daemon=True).start()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         log = Path(folder) / "log"
         command = [program, "--headless", "--no-remote", "--remote-debugging-port", "0", "--profile", folder]
@@ -124,6 +125,8 @@ def opened_firefox() -> Iterator[Firefox]:
                     process.wait(timeout=10)
                 process.kill()
                 loop.call_soon_threadsafe(loop.stop)
+                thread.join()
+                loop.close()
 
 
 def _run(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> Any:

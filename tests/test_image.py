@@ -176,7 +176,7 @@ def test_another_model_from_a_volume(tmp_path: Path) -> None:
         assert send(f"{started.url}/predict", CURL_CHAT).json["model_version"] == version
 
 
-@pytest.mark.parametrize("options", ["", "--read-only --tmpfs /tmp --tmpfs /history", "--user 12345:0"])
+@pytest.mark.parametrize("options", ["", "--read-only --tmpfs /tmp -v /history", "--user 12345:0"])
 def test_a_model_of_bentomls_store(tmp_path: Path, of_dockerfile: str, options: str) -> None:
     """As `docs/operation.md` says; the store is the user's, with the modes that BentoML gives it."""
     store, version = make_store(tmp_path)

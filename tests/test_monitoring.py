@@ -167,8 +167,9 @@ def test_every_query_of_the_dashboard_returns_data(watched: str, expression: str
 @pytest.mark.prometheus
 @pytest.mark.parametrize("rule", [pytest.param(rule, id=rule.get("alert") or rule["record"]) for rule in RULES])
 def test_every_query_of_a_rule_returns_data(watched: str, rule: dict[str, Any]) -> None:
-    """A comparison that does not hold returns nothing; with `bool` it returns 0."""
-    assert numbers(watched, re.sub(r" (<|>|==|>=) (?=[\d.]+)", r" \1 bool ", rule["expr"]))
+    """A comparison that does not hold returns nothing; with `bool` it returns 0. Both sides of `unless` do."""
+    for part in re.split(r" unless on \(\w+\) ", rule["expr"]):
+        assert numbers(watched, re.sub(r" (<|>|==|>=) (?=[\d.]+)", r" \1 bool ", part))
 
 
 @pytest.mark.prometheus

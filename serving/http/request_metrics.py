@@ -23,7 +23,8 @@ class RequestMetrics:
         self._app = app
         self._namespace = namespace
         for path in server_context.service_routes:
-            _of_answer(namespace, path, 200)  # 0 from the start, so that the first request counts in a rate
+            for status in (200, 500):
+                _of_answer(namespace, path, status)  # 0 from the start, so that the first one counts in a rate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and count it once it is answered."""
