@@ -74,7 +74,8 @@ def test_predictions_do_not_depend_on_the_monitoring_log(tmp_path: Path) -> None
         log.write_text("")
         replace_worker(server)
         assert answers(server) == [200] * 40
-        assert server.log.read_text().count("MONITORING: this worker writes no log") == 1
+        # once for the new worker, and once more if another was still starting
+        assert server.log.read_text().count("MONITORING: this worker writes no log") in (1, 2)
 
 
 def test_workers_end_with_the_process_that_was_started(tmp_path: Path) -> None:
