@@ -76,9 +76,9 @@ def pair(score: Floats, sizes: Ints) -> Floats:
     the two. In a chat of more, each participant is compared with the average of the others. `sizes` (chats,) is the
     number of sides of each chat.
     """
-    odds = np.exp(np.minimum(score, CERTAIN))
-    others = np.maximum(mean_of_others(odds, sizes), 0)  # rounding may leave less than 0
-    return np.asarray(np.minimum(score, CERTAIN) - np.log1p(others))
+    capped = np.minimum(score, CERTAIN)
+    others = np.maximum(mean_of_others(np.exp(capped), sizes), 0)  # rounding may leave less than 0
+    return np.asarray(capped - np.log1p(others))
 
 
 def confidence_of(certainty: float, rules: Rules) -> Confidence:

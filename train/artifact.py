@@ -5,7 +5,6 @@ import io
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,6 @@ def write_artifact(
             }
             for edition in editions
         ],
-        "rules": asdict(weights.rules),
         "measured": [part.row() for part in measured],
         "people": [part.row() for part in people],
     }
