@@ -57,6 +57,7 @@ def paste(page: Page, text: str) -> None:
 
 def settle(page: Page) -> None:
     """Wait until nothing is asked for any more, and what was answered is drawn."""
+    page.evaluate("() => new Promise(requestAnimationFrame)")  # until then what was done a moment ago is not drawn
     expect(page.locator("#bars")).to_have_attribute("aria-busy", "false")
     page.evaluate("() => new Promise(requestAnimationFrame)")
 
