@@ -83,7 +83,7 @@ class TuringTestService:
         await self.dialogs.close()
 
     async def __is_ready__(self) -> bool:
-        return not SHUTDOWN.begun and await self.dialogs.is_ready()
+        return not SHUTDOWN.begun and self.scorer.is_ready() and await self.dialogs.is_ready()
 
     # Over HTTP, `PredictionRoutes` (`serving/http/predictions.py`) calls these with a validated body, which
     # `model_validate` returns as it is. In Python they take dicts as well, and `explain` any `Chat`.

@@ -41,7 +41,11 @@ class Problem(Enum):
     TRANSFER_CODING = 501, "the only transfer coding is chunked", "a `Transfer-Encoding` other than `chunked`"
     TIMEOUT = 503, "no answer in time; try again", "a request that takes longer than 6 seconds"
     STORE_DOWN = 503, "the store of dialogs does not answer, try again", "a message while the store is down"
-    NOT_READY = 503, "Service Unavailable", "`/readyz` while no message can be stored, and at the end"
+    NOT_READY = (
+        503,
+        "Service Unavailable",
+        "`/readyz` while chats cannot be scored or messages not be stored, and at the end",
+    )
 
     def __init__(self, status: int, text: str, cause: str) -> None:
         self.status = HTTPStatus(status)

@@ -228,14 +228,15 @@ logfile = {self._folder}/log
 
 
 class SmallDisk:
-    """A file system of one megabyte."""
+    """A small file system."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, megabytes: int = 1) -> None:
         self.folder = folder
+        self._size = f"size={megabytes}m"
         self._filler = folder / "filler"
 
     def __enter__(self) -> Self:
-        run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", self.folder, as_user=False)
+        run("mount", "-t", "tmpfs", "-o", self._size, "tmpfs", self.folder, as_user=False)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -167,6 +167,8 @@ def test_a_killed_worker_leaves_its_answers_and_nothing_in_the_queue(tmp_path: P
     folder.mkdir()
     work = """
 import asyncio, os, sys
+from serving.metrics_files import open_files
+open_files()
 from serving.scoring.metrics import ModelMetrics
 from models.chat import Participant, Prediction
 async def main():

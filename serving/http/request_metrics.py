@@ -13,7 +13,9 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.process import restore_folder_of_metrics
+from serving.metrics_files import open_files
+
+CHECK_FILES_EVERY = 1.0  # seconds
 
 
 class RequestMetrics:
@@ -22,16 +24,23 @@ class RequestMetrics:
     def __init__(self, app: ASGIApp, namespace: str) -> None:
         self._app = app
         self._namespace = namespace
+        self._files = open_files()
+        self._checked_files = 0.0  # when
         for path in server_context.service_routes:
+            _of_path(namespace, path)  # opens the last file
             for status in (200, 500):
                 _of_answer(namespace, path, status)  # 0 from the start, so that the first one counts in a rate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and count it once it is answered."""
-        if scope["type"] == "http" and scope["path"] == "/metrics":
-            restore_folder_of_metrics()
-            return await self._app(scope, receive, send)
         if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        now = time()
+        is_metrics = scope["path"] == "/metrics"
+        if self._files and (is_metrics or now - self._checked_files > CHECK_FILES_EVERY):
+            self._checked_files = now
+            self._files.restore()
+        if is_metrics:
             return await self._app(scope, receive, send)
         status = 0
 
@@ -42,7 +51,7 @@ class RequestMetrics:
             await send(message)
 
         in_progress, last = _of_path(self._namespace, scope["path"])
-        last.set(time())
+        last.set(now)
         in_progress.inc()
         begin = perf_counter()
         try:
@@ -78,7 +87,6 @@ def _metrics(namespace: str) -> tuple[Gauge, Gauge, Counter, Histogram]:
 @cache
 def _of_path(namespace: str, path: str) -> tuple[Gauge, Gauge]:
     in_progress, last, *_ = _metrics(namespace)
-    restore_folder_of_metrics()  # the first use of a metric may open a file
     return in_progress.labels(path, *_of_service()), last.labels(*_of_service())
 
 

@@ -32,6 +32,7 @@ MAX_BATCH_SIZE = 64  # chats; a larger batch gains nothing and delays the others
 MAX_LATENCY_MS = 10_000  # BentoML rejects what it expects to take longer; `TIMEOUT` in service.py is shorter
 LARGE = 50_000  # characters; with all words new to the cache, they take 0.1 s, in which the worker answers nobody else
 CHARACTERS_PER_MESSAGE = 20  # what a message costs besides its text
+EXAMPLE = Chat.model_validate(EXAMPLE_CHAT)
 
 T = TypeVar("T")
 logger = logging.getLogger("bentoml.batching")
@@ -129,7 +130,7 @@ def load_classifier(folder: Path, expected_bot_share: float | None = None) -> Cl
         classifier = Classifier.load(folder, expected_bot_share)
     except ModelError as error:
         raise BentoMLException(f"cannot serve the model: {error}") from None
-    classifier.predict([Chat.model_validate(EXAMPLE_CHAT)])
+    classifier.predict([EXAMPLE])
     return classifier
 
 
@@ -183,6 +184,15 @@ class Scorer:
         for job, prediction in zip(jobs, predictions, strict=True):
             self._metrics.count(prediction, job.words, max(job.started - job.arrived, 0) / 1e9)
         return predictions
+
+    def is_ready(self) -> bool:
+        """Return whether chats can be scored, by scoring one outside of the queue, the metrics and the log."""
+        try:
+            self._classifier.predict([EXAMPLE])
+        except Exception as error:  # after any error, requests get 500
+            logger.error("Chats cannot be scored: %s", type(error).__name__)
+            return False
+        return True
 
     async def explain(self, chat: Chat) -> Explanation:
         """Score one chat and say what moved the score; raises `RefusedError` with 500 if that fails."""

@@ -5,17 +5,12 @@ processes. The only labels are the model's version and the confidence, so the nu
 """
 
 import asyncio
-import os
 from collections import Counter as Counts
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cache
-from pathlib import Path
 
 import numpy as np
-import psutil
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.multiprocess import mark_process_dead
 
 from models.chat import Prediction
 from records.monitoring_log import CONFIDENCES
@@ -102,7 +97,6 @@ class _Metrics:
     """The metrics of this process; the registry of prometheus_client takes each only once."""
 
     def __init__(self) -> None:
-        _remove_gauges_of_dead_workers()
         self.answers = Counter(
             "turing_test_answers_total",
             "Participants scored, by the confidence of the answer",
@@ -129,15 +123,3 @@ class _Metrics:
 @cache
 def _metrics() -> _Metrics:
     return _Metrics()
-
-
-def _remove_gauges_of_dead_workers() -> None:
-    """Remove what a killed worker left in the gauges that are summed over the live ones; its successor calls this."""
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if folder is None:
-        return
-    for file in Path(folder).glob("gauge_live*_*.db"):
-        pid = int(file.stem.rpartition("_")[2])
-        if not psutil.pid_exists(pid):
-            with suppress(FileNotFoundError):  # another worker was faster
-                mark_process_dead(pid)  # type: ignore[no-untyped-call]

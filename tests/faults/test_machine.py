@@ -1,15 +1,20 @@
 """The machine around the service: what is removed under it, and what happens to its first process."""
 
 import os
+import re
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
+from models.classifier import Classifier
+from service import TuringTestService
 from tests.conftest import CURL_CHAT, Server, running, send, start_server, wait_until
 from tests.faults.conftest import Process
-from tests.stores import lives
+from tests.stores import SmallDisk, lives
 
 pytestmark = pytest.mark.faults
 MESSAGE = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
@@ -54,16 +59,72 @@ def test_nothing_is_missed_when_the_system_cleans_its_folder_of_temporary_files(
     assert not list(home.glob("*metrics*")), "removed at the end"
 
 
-def test_predictions_do_not_depend_on_the_folder_of_metrics(tmp_path: Path) -> None:
+def counted(server: Server) -> dict[str, float]:
+    """Return what `/metrics` counts in all workers: chats, and requests by status."""
+    text = send(f"{server.url}/metrics").text
+    found: dict[str, float] = {}
+    for status, number in re.findall(r'request_total\{endpoint="/predict",http_response_code="(\d+)".* (\S+)', text):
+        found[status] = found.get(status, 0) + float(number)
+    return found | {"chats": float(re.findall(r"turing_test_chat_words_count\S* (\S+)", text)[0])}
+
+
+def test_metrics_that_were_removed_come_back(tmp_path: Path) -> None:
+    """All that running workers have counted before and since; a worker that starts meanwhile is counted as well."""
     with running(tmp_path, WORKERS="2") as server:
         folder = folder_of_metrics(server)
-        shutil.rmtree(folder)
         assert answers(server) == [200] * 40
+        wait_until(lambda: counted(server)["chats"] == 20, 10)
+        shutil.rmtree(folder)
+        assert send(f"{server.url}/metrics").status == 200, "whoever answers restores its own"
+        asked = 20
+
+        def are_all_counted() -> bool:
+            nonlocal asked
+            asked += 1
+            assert send(f"{server.url}/predict", CURL_CHAT).status == 200
+            time.sleep(0.3)  # `WRITE_EVERY`
+            return counted(server) == {"200": asked, "500": 0, "chats": asked}
+
+        wait_until(are_all_counted, 20)
         shutil.rmtree(folder)
         replace_worker(server)
         assert answers(server) == [200] * 40
-        assert "turing_test_answers_total" in send(f"{server.url}/metrics").text, "of the new worker"
-        assert server.log.read_text().count(f"{folder} was removed") == 2
+
+
+@pytest.mark.mount
+def test_a_full_disk_fails_no_prediction(tmp_path: Path) -> None:
+    """Neither in workers that run, with statuses that were not counted before, nor in one that starts."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with SmallDisk(home, megabytes=8) as disk, running(tmp_path, WORKERS="2", BENTOML_HOME=str(home)) as server:
+        disk.fill()
+        workers = Process(server).workers()
+        assert answers(server) == [200] * 40
+        for path in ("predict", "predict_batch", "explain"):
+            for kind, status in (("application/json", 400), ("text/plain", 415)):
+                assert [send(f"{server.url}/{path}", raw=b"", content_type=kind).status for _ in range(6)] == [
+                    status
+                ] * 6
+        assert Process(server).workers() == workers, "none was killed"
+        replace_worker(server)
+        assert answers(server) == [200] * 40
+        assert "This worker has no metrics: cannot write to" in server.log.read_text()
+
+
+def test_readyz_says_whether_chats_can_be_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier that fails after the start: predictions and `/readyz` do, and both recover."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.chdir(tmp_path)
+    with TestClient(app=TuringTestService.to_asgi()) as client:  # type: ignore[attr-defined]
+        for is_broken in (False, True, False):
+            with monkeypatch.context() as patch:
+                if is_broken:
+                    patch.setattr(Classifier, "assess", fail)
+                statuses = client.post("/predict", json=CURL_CHAT).status_code, client.get("/readyz").status_code
+                assert statuses == ((500, 503) if is_broken else (200, 200))
 
 
 def test_predictions_do_not_depend_on_the_monitoring_log(tmp_path: Path) -> None:
