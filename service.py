@@ -25,6 +25,7 @@ from serving.dialogs.dialogs import Dialogs
 from serving.http.app import PredictionService, check_start
 from serving.http.connections import install_protocol
 from serving.http.shutdown import Shutdown
+from serving.log import configure_log
 from serving.process import configure_process
 from serving.scoring.batching import Scorer, load_classifier
 from serving.scoring.monitoring import Monitoring
@@ -34,6 +35,7 @@ TIMEOUT = 6  # seconds for one request, body included
 
 configure_process()
 SETTINGS = read_settings()
+configure_log(SETTINGS.log_format)
 install_protocol(SETTINGS.keep_alive_seconds)
 SHUTDOWN = Shutdown()
 

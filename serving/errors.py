@@ -87,4 +87,5 @@ class RefusedError(Exception):
         if self.status == HTTPStatus.TOO_MANY_REQUESTS:
             return
         named = ", ".join(dict.fromkeys(part["field"] for part in self.detail))
-        logger.warning("%s %d: %s%s", path, self.status, self.error, f" ({named})" if named else "")
+        of_json = {"path": path, "status": self.status}
+        logger.warning("%s %d: %s%s", path, self.status, self.error, f" ({named})" if named else "", extra=of_json)

@@ -9,7 +9,7 @@ import re
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
@@ -181,6 +181,9 @@ class Settings(BaseSettings):
         description="Size of the monitoring log, over all workers; the oldest lines are deleted first.",
     )
 
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="`json` for a JSON object in each line of the log, in place of `text`."
+    )
     otel_exporter_otlp_endpoint: Endpoint | None = Field(
         default=None, description="Where traces are sent as OTLP over HTTP, such as `http://localhost:4318`."
     )

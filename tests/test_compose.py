@@ -96,7 +96,7 @@ def test_every_setting_of_env_reaches_the_service_and_nothing_else_does(project:
     others = {"PORT": str(free_port()), "POSTGRES_PASSWORD": "secret", "POSTGRES_USER": "u", "OTHER": "x"}
     (project / ".env").write_text("".join(f"{name}={value}\n" for name, value in {**values, **others}.items()))
     compose(project, "create")
-    assert environment(NAME) == {**environment("turing_test_service"), **values, "PORT": "8000"}
+    assert environment(NAME) == {**environment("turing_test_service"), **values, "PORT": "8000", "BENTOML_CONFIG": ""}
 
 
 def test_without_env_the_settings_are_the_images(project: Path) -> None:
@@ -104,7 +104,7 @@ def test_without_env_the_settings_are_the_images(project: Path) -> None:
     given = environment(NAME)
     removed = {entry for entry in inspect(NAME)["Config"]["Env"] if "=" not in entry}
     assert not removed & set(environment("turing_test_service"))
-    assert given == {**environment("turing_test_service"), "PORT": "8000"}
+    assert given == {**environment("turing_test_service"), "PORT": "8000", "BENTOML_CONFIG": ""}
 
 
 def test_a_dollar_in_a_password_takes_single_quotes(project: Path) -> None:

@@ -689,13 +689,14 @@ def test_errors_are_told_in_words(page: Page, status: int | None, detail: dict[s
         if status is None:
             route.abort()
         else:
-            route.fulfill(status=status, body=content)
+            route.fulfill(status=status, body=content, headers={"X-Request-ID": "of-this-one"})
 
     page.route("**/predict_batch", fail)
     page.route("**/explain", fail)
     page.get_by_label("Message", exact=True).fill("hi")
     problem = page.get_by_role("alert")
     expect(problem).to_contain_text(words)
+    expect(problem.get_by_text("X-Request-ID: of-this-one")).to_have_count(status is not None)
     page.unroute_all()
     if status in (429, 502, 503, None):
         expect(problem).to_contain_text("Trying again in 1 s.")

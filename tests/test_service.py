@@ -22,7 +22,6 @@ from tests.conftest import (
     running,
     sample_bodies,
     send,
-    wait_until,
 )
 from train.artifact import write_artifact
 from train.data import read_editions
@@ -211,11 +210,3 @@ def test_the_error_of_an_identifier_says_what_it_may_be(server: Server, identifi
     assert answer.status == 400
     message = "Input should be an integer of 64 bits or a string of at most 128 characters"
     assert answer.json["detail"] == [{"field": "chat_id", "message": message}]
-
-
-@pytest.mark.curl
-def test_errors_of_bentoml_leave_one_line_in_the_log_as_well(server: Server) -> None:
-    before = len(server.log.read_text())
-    command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "PUT", f"{server.url}/predict"]
-    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "405"
-    wait_until(lambda: "/predict 405" in server.log.read_text()[before:], 5)

@@ -23,10 +23,11 @@ from serving.dialogs.sqlite_store import SqliteStore, prepare_file
 from serving.dialogs.store import GIVE_UP, Store, cancel, in_time, try_twice
 from serving.dialogs.upkeep import Upkeep
 from serving.errors import Problem, RefusedError
+from serving.log import about, get_request_id
 
 CHECK_SECONDS = 600  # to bring a large table up to date at the start
 GROUP_SIZE = 64  # messages stored in one transaction
-Waiting = tuple[StoredMessage, "asyncio.Future[Chat]"]
+Waiting = tuple[StoredMessage, "asyncio.Future[Chat]", str]  # and the id of its request
 logger = logging.getLogger("bentoml.dialogs")
 
 
@@ -82,7 +83,7 @@ class Dialogs:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Chat] = loop.create_future()
         new = StoredMessage(*(getattr(message, name) for name in StoredMessage._fields))
-        self._waiting.append((new, future))
+        self._waiting.append((new, future, get_request_id()))
         if self._storing is None or self._storing.done():
             self._storing = asyncio.create_task(self._store_waiting())
         timer = loop.call_later(
@@ -105,11 +106,11 @@ class Dialogs:
 
     async def _store_group(self, group: Sequence[Waiting]) -> None:
         """Store messages and answer their callers; those who have given up are left out."""
-        group = [(message, future) for message, future in group if not future.done()]
+        group = [one for one in group if not one[1].done()]
         if not group:
             return
         try:
-            messages = [message for message, _ in group]
+            messages = [message for message, *_ in group]
             outcomes: Sequence[Outcome] = await in_time(try_twice(lambda: self._store.exchange(messages)))
         except Exception as error:  # after any error, every caller gets an answer
             cause = cause_of(error)
@@ -118,12 +119,13 @@ class Dialogs:
                 await self._store_group(group[: len(group) // 2])
                 await self._store_group(group[len(group) // 2 :])
                 return
-            logger.warning("%s: %d messages were not stored: %s", self._store, len(group), reason_of(error))
+            with about(request_id for *_, request_id in group):
+                logger.warning("%s: %d messages were not stored: %s", self._store, len(group), reason_of(error))
             problem = Problem.UNSTORABLE if cause is Cause.MESSAGE else Problem.STORE_DOWN
             outcomes = [RefusedError(problem) for _ in group]
         else:
             self._upkeep.count_if_due()
-        for (_, future), outcome in zip(group, outcomes, strict=True):
+        for (_, future, _), outcome in zip(group, outcomes, strict=True):
             _settle(future, outcome)
 
 

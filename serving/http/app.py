@@ -1,5 +1,6 @@
 """The ASGI app: the layers that a request passes on its way to the service, from the outside to the inside.
 
+    RequestId           the client's X-Request-ID or a new one, for the response and the log
     KnownPaths          one name for all unknown paths, no slash at the end of known ones
     RequestMetrics      BentoML's metrics of requests
     tracing, access log BentoML's, if configured
@@ -30,6 +31,7 @@ from serving.http.access import Access
 from serving.http.bentoml_app import api_methods, name_worker_in_log, read_middleware
 from serving.http.middleware import AccessAndErrors, Cors, KnownPaths, known_paths
 from serving.http.predictions import PredictionRoutes
+from serving.http.request_id import HEADER, RequestId
 from serving.http.shutdown import PARENT
 from serving.http.swagger import swagger_routes
 from serving.scoring.batching import load_classifier
@@ -38,8 +40,8 @@ from serving.settings import read_settings
 
 CORS: Mapping[str, Any] = {
     "allow_methods": ["GET", "POST"],
-    "allow_headers": ["Authorization", "Content-Type"],
-    "expose_headers": ["Retry-After"],
+    "allow_headers": ["Authorization", "Content-Type", HEADER],
+    "expose_headers": ["Retry-After", HEADER],
 }
 
 logger = logging.getLogger("bentoml.service")
@@ -100,4 +102,4 @@ class PredictionService(bentoml.Service[Any]):
             app = Cors(app, **CORS, allow_origins=settings.cors_origins)
         for middleware in reversed(configured.in_front):
             app = middleware.cls(app, *middleware.args, **middleware.kwargs)
-        return KnownPaths(app, known_paths([*others.routes, *bento.routes]))
+        return RequestId(KnownPaths(app, known_paths([*others.routes, *bento.routes])))

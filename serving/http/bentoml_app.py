@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
 from bentoml._internal.log import _component_name
+from opentelemetry.instrumentation.propagators import TraceResponsePropagator, set_global_response_propagator
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -67,6 +68,9 @@ def read_middleware(app: Starlette) -> BentoMLMiddleware:
                 pass  # for BentoML's own routes
             case "OpenTelemetryMiddleware" if not traces_requests():
                 pass
+            case "OpenTelemetryMiddleware":
+                set_global_response_propagator(TraceResponsePropagator())  # type: ignore[no-untyped-call]
+                found.in_front.append(middleware)
             case _:
                 found.in_front.append(middleware)
     return found

@@ -28,7 +28,9 @@ import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.errors import Problem, RefusedError
+from serving.http.request_id import header_of, id_of
 from serving.http.responses import to_response
+from serving.log import about
 
 MAX_HEAD_BYTES = 65_536  # request line and headers; also chunk extensions and trailers
 HEAD_SECONDS = 30.0  # from the opening of the connection, or from the first byte of a request, to the end of its head
@@ -234,6 +236,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _reject(self, refused: RefusedError) -> None:
         """Answer with an error what cannot be parsed, and close the connection."""
+        request_id = id_of(self.cycle.scope if self._is_responding() else {"headers": self.headers or []})
         if self._is_responding():
             if self.pipeline or self.cycle.response_started or not self.cycle.more_body:
                 self._transport.abort()  # the response to an earlier request, or a part of it, is on its way
@@ -241,10 +244,11 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.disconnected = True  # tells the app, which logs it, that the rest of the body will not come
             self.cycle.message_event.set()
         else:
-            refused.log("a request")
+            with about([request_id]):
+                refused.log("a request")
         response = to_response(refused)
         head = [f"HTTP/1.1 {refused.status.value} {refused.status.phrase}".encode(), b"connection: close"]
-        headers = [*self.server_state.default_headers, *response.raw_headers]
+        headers = [*self.server_state.default_headers, header_of(request_id), *response.raw_headers]
         head += [name + b": " + value for name, value in headers]
         self._transport.write(b"\r\n".join([*head, b"", bytes(response.body)]))
         self._transport.request_incomplete = True

@@ -99,7 +99,8 @@ class AccessAndErrors:
             refused.log(scope["path"])
             return await to_response(refused)(scope, receive, send)
         except Exception as fault:  # the last place where an unexpected error can get the one shape
-            logger.exception("%s 500: %s", scope["path"], type(fault).__name__)
+            of_json = {"path": scope["path"], "status": 500}
+            logger.exception("%s 500: %s", scope["path"], type(fault).__name__, extra=of_json)
             return await to_response(RefusedError(Problem.INTERNAL))(scope, receive, send)
 
 

@@ -12,6 +12,7 @@ export const hasKey = () => key !== "";
 /**
  * Why there is no answer. `title` is the key of a text, and `${title}Why` of the one that explains it, unless
  * `explanation` does; `values` are theirs. `retryAfter`: seconds until it is worth trying again, 0 for never by itself.
+ * `requestId` is that of the request in the service's log.
  */
 export class Problem extends Error {
   constructor(title, { explanation = `${title}Why`, values = {}, status = 0, retryAfter = 0 } = {}) {
@@ -48,7 +49,7 @@ export async function post(route, body, signal) {
       });
     const answer = parse(text);
     if (response.ok && answer) return answer;
-    throw problemOf(response, answer);
+    throw Object.assign(problemOf(response, answer), { requestId: response.headers.get("X-Request-ID") });
   } finally {
     clearTimeout(limit);
     signal.removeEventListener("abort", abort);

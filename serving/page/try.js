@@ -171,7 +171,7 @@ async function askScores(signal) {
 }
 
 function tooLarge(error) {
-  return scores.length > 1 ? error : new Problem("tooLarge", { explanation: "tooLargeWhyOne", status: 413 });
+  return scores.length > 1 ? error : Object.assign(error, { explanation: "tooLargeWhyOne" });
 }
 
 async function askReasons(signal) {

@@ -103,10 +103,11 @@ function Bar({ who, page }) {
 export function ProblemBox({ page }) {
   const { problem, wait } = page.state;
   if (!problem) return html`<div id="problem" role="alert"></div>`;
-  const { title, explanation, values, status } = problem;
+  const { title, explanation, values, status, requestId } = problem;
   return html`<div id="problem" role="alert" class="problem">
     <p>
       <strong>${t(title)}.</strong> ${t(explanation, values)} ${wait > 0 && t("retryIn", { n: wait })}
+      ${requestId && html`<span class="fine"> X-Request-ID: ${requestId}</span>`}
     </p>
     ${status === 401 && html`<button type="button" class="primary" onClick=${page.on.key}>${t("enterKey")}</button>`}
     ${![400, 401, 413].includes(status) &&

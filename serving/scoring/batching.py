@@ -24,6 +24,7 @@ from models.classifier import Classifier
 from models.explain import explain
 from models.weights import ModelError
 from serving.errors import Problem, RefusedError
+from serving.log import about, get_request_id
 from serving.scoring.adaptive_batching import adaptive_batching, get_tracer
 from serving.scoring.metrics import ModelMetrics
 from serving.scoring.monitoring import Monitoring
@@ -65,6 +66,7 @@ class Job:
     arrived: int = field(default_factory=time_ns)
     started: int = 0
     ended: int = 0
+    request_id: str = field(default_factory=get_request_id)
 
 
 def parts_of(jobs: Sequence[Job]) -> Iterator[tuple[list[Job], list[Chat]]]:
@@ -95,7 +97,8 @@ def scoring(jobs: Sequence[Job]) -> Iterator[None]:
     try:
         yield
     except Exception:
-        logger.exception("Scoring failed")
+        with about(job.request_id for job in jobs):
+            logger.exception("Scoring failed")
         raise RefusedError(Problem.INTERNAL) from None
     finally:
         ended = time_ns()

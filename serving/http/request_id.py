@@ -1,0 +1,51 @@
+"""The id of a request: the client's `X-Request-ID`, or a new one; it is in the response and in the log."""
+
+import re
+from collections.abc import MutableMapping
+from typing import Any
+from uuid import uuid4
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving.log import set_request_id
+
+HEADER = "X-Request-ID"
+_NAME = HEADER.lower().encode()
+_USABLE = re.compile(rb"[A-Za-z0-9_.:/+=@-]{1,128}")
+_KEY = "bot_or_human.request_id"  # of a scope
+
+
+class RequestId:
+    """ASGI middleware that gives each request an id, and its response the same."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        request_id = id_of(scope)
+        set_request_id(request_id)
+
+        async def send_id(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), header_of(request_id)]
+            await send(message)
+
+        return await self._app(scope, receive, send_id)
+
+
+def id_of(scope: Any) -> str:
+    """Return the id of a request, which its scope keeps. What could break a line of a log is replaced by a new one."""
+    if _KEY not in scope:
+        sent = [value for name, value in scope["headers"] if name == _NAME]
+        is_usable = len(sent) == 1 and _USABLE.fullmatch(sent[0])
+        scope[_KEY] = sent[0].decode() if is_usable else uuid4().hex
+    request_id: str = scope[_KEY]
+    return request_id
+
+
+def header_of(request_id: str) -> tuple[bytes, bytes]:
+    """Return the header of a response."""
+    return _NAME, request_id.encode()
