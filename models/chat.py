@@ -237,10 +237,18 @@ class Predictions(BaseModel):
     predictions: list[Prediction] = Field(description="One prediction for each chat, in the order of the request.")
 
 
+class Words(BaseModel):
+    """What a signal looks at, in words for people."""
+
+    en: str = Field(description="In English.", examples=["who wrote first"])
+    ru: str = Field(description="In Russian.", examples=["кто написал первым"])
+
+
 class Signal(BaseModel):
     """A signal of a participant that moved the score."""
 
-    name: str = Field(description='Name of the signal, such as "opens the chat".')
+    name: str = Field(description="Name of the signal, for programs.", examples=["opens the chat"])
+    meaning: Words = Field(description="What it looks at, in words for people; not which way it points.")
     weight: float = Field(description="Log odds; positive for bot, negative for human.")
 
 

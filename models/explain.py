@@ -18,6 +18,7 @@ from .classifier import Classifier
 from .features import Floats, pair_ngrams, word_hash, word_ngrams
 from .signals import LINEAR, SIGNALS
 from .texts import find_words
+from .words import words_for
 
 SHOWN_SIGNALS = 10
 SHOWN_SPANS = 10
@@ -47,7 +48,9 @@ def explain(classifier: Classifier, chat: Chat, is_wanted: Callable[[], bool] = 
             ExplainedParticipant(
                 **answer.model_dump(),
                 base=base,
-                signals=[Signal(name=SIGNALS[at], weight=weights[at]) for at in strongest],
+                signals=[
+                    Signal(name=SIGNALS[at], meaning=words_for(SIGNALS[at]), weight=weights[at]) for at in strongest
+                ],
                 rest=score - base - float(weights[strongest].sum()),
                 score=score,
                 spans=words,

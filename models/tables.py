@@ -35,7 +35,7 @@ def explanation_table(explanation: Explanation, chat: Chat) -> str:
         heaviest = max((abs(signal.weight) for signal in side.signals), default=0) or 1
         rows = [
             [
-                escape(signal.name),
+                escape(signal.meaning.en),
                 _bar(0.5, 0.5 + signal.weight / heaviest / 2, _colour(signal.weight)),
                 f"{signal.weight:+.2f}",
             ]
@@ -49,7 +49,7 @@ def explanation_table(explanation: Explanation, chat: Chat) -> str:
         parts.append(
             f"<p><b>Participant {escape(str(side.participant_id))}</b>: {side.is_bot_probability:.3f},"
             f" {side.confidence} confidence</p>"
-            + _table(["signal", "human ← → bot", "log odds"], rows)
+            + _table(["what was looked at", "human ← → bot", "log odds"], rows)
             + f"<p>Words: {words or 'none'}</p>"
         )
     return "".join(parts)

@@ -5,6 +5,7 @@ from models.chat import Chat
 from models.classifier import Classifier
 from models.explain import SHOWN_SIGNALS, SHOWN_SPANS, explain, spans, weigh
 from models.signals import LINEAR, SIGNALS
+from models.words import words_for
 from tests.conftest import CURL_CHAT, Server, make_chat, send
 
 CHAT = make_chat((0, "  Hello, my  friend!"), (1, "hi"), (0, ""), (2, "who are you? 😀"), (1, "I am a person"))
@@ -78,7 +79,8 @@ def test_the_score_is_that_of_the_participant_alone(classifier: Classifier) -> N
 def test_it_is_served(server: Server, classifier: Classifier) -> None:
     answer = send(f"{server.url}/explain", CURL_CHAT)
     assert answer.status == 200
-    assert answer.json["participants"][0]["signals"][0]["name"] in SIGNALS
+    strongest = answer.json["participants"][0]["signals"][0]
+    assert strongest["meaning"] == words_for(strongest["name"]).model_dump()
     assert answer.json["model_version"] == classifier.version
     assert send(f"{server.url}/explain", {"chat_id": 1, "messages": []}).status == 400
 

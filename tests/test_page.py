@@ -28,6 +28,7 @@ from serving.page import FOLDER, TEXTS, describe, files, routes
 from tests.conftest import Server, find_chromium, running, send
 from tests.firefox import Firefox, opened_firefox
 from tests.test_swagger import OPTIONS
+from train.fit import RULES
 
 HUMAN, BOT = "ну привет)) как сам", "Здравствуйте! Чем я могу помочь вам сегодня?"
 TALK = [("A", HUMAN), ("B", BOT), ("A", "расскажи анекдот"), ("B", "Конечно! Вот анекдот, который вам понравится.")]
@@ -192,7 +193,6 @@ def test_every_signal_has_words_in_both_languages() -> None:
     words = [words_for(name) for name in SIGNALS]
     assert all(one.en and one.ru for one in words)
     assert len({one.en for one in words}) == len({one.ru for one in words}) == len(SIGNALS)
-    assert describe(METRICS_SHIPPED)["words"]["ru"].keys() == set(SIGNALS)
 
 
 def test_what_the_page_says_of_the_model_comes_from_its_metrics() -> None:
@@ -206,10 +206,11 @@ def test_what_the_page_says_of_the_model_comes_from_its_metrics() -> None:
             {**row, "how": "complete chats", "confidence": {"high": {"answers": 9, "accuracy": 0.1}}},
         ],
     }
-    described = describe(metrics)
+    described = describe(metrics, RULES)
     assert described["accuracy"] == {"high": pytest.approx(0.96)}
     assert (described["chats"], described["share"]) == (4, 0.5)
-    assert set(describe(METRICS_SHIPPED)["accuracy"]) == {"high", "medium", "low"}
+    assert (described["fewMessages"], described["knownLetters"]) == (RULES.few_messages, RULES.known_letters)
+    assert set(describe(METRICS_SHIPPED, RULES)["accuracy"]) == {"high", "medium", "low"}
 
 
 def test_the_page_needs_no_key_and_nothing_else_is_open_with_it() -> None:
@@ -274,7 +275,7 @@ def test_the_bars_and_the_chart_follow_what_is_written(page: Page, server: Serve
 
 @pytest.mark.browser
 def test_one_headline_says_who_and_what_that_is_worth(page: Page, server: Server) -> None:
-    known = describe(METRICS_SHIPPED)["accuracy"]
+    known = describe(METRICS_SHIPPED, RULES)["accuracy"]
     paste(page, lines(TALK))
     headline = page.locator("#headline")
     sides = send(f"{server.url}/predict", body(TALK)).json["participants"]
@@ -296,9 +297,9 @@ def test_one_headline_says_who_and_what_that_is_worth(page: Page, server: Server
 @pytest.mark.parametrize(
     ("text", "headline", "note"),
     [
-        ("A: hi there\nB: hello you", "Too early to tell", "Only 4 words so far"),
-        ("A: مرحبا كيف حالك اليوم يا صديقي\nB: أنا بخير شكرا لك وأنت كيف", None, "learned from Russian and English"),
-        ("A: hello there my friend how are you doing today", None, "Only one side has written"),
+        ("A: hi there\nB: hello you", "Too early to tell", "Only 2 messages so far"),
+        ("A: مرحبا كيف حالك اليوم\nB: أنا بخير شكرا لك\nA: hello there", None, "learned from Russian and English"),
+        ("A: hello there my friend\nA: how are you doing\nA: today", None, "Only one side has written"),
         ("A: one and two\nB: three and four\nC: five and six\nA: more words here", None, "learned from chats of two"),
     ],
 )  # fmt: skip

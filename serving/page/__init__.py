@@ -2,8 +2,8 @@
 
 They hold no secret, so they are open to everyone, also where requests need a key: a browser cannot send one when it
 opens a page. The page asks `/predict_batch` and `/explain`, which store nothing. What it says about the model that is
-served (how often it is right, its signals in words) and its texts, in each language of `texts/`, are a module of their
-own, `/try/data.js`, which is made at the start.
+served (such as how often it is right) and its texts, in each language of `texts/`, are a module of their own,
+`/try/data.js`, which is made at the start.
 
 `vendor/` holds two libraries as they were published on npm: Preact 11.2.0 (MIT) and htm 3.1.1 (Apache 2.0).
 """
@@ -12,7 +12,6 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,9 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from models.chat import Confidence
-from models.signals import SIGNALS
-from models.weights import METRICS
-from models.words import words_for
+from models.weights import METRICS, Rules, read_artifact
 from serving.page.policy import headers
 
 PATH = "/try"
@@ -50,9 +47,9 @@ def files() -> list[Path]:
 
 
 def routes(model: Path, *, needs_key: bool, docs_are_open: bool) -> list[Route]:
-    """Return the routes of the page, at `PATH`, and of its files below; reads them, and the model's metrics, once."""
+    """Return the routes of the page, at `PATH`, and of its files below; reads them, and the model, once."""
     metrics = json.loads((model / METRICS).read_text(encoding="utf-8"))
-    facts = {**describe(metrics), "needsKey": needs_key, "docsAreOpen": docs_are_open}
+    facts = {**describe(metrics, read_artifact(model)[0].rules), "needsKey": needs_key, "docsAreOpen": docs_are_open}
     texts = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(TEXTS.glob("*.json"))}
     data = {"MODEL": facts, "TEXTS": texts}
     module = "".join(
@@ -70,11 +67,12 @@ def is_page(path: str) -> bool:
     return path == PATH or path.startswith(f"{PATH}/")
 
 
-def describe(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return what the page says about the model with these metrics.
+def describe(metrics: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    """Return what the page says about the model with these metrics and rules.
 
     `accuracy` holds for each confidence the share of right answers in the cross-validated running dialogs; it lacks a
-    confidence that was not measured. `share` is that of bots in the training data, `chats` the number of its chats.
+    confidence that was not measured. `share` is that of bots in the training data, `chats` the number of its chats;
+    `fewMessages` and `knownLetters` are the limits of a high confidence.
     """
     data = metrics["trained_on"]
     measured = [
@@ -87,8 +85,9 @@ def describe(metrics: dict[str, Any]) -> dict[str, Any]:
         "version": metrics["version"],
         "chats": sum(part["chats"] for part in data),
         "share": sum(part["bots"] for part in data) / sum(part["participants"] for part in data),
+        "fewMessages": rules.few_messages,
+        "knownLetters": rules.known_letters,
         "accuracy": {level: share for level, share in shares.items() if share is not None},
-        "words": {language: {name: asdict(words_for(name))[language] for name in SIGNALS} for language in ("en", "ru")},
     }
 
 

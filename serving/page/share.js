@@ -1,6 +1,6 @@
 // Sharing: a link that holds the chat in its fragment, which browsers do not send, the result as text, and a picture.
 
-import { nameOf, percent, signalWords, t } from "./texts.js";
+import { meaningOf, nameOf, percent, t } from "./texts.js";
 
 const LONGEST_LINK = 8_000; // characters of a fragment that is made; messengers cut longer links
 const LONGEST_READ = 100_000; // of one that is read
@@ -50,10 +50,12 @@ async function inflate(packed) {
 /** Return the address of this page with a fragment. */
 export const linkTo = (fragment) => `${location.origin}${location.pathname}${fragment && `#${fragment}`}`;
 
+const sideOf = ({ weight }) => (weight > 0 ? "bot" : "person");
+
 /** Return a verdict as text, for instance for a messenger. */
 export function asText({ headline, worth, bars, reasons }) {
   const lines = bars.map(({ name, p }) => `${name}: ${t("bar", { p: percent(p) })}`);
-  const why = reasons.map(({ name, weight }) => `${weight > 0 ? "→" : "←"} ${signalWords(name)} (${t(weight > 0 ? "bot" : "person")})`);
+  const why = reasons.map((one) => `${one.weight > 0 ? "→" : "←"} ${meaningOf(one)} (${t(sideOf(one))})`);
   return [headline, worth, ...lines, ...why].filter(Boolean).join("\n");
 }
 
@@ -105,9 +107,9 @@ export function paint(canvas, { headline, tone, worth, bars, reasons, goal }) {
     y += 56;
   }
   y += 26;
-  for (const { name, weight } of reasons.filter((_, at) => y + 40 * at < HEIGHT - 130)) {
-    block(EDGE, y - 15, 16, 16, TONES[weight > 0 ? "bot" : "person"], 4);
-    write(`${signalWords(name)} → ${t(weight > 0 ? "bot" : "person")}`, EDGE + 30, y, 25);
+  for (const one of reasons.filter((_, at) => y + 40 * at < HEIGHT - 130)) {
+    block(EDGE, y - 15, 16, 16, TONES[sideOf(one)], 4);
+    write(`${meaningOf(one)} → ${t(sideOf(one))}`, EDGE + 30, y, 25);
     y += 40;
   }
   write(linkTo(""), right, HEIGHT - 64, 24, { colour: COLOURS.soft, align: "right" });

@@ -1,6 +1,6 @@
 // How the page says what it says: texts in a language (texts/), names, numbers and plurals.
 
-import { MODEL, TEXTS } from "./data.js";
+import { TEXTS } from "./data.js";
 
 export const LANGUAGES = Object.keys(TEXTS);
 
@@ -27,8 +27,8 @@ export function t(key, values = {}) {
   );
 }
 
-/** Return a human's words for a signal of the model. */
-export const signalWords = (name) => MODEL.words[language][name] ?? name;
+/** Return what a signal of an explanation looks at, in the page's language. */
+export const meaningOf = ({ meaning }) => meaning[language];
 
 let names = new Map();
 

@@ -2,9 +2,8 @@
 
 import { html } from "./html.js";
 import { MODEL } from "./data.js";
-import { nameOf, percent, signalWords, signed, t } from "./texts.js";
+import { meaningOf, nameOf, percent, signed, t } from "./texts.js";
 
-const FEW_WORDS = 8; // in a whole chat; nearly all chats that the classifier learned from have more
 const SHOWN_SIGNALS = 5; // the others are in the list of all numbers
 const SHOWN_CHANGES = 3;
 const LEAST_CHANGE = 0.1; // log odds; smaller ones are not worth a line
@@ -14,20 +13,21 @@ const LEAST_CHANGE = 0.1; // log odds; smaller ones are not worth a line
  * notes }. `level` is the confidence that the text has, null where there is none; `notes` say what limits it.
  */
 export function conclude(answers, messages) {
-  const texts = messages.map(({ text }) => text);
-  const words = texts.reduce((sum, text) => sum + text.split(/\s+/).filter(Boolean).length, 0);
-  const speakers = new Set(messages.map(({ who }) => who)).size;
+  const texts = new Map(); // by speaker
+  for (const { who, text } of messages) texts.set(who, (texts.get(who) ?? "") + text);
+  const speakers = texts.size;
+  const areFew = messages.length <= MODEL.fewMessages;
   const ranked = [...answers].sort(([, one], [, other]) => other.is_bot_probability - one.is_bot_probability);
   if (!ranked.length) return { text: t("waiting"), tone: "unsure", who: null, level: null, notes: [] };
   const [who, top] = ranked[0];
   const notes = [
-    words < FEW_WORDS && t("fewWords", { n: words }),
-    isForeign(texts.join("")) && t("alphabet"),
-    words >= FEW_WORDS && speakers === 1 && t("oneSpeaker"),
+    areFew && t("fewMessages", { n: messages.length }),
+    [...texts.values()].some(isForeign) && t("alphabet"),
+    !areFew && speakers === 1 && t("oneSpeaker"),
     speakers > 2 && t("many"),
   ].filter(Boolean);
   const result = (key, tone, level) => ({ text: t(key, { who: nameOf(who) }), tone, who, level, notes });
-  if (words < FEW_WORDS) return result("tooShort", "unsure", null);
+  if (areFew) return result("tooShort", "unsure", null);
   const bots = ranked.filter(([, { is_bot_probability: p, confidence }]) => p >= 0.5 && confidence !== "low");
   if (bots.length > 1) {
     const names = bots.map(([bot]) => nameOf(bot)).join(", ");
@@ -43,10 +43,10 @@ export function conclude(answers, messages) {
   return result(`${{ 1: "alonePerson", 2: "two" }[speakers] ?? "all"}${degree(level)}`, "person", level);
 }
 
-/** Tell whether most letters are of other alphabets than the two that the classifier learned from. */
+/** Tell whether too few letters are of the two alphabets that the classifier learned from. */
 function isForeign(text) {
   const letters = text.match(/\p{L}/gu)?.length ?? 0;
-  return (text.match(/[\p{Script=Latin}\p{Script=Cyrillic}]/gu)?.length ?? 0) < letters / 2;
+  return (text.match(/[\p{Script=Latin}\p{Script=Cyrillic}]/gu)?.length ?? 0) < letters * MODEL.knownLetters;
 }
 
 /** Say how often a verdict of this confidence was right; "" where there is no verdict. */
@@ -132,7 +132,7 @@ export function Why({ page }) {
 function Reasons({ found, explanation, messages }) {
   const name = nameOf(found.participant_id);
   const spans = found.spans.filter((span) => messages[span.message_id]);
-  const rest = { name: t("rest"), weight: found.rest, isRest: true };
+  const rest = { name: "rest", label: t("rest"), weight: found.rest };
   const { expected_bot_share: share, method, model_version: version } = explanation;
   return html`<${Signals} signals=${found.signals.slice(0, SHOWN_SIGNALS)} />
     <h3>${t("words")}</h3>
@@ -154,10 +154,11 @@ export function Signals({ signals, numbers = false }) {
       <span class="person">← ${t("person")}</span><span class="bot">${t("bot")} →</span>
     </div>
     <ul class="signals ${numbers ? "numbered" : ""}">
-      ${signals.map(({ name, weight, isRest }) => {
+      ${signals.map((signal) => {
+        const { name, weight, label = meaningOf(signal) } = signal;
         const side = weight > 0 ? "bot" : "person";
         return html`<li key=${name}>
-          <span class="label">${isRest ? name : signalWords(name)}</span>
+          <span class="label">${label}</span>
           <span class="track" aria-hidden="true">
             <span class="fill ${side}" style=${{ width: `${(Math.abs(weight) / widest) * 50}%` }}></span>
           </span>
@@ -213,9 +214,9 @@ function InIt({ number, message, before, after }) {
   return html`<p class="fine">${t("inIt")}</p>
     <ul class="words">
       ${changed.map(
-        ({ name, weight }) =>
-          html`<li key=${name} class=${weight > 0 ? "bot" : "person"}>
-            ${signalWords(name)} <span class="toward">→ ${t(weight > 0 ? "bot" : "person")}</span>
+        ({ signal, weight }) =>
+          html`<li key=${signal.name} class=${weight > 0 ? "bot" : "person"}>
+            ${meaningOf(signal)} <span class="toward">→ ${t(weight > 0 ? "bot" : "person")}</span>
           </li>`,
       )}
     </ul>
@@ -223,18 +224,19 @@ function InIt({ number, message, before, after }) {
 }
 
 /**
- * Return the signals whose weights differ most between two explanations of a participant, [{ name, weight }]. Each lists
- * its heaviest signals: one that is not listed weighs at most as much as the lightest that is, and no more is assumed.
+ * Return the signals whose weights differ most between two explanations of a participant, [{ signal, weight }]. Each
+ * lists its heaviest signals: one that is not listed weighs at most as much as the lightest that is, and no more is
+ * assumed.
  */
 function changes(before, after) {
-  const listed = [before, after].map((one) => new Map(one?.signals.map(({ name, weight }) => [name, weight])));
-  const least = listed.map((one) => (one.size ? Math.min(...[...one.values()].map(Math.abs)) : 0));
-  const weightIn = (at, name) => {
-    if (listed[at].has(name)) return listed[at].get(name);
-    return Math.min(Math.max(listed[1 - at].get(name), -least[at]), least[at]);
+  const [old, now] = [before?.signals ?? [], after.signals];
+  const weightIn = (listed, { name, weight }) => {
+    const least = listed.length ? Math.abs(listed.at(-1).weight) : 0;
+    return listed.find((one) => one.name === name)?.weight ?? Math.min(Math.max(weight, -least), least);
   };
-  return [...new Set([...listed[0].keys(), ...listed[1].keys()])]
-    .map((name) => ({ name, weight: weightIn(1, name) - weightIn(0, name) }))
+  const isNew = ({ name }) => !old.some((one) => one.name === name);
+  return [...old, ...now.filter(isNew)]
+    .map((signal) => ({ signal, weight: weightIn(now, signal) - weightIn(old, signal) }))
     .filter(({ weight }) => Math.abs(weight) >= LEAST_CHANGE)
     .sort((one, other) => Math.abs(other.weight) - Math.abs(one.weight))
     .slice(0, SHOWN_CHANGES);
