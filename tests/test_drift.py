@@ -1,6 +1,7 @@
 """Drift: what is compared, when it is flagged, and the commands around it."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from models.chat import Chat
 from models.classifier import Classifier
 from models.weights import METRICS, SHIPPED
+from models.words import words_for
 from serving.scoring.monitoring import Monitoring
 from tests.conftest import SAMPLE, make_chat
 from train.__main__ import main
@@ -147,7 +149,8 @@ def test_traffic_of_the_game_exits_with_0(
     assert "dialogs after 4 messages: 0, too few to compare (at least 100)" in printed
     assert code == 0
     page = out.read_text()
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 2
+    assert "<h1>No drift: this traffic looks like the training data.</h1>" in page
     assert "Chats: 120" in page
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
@@ -161,9 +164,12 @@ def test_traffic_that_has_changed_exits_with_3_and_names_what(
     arguments = ["drift", str(tmp_path / "log"), "--model", str(trained), "--out", str(tmp_path / "report.html")]
     assert main(arguments) == 3
     assert "DRIFTED" in capsys.readouterr().out
+    (title,) = re.findall("<h1>(.*)</h1>", (tmp_path / "report.html").read_text())
     log = read_log([tmp_path / "log"], Classifier.load(trained).version)
     (outcome,) = compare_log(log, Reference.load(trained, Classifier.load(trained).version))
     assert {"capitals", "digits"} <= set(outcome.drifted())
+    assert title.startswith("Drift: this traffic differs from the training data, most of all in “")
+    assert words_for(outcome.drifted()[0]).en in title
 
 
 def test_dialogs_are_compared_at_one_moment(trained: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from models.classifier import Classifier
 from models.weights import ARTIFACT, METRICS, SHIPPED
+from models.words import words_for
 from tests.conftest import ROOT, SAMPLE, make_chat, sample_bodies
 from train.__main__ import main
 from train.card import AIMS, misses, reliability, unreliable
@@ -308,6 +310,13 @@ def test_the_shipped_model_is_better_than_the_base_rate_on_other_games() -> None
 def test_the_report_shows_figures_and_pictures(trained: Path) -> None:
     report = (trained / REPORT).read_text()
     assert report.count("<svg") == 6
+    assert re.search(r"<h1>Of 100 answers about whole chats, \d+ are right\.</h1>", report)
+    assert report.index("<svg") < report.index("<table"), "pictures come first"
+    assert "published" not in report, "figures of the game say nothing about other data"
+    assert f">{words_for('capitals').en}</text>" in report
+    assert not {"#000000", "#ffffff"} & set(re.findall("#[0-9a-f]{6}", report[report.index("<svg") :])), (
+        "text of the page's colour"
+    )
     for row in json.loads((trained / METRICS).read_text())["measured"]:
         assert f"<td>{row['roc_auc']:.4f}</td>" in report
 

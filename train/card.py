@@ -157,7 +157,7 @@ def write_card(folder: Path, metrics: dict[str, Any]) -> None:
     """Write the card of these metrics to a model folder."""
     artifact, rows = metrics["artifact"], metrics["measured"]
     text = _TEXT.format(
-        sentence=_sentence(rows),
+        sentence=sentence(rows),
         first=_first(rows),
         version=metrics["version"],
         date=metrics["date"],
@@ -267,7 +267,8 @@ def _right(row: dict[str, Any]) -> float:
     return float(sum(level["answers"] * (level["accuracy"] or 0) for level in levels) / row["answers"])
 
 
-def _sentence(rows: list[dict[str, Any]]) -> str:
+def sentence(rows: list[dict[str, Any]]) -> str:
+    """Return how often answers about whole chats were right; "" where none was measured at home."""
     known = [_right(row) for row in rows if is_at_home(row["on"]) and row["how"] == WHOLE_CHATS]
     new = [_right(row) for row in rows if not is_at_home(row["on"]) and row["how"] == WHOLE_CHATS]
     if not known:

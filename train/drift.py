@@ -11,16 +11,17 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
 from models.features import Floats
 from models.weights import FORMAT
+from models.words import words_for
 from records.monitoring_log import CONFIDENCES, Kind
 from train.data import DataError
 from train.reference import (
@@ -36,7 +37,7 @@ from train.reference import (
     bin_counts,
     one_hot,
 )
-from train.report import page, picture, table
+from train.report import ACCENT, INK, QUIET, page, pictures, table
 
 # A value has drifted if its whole interval is above this. Chosen on two editions of the game: with 0.1, dialogs that
 # had changed went unnoticed, and false alarms were about as rare.
@@ -47,7 +48,7 @@ RESAMPLES = 400
 LEAST_CHATS = 100  # fewer say nothing
 MOST_CHATS = 20_000  # of a kind; more do not make the intervals noticeably narrower
 SEED = 2026
-_SHOWN = 25  # values in the picture
+_SHOWN = 16  # values in the picture
 _IN_LOG: dict[Kind, str] = {"chat": CHATS, "finished": FINISHED, "dialog": DIALOGS}
 
 
@@ -206,8 +207,7 @@ def summary(log: Log, comparisons: Sequence[Comparison]) -> list[str]:
             lines.append(f"{kind}: {chats}, {why}")
             continue
         drifted = compared[kind].drifted()
-        at = {name: number for number, name in enumerate(VALUES)}
-        worst = ", ".join(f"{name} {compared[kind].index[at[name]]:.2f}" for name in drifted[:5])
+        worst = ", ".join(f"{in_words(name)} {compared[kind].index[VALUES.index(name)]:.2f}" for name in drifted[:5])
         verdict = f"DRIFTED: {len(drifted)} of {len(VALUES)} values ({worst})" if drifted else "no drift"
         lines.append(f"{kind}: {chats}, {verdict}")
     lines += [f"left out: {count} lines {what}" for what, count in log.skipped.items()]
@@ -217,40 +217,73 @@ def summary(log: Log, comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def write_drift_report(file: Path, log: Log, reference: Reference, comparisons: Sequence[Comparison]) -> None:
-    """Write one HTML file with the outcome, tables and pictures."""
-    mpl.rcParams["svg.hashsalt"] = "drift"  # the same picture for the same figures
-    parts = [
-        f"<p>Model <code>{escape(reference.version)}</code>, traffic from {escape(log.first)} to {escape(log.last)},"
-        " written by <code>python -m train drift</code>. The reference is the training game's chats, each assessed by a"
-        " model that was not fitted on it.</p>",
-        f"<p><strong>{_verdict(comparisons)}</strong></p>",
+    """Write one HTML file with the outcome, pictures and figures."""
+    drifted = [comparison for comparison in comparisons if comparison.drifted()]
+    body = [
+        "<p>What this means: answers may be right less often than the model card says. Label some of these chats and"
+        " measure them with <code>python -m train evaluate</code>.</p>"
+        if drifted
+        else "",
         "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in summary(log, comparisons)) + "</ul>",
-        "<p>The population stability index compares the distribution of a value with the reference; above"
-        f" {USUAL[0]} it is usually taken for a change, above {USUAL[1]} for a large one. A value has drifted if its"
-        f" whole {LEVEL:.0%} interval is above {CHANGED}. In brackets: the interval. The score is that of a participant"
-        " alone; confidences are those of the answers, which <code>EXPECTED_BOT_SHARE</code> moves.</p>",
+        f'<p class="soft">Model <code>{escape(reference.version)}</code>, traffic from {escape(log.first)} to'
+        f" {escape(log.last)}, beside the training data, of which each chat was assessed by a model that was not fitted"
+        " on it. Written by <code>python -m train drift</code>.</p>",
     ]
     for comparison in comparisons:
-        parts += [f"<h2>{escape(comparison.kind.capitalize())}: {comparison.chats}</h2>", _answers(comparison)]
-        parts.append(picture("Population stability index", lambda axes, c=comparison: _indices(axes, c)))  # type: ignore[misc]
-        parts += [_values_table(comparison)]
-    file.write_text(page("Bot or human: drift report", "\n".join(parts)), encoding="utf-8")
+        body += [
+            f"<h2>{escape(comparison.kind.capitalize())}: {comparison.chats:,}</h2>",
+            pictures(
+                (
+                    "What has changed most",
+                    "The further to the right, the less this traffic looks like the training data. What has drifted is"
+                    f" in colour: its whole {LEVEL:.0%} interval is right of the line at {CHANGED}.",
+                    partial(_indices, comparison=comparison),
+                ),
+                (
+                    "How sure the answers are",
+                    "Lines are intervals; EXPECTED_BOT_SHARE moves this as well.",
+                    partial(_confidences, comparison=comparison),
+                ),
+            ),
+            f"<h3>All figures of {escape(comparison.kind)}</h3>",
+            _answers(comparison),
+            _values_table(comparison),
+        ]
+    body.append(
+        "<p>The population stability index compares how a value is distributed with the training data: 0 is no change;"
+        f" above {USUAL[0]} it is usually taken for a change, above {USUAL[1]} for a large one.</p>"
+    )
+    page(file, "Drift report: bot or human", _verdict(comparisons), body)
+
+
+def in_words(value: str) -> str:
+    """Return a human's words for one of `VALUES`."""
+    return "the score, from all signals" if value == "score" else words_for(value).en
 
 
 def _verdict(comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
-        return f"Too few chats to compare: at least {LEAST_CHATS} are needed."
-    drifted = [comparison.kind for comparison in comparisons if comparison.drifted()]
-    return f"Drifted: {', '.join(drifted)}." if drifted else "No drift."
+        return f"Too few chats to tell: at least {LEAST_CHATS} are needed."
+    drifted = [comparison for comparison in comparisons if comparison.drifted()]
+    if not drifted:
+        return "No drift: this traffic looks like the training data."
+    most = list(dict.fromkeys(f"“{in_words(value)}”" for comparison in drifted for value in comparison.drifted()[:3]))[
+        :3
+    ]
+    return f"Drift: this traffic differs from the training data, most of all in {_listed(most)}."
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _answers(comparison: Comparison) -> str:
     shares = zip(CONFIDENCES, comparison.confidences, comparison.normal.confidences.tolist(), strict=True)
     rows = [
-        (f"{name} confidence", f"{share[0]:.1%} [{share[1]:.1%}, {share[2]:.1%}]", f"{normal:.1%}")
+        (f"{name} confidence", f"{share[0]:.1%}", f"{share[1]:.1%} to {share[2]:.1%}", f"{normal:.1%}")
         for name, share, normal in shares
     ]
-    return table(("answers", "this traffic", "reference"), rows)
+    return table(("answers", "share in this traffic", f"{LEVEL:.0%} interval", "share in the training data"), rows)
 
 
 def _values_table(comparison: Comparison) -> str:
@@ -258,21 +291,34 @@ def _values_table(comparison: Comparison) -> str:
     order = np.argsort(-comparison.index, kind="stable")
     rows = [
         (
-            VALUES[at],
-            f"{comparison.index[at]:.3f} [{comparison.low[at]:.3f}, {comparison.high[at]:.3f}]",
-            "drifted" if VALUES[at] in drifted else "",
+            in_words(VALUES[at]),
+            f"{comparison.index[at]:.3f}",
+            f"{comparison.low[at]:.3f} to {comparison.high[at]:.3f}",
+            "yes" if VALUES[at] in drifted else "no",
         )
         for at in order
     ]
-    return table(("value", "population stability index", ""), rows)
+    head = ("what was looked at", "population stability index (0 is no change)", f"{LEVEL:.0%} interval", "drifted")
+    return table(head, rows)
 
 
 def _indices(axes: Axes, comparison: Comparison) -> None:
     order = np.argsort(comparison.index, kind="stable")[-_SHOWN:]
-    index = comparison.index[order]
-    spread = np.maximum([index - comparison.low[order], comparison.high[order] - index], 0)
-    axes.errorbar(index, range(len(order)), xerr=spread, fmt="o", markersize=4)
-    axes.set_yticks(range(len(order)), [VALUES[at] for at in order], fontsize="x-small")
-    for limit in (CHANGED, *USUAL):
-        axes.axvline(limit, color="grey", linestyle=":")
+    index, low, high = comparison.index[order], comparison.low[order], comparison.high[order]
+    colours = [ACCENT if one > CHANGED else QUIET for one in low]
+    axes.hlines(range(len(order)), low, high, colors=colours)
+    axes.scatter(index, range(len(order)), s=20, c=colours)
+    axes.set_yticks(range(len(order)), [in_words(VALUES[at]) for at in order], fontsize="small")
+    axes.axvline(CHANGED, color=QUIET, linestyle=":")
     axes.set(xlabel="population stability index", xlim=(0, None))
+
+
+def _confidences(axes: Axes, comparison: Comparison) -> None:
+    share, low, high = comparison.confidences.T
+    at = np.arange(len(CONFIDENCES))
+    axes.bar(at - 0.2, share, 0.36, color=ACCENT, label="this traffic")
+    axes.bar(at + 0.2, comparison.normal.confidences, 0.36, color=QUIET, label="training data")
+    axes.vlines(at - 0.2, low, high, color=INK)
+    axes.set_xticks(at, CONFIDENCES)
+    axes.set(xlabel="confidence", ylabel="share of the answers", ylim=(0, 1))
+    axes.legend(fontsize="small")
