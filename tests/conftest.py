@@ -101,7 +101,17 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
 # The tier of a test follows from its fixtures and from the functions that it, its fixtures and its helpers use; the
 # first that matches counts. A marker says it where a test is slow for another reason.
 TIERS = {
-    "service": {"fixture server", "fixture start", "running", "start_server", "subprocess"},  # start another process
+    # start another process, a server in a thread, or the whole app
+    "service": {
+        "fixture server",
+        "fixture start",
+        "running",
+        "start_server",
+        "subprocess",
+        "fork",
+        "serving",
+        "TestClient",
+    },
     "training": {"fixture trained", "fit", "cross_fit"},  # trains a model
 }
 

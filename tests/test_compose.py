@@ -55,11 +55,15 @@ def health() -> str:
 
 def test_it_runs_as_described(project: Path) -> None:
     port = free_port()
-    (project / ".env").write_text(f"PORT={port}\n")
+    (project / ".env").write_text(f"PORT={port}\nLOG_FORMAT=json\nBENTOML_CONFIG=./bentoml.yaml\n")
+    (project / "bentoml.yaml").write_text("services: {turing_test_service: {logging: {access: {enabled: true}}}}\n")
     compose(project, "up", "-d")
     url = f"http://localhost:{port}"
     wait_until(lambda: is_ready(url))
-    assert send(f"{url}/predict", CURL_CHAT).status == 200
+    answer = httpx.post(f"{url}/predict", json=CURL_CHAT, headers={"X-Request-ID": "first"})
+    assert (answer.status_code, answer.headers["x-request-id"]) == (200, "first")
+    (line,) = [json.loads(line) for line in docker("logs", NAME).splitlines() if '"first"' in line]
+    assert (line["name"], line["path"], line["status"]) == ("bentoml.access", "/predict", 200)
     message = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
     assert send(f"{url}/predict", message).status == 200
 

@@ -203,9 +203,8 @@ def test_configured_origins_have_access(tmp_path: Path) -> None:
         assert "access-control-allow-origin" not in headers
         assert "a preflight request 400: Disallowed CORS origin" in served.log.read_text()
         answer, headers = get(f"{served.url}/predict", "POST", Origin=ORIGIN)
-        assert (answer.status, headers["access-control-allow-origin"]) == (401, ORIGIN), (
-            "the page can read errors as well"
-        )
+        assert (answer.status, headers["access-control-allow-origin"]) == (401, ORIGIN)
+        assert headers["access-control-expose-headers"] == "Retry-After, X-Request-ID", "the page can read errors"
         answer, headers = get(f"{served.url}/predict/", "OPTIONS", Origin=ORIGIN, **asked)
         assert (answer.status, headers["access-control-allow-origin"]) == (200, ORIGIN)
         answer, headers = get(f"{served.url}/predict/", "POST", Origin=ORIGIN)

@@ -23,7 +23,7 @@ from bentoml.exceptions import BentoMLConfigException
 from models.chat import PlatformMessage
 from records.history_url import PostgresAddress, parse_history_url
 from records.messages import VERSION
-from serving.dialogs import postgres_store, sqlite_store, upkeep
+from serving.dialogs import postgres_store, readiness, sqlite_store, upkeep
 from serving.dialogs.dialogs import Dialogs
 from serving.dialogs.postgres_store import PostgresStore
 from serving.dialogs.sqlite_store import SqliteStore
@@ -102,11 +102,17 @@ async def statuses_of(dialogs: Dialogs, messages: list[PlatformMessage]) -> list
     return list(await asyncio.gather(*(status_of(dialogs.store_message(one)) for one in messages)))
 
 
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probe stores more often, so that no test has to wait for it."""
+    monkeypatch.setattr(readiness, "PROBE_EVERY", 0.05)
+
+
 async def becomes(dialogs: Dialogs, is_ready: bool, seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while await dialogs.is_ready() is not is_ready:
         assert time.monotonic() < deadline, f"is_ready() was not {is_ready} within {seconds} s"
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.05)
 
 
 def test_closing_stops_what_is_going_on(store: Store) -> None:
@@ -247,7 +253,7 @@ async def is_refused_and_recovers(dialogs: Dialogs, begin: Callable[[], object],
     try:
         await becomes(dialogs, False)
         assert await statuses_of(dialogs, [message() for _ in range(3)]) == [503] * 3
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.1)
         assert not await dialogs.is_ready()
     finally:
         end()
@@ -669,7 +675,7 @@ def test_pgbouncer_in_transaction_mode(postgresql: PostgreSql, caplog: pytest.Lo
                 sent = [status_of(dialogs.store_message(message())) for dialogs in clients for _ in range(6)]
                 assert await asyncio.gather(*sent) == [200] * 24
                 assert await probes == [True] * 4
-                await asyncio.sleep(0.6)
+                await asyncio.sleep(0.1)
 
     with PgBouncer(postgresql) as pooler:
         asyncio.run(tell(pooler.url))
@@ -800,7 +806,7 @@ def secured() -> Iterator[tuple[PostgreSql, Path]]:
 PASSWORD = "p/a#s@s?w:o%r[d] 1$"  # noqa: S105
 
 
-async def readiness(url: str) -> bool:
+async def becomes_ready(url: str) -> bool:
     async with opened(url) as dialogs:
         start = time.monotonic()
         ready = await dialogs.is_ready()
@@ -840,6 +846,6 @@ def test_tls_and_a_password_of_special_characters(
     make_certificate("other", other, key)
     place = server.url_of(user=f"dialogs:{quote(PASSWORD, safe='')}", host=host).removeprefix("postgresql")
     url = scheme + place + parameters.format(certificate=certificate, other=other)
-    assert asyncio.run(readiness(url)) is ready
+    assert asyncio.run(becomes_ready(url)) is ready
     assert len(caplog.messages) == (0 if ready else 2)  # of the probe, and of the message
     assert PASSWORD not in caplog.text
