@@ -15,9 +15,8 @@ from time import monotonic
 from typing import cast
 
 from .bulk import BulkError, State, score_stream
-from .classifier import Classifier
 from .score_files import NothingToResumeError, ScoreFiles, Sink, Streams
-from .weights import SHIPPED, ModelError
+from .weights import SHIPPED, ModelError, read_artifact
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,7 +94,7 @@ def _cores() -> int:
 
 
 def _score(options: argparse.Namespace) -> None:
-    model_version = Classifier.load(options.model).version  # in this process, so that an error is one line
+    _, model_version = read_artifact(options.model)  # in this process, so that an error is one line
     with ExitStack() as files:
         if options.chats == "-":
             stream, size = cast("BufferedReader", sys.stdin.buffer), 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from copy import copy
+from itertools import islice
 from typing import Self
 
 import numpy as np
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from .features import BOUNDARY, LONGEST_WORD, Floats, Side, pair_ngrams, word_counts, word_hash, word_ngrams
 from .signals import OF_NGRAMS, SUMS
 
-_CACHED_WORDS = 1 << 15
-_CHUNK = 1 << 13  # words that are looked up before the cache may be emptied
+CACHED_WORDS = 1 << 15
+_CHUNK = 1 << 13  # words that are looked up before room may be made in the cache
 
 
 class Ngrams:
@@ -20,7 +21,10 @@ class Ngrams:
     `linear`, shape (len(LINEAR), N_BUCKETS), and `idf`, shape (N_BUCKETS,), are those of `models/weights.py`.
     """
 
-    def __init__(self, linear: NDArray[np.float32], idf: NDArray[np.float32]) -> None:
+    def __init__(
+        self, linear: NDArray[np.float32], idf: NDArray[np.float32], cached_words: int = CACHED_WORDS
+    ) -> None:
+        self._cached_words = cached_words
         columns = np.concatenate([linear.astype(np.float64), idf.astype(np.float64)[None] ** 2]).T
         # (N_BUCKETS + 1, len(OF_NGRAMS)): the last row stands for no n-gram. Rows lie together in memory.
         self.weights: Floats = np.ascontiguousarray(np.concatenate([columns, np.zeros((1, columns.shape[1]))]))
@@ -28,13 +32,18 @@ class Ngrams:
 
     def _start_cache(self) -> None:
         """Make room for the values and hashes of words that were looked up."""
-        self._values = np.zeros((_CACHED_WORDS, len(SUMS)))
-        self._hashes = np.zeros(_CACHED_WORDS, np.uint64)
-        self._forget()
+        self._values = np.zeros((self._cached_words, len(SUMS)))
+        self._hashes = np.zeros(self._cached_words, np.uint64)
+        self._rows: dict[str, int] = {BOUNDARY: 0}  # which adds nothing and has the hash 0 (`word_hash`)
+
+    def reserve(self) -> None:
+        """Take the memory of the cache now; otherwise, it is taken as words come."""
+        self._values.fill(0)
+        self._hashes.fill(0)
 
     def _forget(self) -> None:
-        """Empty the cache of words, except for the boundary, which adds nothing and has the hash 0 (`word_hash`)."""
-        self._rows: dict[str, int] = {BOUNDARY: 0}
+        """Forget the later half of the words: those that were seen first are the frequent ones for the most part."""
+        self._rows = dict(islice(self._rows.items(), self._cached_words // 2))
 
     def for_another_thread(self) -> Self:
         """Return the same with a cache of its own; the weights are shared."""
@@ -51,7 +60,7 @@ class Ngrams:
         hashes = np.empty(len(words), np.uint64)
         for start in range(0, len(words), _CHUNK):
             part = words[start : start + _CHUNK]
-            if len(self._rows) + len(part) > _CACHED_WORDS:
+            if len(self._rows) + len(part) > self._cached_words:
                 self._forget()
             rows = [self._rows[word] if word in self._rows else self._look_up(word) for word in part]
             hashes[start : start + _CHUNK] = self._hashes.take(rows)
