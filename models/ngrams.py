@@ -21,9 +21,7 @@ class Ngrams:
     `linear`, shape (len(LINEAR), N_BUCKETS), and `idf`, shape (N_BUCKETS,), are those of `models/weights.py`.
     """
 
-    def __init__(
-        self, linear: NDArray[np.float32], idf: NDArray[np.float32], cached_words: int = CACHED_WORDS
-    ) -> None:
+    def __init__(self, linear: NDArray[np.float32], idf: NDArray[np.float32], cached_words: int = CACHED_WORDS) -> None:
         self._cached_words = cached_words
         columns = np.concatenate([linear.astype(np.float64), idf.astype(np.float64)[None] ** 2]).T
         # (N_BUCKETS + 1, len(OF_NGRAMS)): the last row stands for no n-gram. Rows lie together in memory.
