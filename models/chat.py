@@ -269,8 +269,7 @@ class ExplainedParticipant(Participant):
     signals: list[Signal] = Field(description="The strongest signals, in descending order; approximate.")
     rest: float = Field(description="All other signals, and the interaction of all of them.")
     score: float = Field(
-        description="Log odds of this participant alone, before the participants of the chat are compared and the"
-        " expected share of bots is applied."
+        description="Log odds before the participants are compared and the expected share of bots is applied."
     )
     spans: list[Span] = Field(description="The words that weigh most, in descending order.")
 

@@ -3,15 +3,15 @@
 How a chat is scored (`Classifier.assess`):
 
 1. Texts are read in one normal form (`models/texts.py`) and split into words.
-2. `models/features.py` turns each participant's side of the chat into numbers: what is counted in its words, and how it
-   takes part in the chat. Who has the last word counts only in a finished chat.
-3. A linear model over hashed n-grams scores the words of each side (`models/ngrams.py`).
-4. `models/signals.py` makes one row of named `SIGNALS` of it for each participant: the own ones and the other one's.
-5. Boosted and randomised trees score each row (`models/trees.py`); their log odds are averaged.
-6. `pair`: at most one of two participants is a bot, so that each one's score lowers the other one's.
-7. The expected share of bots shifts the log odds.
-8. `confidence` follows the probability, but never exceeds what the participant's own score says. It is never high after
-   one or two messages, or for a participant who writes in another alphabet than Cyrillic and Latin.
+2. Each participant's side of the chat becomes numbers: how it takes part in the chat (`models/features.py`), and sums
+   over its words, of counts and of the weights of a linear model over hashed n-grams (`models/ngrams.py`). Who has the
+   last word is known only in a finished chat.
+3. `models/signals.py` makes one row of named `SIGNALS` for each participant: its own, and the mean of the others'.
+4. Boosted and randomised trees score each row (`models/trees.py`); their log odds are averaged.
+5. `pair`: in the game, at most one of two participants is a bot, so a high score for one lowers the other's.
+6. The expected share of bots shifts the log odds; where it is larger than the game's, both of two may be bots.
+7. `confidence` follows the probability, but never exceeds what the score says before participants are compared. It is
+   never high after one or two messages, or for a participant with few Cyrillic and Latin letters.
 
 Training fits all of it with scikit-learn. The artifact holds plain arrays (`models/weights.py`), and they are scored
 with NumPy alone, so loading an artifact runs no code from it and serving starts without scikit-learn.
@@ -39,11 +39,12 @@ CERTAIN = 30  # log odds, at most; above 36 a probability would be rounded to 1
 
 @dataclass(frozen=True)
 class Assessment:
-    """Everything that is known of a list of chats, one row for each participant, chats one after the other.
+    """The scores of a list of chats and what they rest on, one row for each participant, chats one after the other.
 
     `sides`: the participants of each chat. `signals`: (rows, len(SIGNALS)). All others are (rows,): `score`, the log
-    odds of a participant looked at alone; `probabilities` of being a bot; `certainties`, from which `confidence` is
-    derived: how probable the answer is, together with the others or alone, whichever is less.
+    odds before the participants are compared and the expected share of bots is applied; `probabilities` of being a bot;
+    `certainties`, from which `confidence` is derived: how probable the answer is, before or after the participants are
+    compared, whichever is less, and at most `Rules.medium` where too little is known.
     """
 
     sides: list[list[Side]]
@@ -70,7 +71,7 @@ def mix(boosted: Floats, randomised: Floats, rules: Rules) -> Floats:
 
 
 def pair(score: Floats, sizes: Ints) -> Floats:
-    """Turn the log odds of participants looked at alone, (sides,), into those of participants of one chat.
+    """Compare the participants of each chat; takes and returns log odds, (sides,).
 
     At most one participant of a chat of two is a bot, as in the training data: a softmax over "nobody" (log odds 0) and
     the two. In a chat of more, each participant is compared with the average of the others. `sizes` (chats,) is the
@@ -127,19 +128,18 @@ class Classifier:
         return [
             Prediction.model_construct(
                 chat_id=chat.chat_id,
-                participants=[self.to_participant(side, *next(answers)) for side in sides],
+                participants=[
+                    Participant.model_construct(
+                        participant_id=side.participant_id,
+                        is_bot_probability=probability,
+                        confidence=confidence_of(certainty, self.weights.rules),
+                    )
+                    for side, (probability, certainty) in zip(sides, answers, strict=False)
+                ],
                 model_version=self.version,
             )
             for chat, sides in zip(chats, assessment.sides, strict=True)
         ]
-
-    def to_participant(self, side: Side, probability: float, certainty: float) -> Participant:
-        """Return the answer for one participant."""
-        return Participant.model_construct(
-            participant_id=side.participant_id,
-            is_bot_probability=probability,
-            confidence=confidence_of(certainty, self.weights.rules),
-        )
 
     def assess(self, chats: Sequence[Chat], expected_bot_share: float | None = None) -> Assessment:
         """Assess one or more chats."""
@@ -151,13 +151,14 @@ class Classifier:
         score = self.score(signals)
         share = self.expected_bot_share if expected_bot_share is None else expected_bot_share
         shift = float(log_odds(share) - log_odds(self.weights.base))
-        together, alone = to_probability(np.array([pair(score, sizes), score]) + shift)
-        certainties = np.where(together > 0.5, np.minimum(together, alone), 1 - np.maximum(together, alone))
+        probabilities, alone = to_probability(np.array([pair(score, sizes), score]) + shift)
+        less, more = np.minimum(probabilities, alone), np.maximum(probabilities, alone)
+        certainties = np.where(probabilities > 0.5, less, 1 - more)
         rules = self.weights.rules
         says_little = signals[:, _CYRILLIC] + signals[:, _LATIN] < rules.known_letters
         says_little |= np.repeat([len(chat.messages) <= rules.few_messages for chat in chats], sizes)
         certainties = np.where(says_little, np.minimum(certainties, rules.medium), certainties)
-        return Assessment(sides_of_chats, signals, score, together, certainties)
+        return Assessment(sides_of_chats, signals, score, probabilities, certainties)
 
     def score(self, signals: Floats) -> Floats:
         """Return the log odds, (rows,), of rows of `SIGNALS`."""

@@ -1,33 +1,31 @@
 """Explain an answer: named signals for the whole score, and the words behind a linear model's part of it.
 
-The score is not additive in its signals, because it comes from trees. A signal's weight is therefore approximate: the
-mean of what the score loses when the signal takes its typical value, and of what a typical participant's score gains
-when the signal takes its actual value. That is the average of a feature's first and last place in the order of a
-Shapley value (Lundberg and Lee 2017, arXiv:1705.07874). `rest` holds what the listed weights do not cover, so that all
-of them add up. The linear model over n-grams is additive: the weights of spans are exact.
+The score is not additive in its signals, because it comes from trees. A signal's weight (`METHOD`) is therefore
+approximate: it averages the first and the last place of a feature in the order of a Shapley value (Lundberg and Lee
+2017, arXiv:1705.07874). `rest` holds what the listed weights do not cover. The linear model over n-grams is additive:
+the weights of spans are exact.
 """
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .chat import Chat, ExplainedParticipant, Explanation, Message, Signal, Span
 from .classifier import Classifier
 from .features import Floats, pair_ngrams, word_hash, word_ngrams
-from .signals import LINEAR, SIGNALS
+from .signals import LINEAR, OTHER, SIGNALS
 from .texts import find_words
 from .words import words_for
 
 SHOWN_SIGNALS = 10
 SHOWN_SPANS = 10
 METHOD = (
-    "base + signals + rest = score, in log odds. The score looks at the participant alone: the probability follows from"
-    " it after the participants of the chat are compared, of whom at most one of two is a bot, and after the expected"
-    " share of bots is applied. A signal's weight is approximate: the mean of what the score loses when the signal gets"
-    " its typical value, and of what a typical score gains when it gets this one. The weights of spans are exact shares"
-    " in the value of a signal that a linear model makes of the words."
+    "base + signals + rest = score, in log odds. The probability follows from the score after the participants of"
+    " the chat are compared, of whom at most one of two is a bot, and the expected share of bots is applied. A signal's"
+    " weight is approximate: the mean of what the score loses when the signal gets its typical value, and of what a"
+    " typical score gains when it gets this one. The weights of spans are exact shares in the value of a signal that a"
+    " linear model makes of the words."
 )
 
 
@@ -78,14 +76,14 @@ def weigh(classifier: Classifier, signals: Floats) -> tuple[float, Floats, float
     return float(base), ((score - lost) + (gained - base)) / 2, float(score)
 
 
-def spans(classifier: Classifier, chat: Chat, shown: int | None = SHOWN_SPANS) -> list[list[Span]]:
+def spans(classifier: Classifier, chat: Chat, shown: int = SHOWN_SPANS) -> list[list[Span]]:
     """Return for each participant the words of all messages that weigh most in the linear model's signals about it.
 
     The participant's own words belong to the signal "says what bots say", those of the others to "says what is said to
     bots". The weights of all of a signal's spans add up to its value; `shown` is the number of spans to return, the
     heaviest first.
     """
-    as_speaker, as_counterpart = LINEAR
+    as_speaker, as_counterpart = LINEAR[0], OTHER + LINEAR[1]
     messages = chat.messages
     speakers = {who: number for number, who in enumerate(dict.fromkeys(message.participant_id for message in messages))}
     places, sums = _parts(messages, classifier.ngrams.weights)
@@ -93,35 +91,30 @@ def spans(classifier: Classifier, chat: Chat, shown: int | None = SHOWN_SPANS) -
     speaker = by_message[[at for at, _, _ in places]]
     squares = np.bincount(speaker, sums[:, 2], len(speakers))
     own, others = sums[:, :2].T / np.sqrt(squares + 1)[speaker] / [[1], [max(len(speakers) - 1, 1)]]
-    shown = len(places) if shown is None else shown
-    by_own, by_others = _strongest(own, speaker, shown), _strongest(others, speaker, shown)
-    # so many hold enough of the others' for each participant, after its own are left out
-    by_others = by_others[np.argsort(-np.abs(others[by_others]), kind="stable")][: 2 * shown]
     found = []
     for participant in range(len(speakers)):
-        parts = np.concatenate([by_own[speaker[by_own] == participant], by_others[speaker[by_others] != participant]])
-        is_own = speaker[parts] == participant
-        weights = np.where(is_own, own[parts], others[parts])
+        is_own = speaker == participant
+        weights = np.where(is_own, own, others)
         found.append(
             [
                 Span(
-                    message_id=messages[places[parts[at]][0]].message_id,
-                    start=places[parts[at]][1],
-                    end=places[parts[at]][2],
-                    signal=as_speaker if is_own[at] else f"the other one: {as_counterpart}",
+                    message_id=messages[places[at][0]].message_id,
+                    start=places[at][1],
+                    end=places[at][2],
+                    signal=as_speaker if is_own[at] else as_counterpart,
                     weight=float(weights[at]),
                 )
-                for at in np.argsort(-np.abs(weights), kind="stable")[:shown].tolist()
+                for at in _heaviest(weights, shown)
             ]
         )
     return found
 
 
-def _strongest(weights: Floats, speaker: NDArray[np.int64], shown: int) -> NDArray[np.int64]:
-    """Return the indices of each speaker's `shown` heaviest weights, speaker by speaker."""
-    order = np.lexsort((-np.abs(weights), speaker))
-    rank = np.arange(len(order)) - np.searchsorted(speaker[order], speaker[order])
-    return order[rank < shown]
+def _heaviest(weights: Floats, shown: int) -> list[int]:
+    """Return the indices of so many weights, the heaviest first, without sorting all of them."""
+    size = -np.abs(weights)
+    chosen = np.flatnonzero(size <= np.partition(size, shown)[shown]) if shown < len(size) else np.arange(len(size))
+    return list(map(int, chosen[np.argsort(size[chosen], kind="stable")][:shown]))
 
 
 def _parts(messages: Sequence[Message], grams: Floats) -> tuple[list[tuple[int, int, int]], Floats]:

@@ -1,11 +1,11 @@
 """Turn a chat into numbers. Training and serving share this module.
 
 Texts are split into tokens (words and pairs of neighbouring words). The scores of n-grams are sums over tokens, and
-`COUNTS` are sums over words. Each participant's words are summed once: the sums serve the participant's own signals
-and, as those of "the other one", the signals of the others. What a word adds is cached (`models/ngrams.py`). Tokens are
-hashed: the artifact holds no text. `TALK` describes how a participant takes part in the chat.
+`COUNTS` are sums over words (`models/ngrams.py`). Tokens are hashed: the artifact holds no text. `TALK` describes how a
+participant takes part in the chat.
 
-A signal is declared in one place: what is counted in words in `OF_LETTERS` and `OF_WORDS`, anything else in `TALK`.
+A signal of a participant's style is declared in one place: what is counted in words in `OF_LETTERS` or `OF_WORDS`,
+anything else in `TALK`.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ _STOPS, _QUESTIONS, _BRACKETS = ".。", "?？؟", "()"
 _COMMAS, _EXCLAMATIONS, _DASHES, _QUOTES = ",，、،", "!！", "-—–", "\"'«»“”„`"
 _NO_OTHER_SIGNS = frozenset(_STOPS + _QUESTIONS + _BRACKETS + _COMMAS + _EXCLAMATIONS + _DASHES + _QUOTES + ":;")
 
-# Counts of characters; as signals, all but the first are shares of the letters.
+# Counts of characters; as signals, all but the first are divided by the number of letters + 1.
 OF_LETTERS: Mapping[str, Callable[[str], bool]] = {
     "letters": str.isalpha,
     "capitals": str.isupper,
@@ -57,7 +57,7 @@ OF_LETTERS: Mapping[str, Callable[[str], bool]] = {
     "other signs": lambda char: category(char) in _SIGNS and char not in _NO_OTHER_SIGNS,
     "emoji": lambda char: category(char) == "So",
 }
-# Counts of words; as signals, they are shares of the words.
+# Counts of words; as signals, they are divided by the number of words + 1.
 OF_WORDS: Mapping[str, Callable[[str], bool]] = {
     "capitalised words": lambda word: word[:1].isupper(),
     "long words": lambda word: len(word) > 8,
@@ -74,9 +74,10 @@ class Turns:
         self.bare: list[str] = []  # words in lower case, without surrounding punctuation
         self.lowered: list[str] = []
         self.lengths: list[int] = []
-        self.spoken = 0  # messages with a text; the next six count those of them with one thing or another
-        self.with_capital = self.with_stop = self.with_question = self.with_letter = self.with_bracket = 0
-        self.with_lines = 0
+        self.spoken = 0  # messages with a text; of them:
+        self.start_capital = self.end_stop = self.end_question = self.end_letter = self.end_bracket = (
+            self.have_lines
+        ) = 0
         self.replies = self.answered = 0  # number of replies, and of characters they replied to
 
     def add(self, position: int, text: str) -> None:
@@ -89,12 +90,12 @@ class Turns:
             return
         self.spoken += 1
         end = text[-1]
-        self.with_capital += text[0].isupper()
-        self.with_stop += end in _STOPS
-        self.with_question += end in _QUESTIONS
-        self.with_letter += end.isalpha()
-        self.with_bracket += end in _BRACKETS
-        self.with_lines += "\n" in text
+        self.start_capital += text[0].isupper()
+        self.end_stop += end in _STOPS
+        self.end_question += end in _QUESTIONS
+        self.end_letter += end.isalpha()
+        self.end_bracket += end in _BRACKETS
+        self.have_lines += "\n" in text
         words = split_words(text)
         self.words += words
         self.words.append(BOUNDARY)
@@ -136,12 +137,12 @@ TALK: Mapping[str, Callable[[Turns, Whole], float]] = {
     "longest message": lambda own, _: log1p(max(own.lengths)),
     "words in a message": lambda own, _: len(own.bare) / len(own.lengths),
     "length of the first message": lambda own, _: log1p(own.lengths[0]),
-    "starts with a capital letter": lambda own, _: own.with_capital / (own.spoken or 1),
-    "ends with a full stop": lambda own, _: own.with_stop / (own.spoken or 1),
-    "ends with a question mark": lambda own, _: own.with_question / (own.spoken or 1),
-    "ends with a letter": lambda own, _: own.with_letter / (own.spoken or 1),
-    "ends with a bracket": lambda own, _: own.with_bracket / (own.spoken or 1),
-    "several lines in a message": lambda own, _: own.with_lines / (own.spoken or 1),
+    "starts with a capital letter": lambda own, _: own.start_capital / (own.spoken or 1),
+    "ends with a full stop": lambda own, _: own.end_stop / (own.spoken or 1),
+    "ends with a question mark": lambda own, _: own.end_question / (own.spoken or 1),
+    "ends with a letter": lambda own, _: own.end_letter / (own.spoken or 1),
+    "ends with a bracket": lambda own, _: own.end_bracket / (own.spoken or 1),
+    "several lines in a message": lambda own, _: own.have_lines / (own.spoken or 1),
     "writes twice in a row": lambda own, _: (len(own.lengths) - own.replies - (own.first == 0)) / len(own.lengths),
     "repeats own words": lambda own, _: 1 - len(set(own.bare)) / (len(own.bare) or 1),
     "repeats own messages": lambda own, _: 1 - len(set(own.lowered)) / len(own.lengths),
@@ -236,20 +237,3 @@ def word_counts(word: str) -> list[int]:
     """Count a word and its characters by kind, in the columns of `COUNTS`."""
     of_letters = map(sum, zip(*map(_kinds, word[:LONGEST_WORD]), strict=True))
     return [*of_letters, *(is_kind(word) for is_kind in OF_WORDS.values())]
-
-
-STYLE = (*COUNTS[1:], *TALK)
-
-
-def style(counts: Floats, talk: Floats) -> Floats:
-    """Combine the counts and the talk of each side into its style features.
-
-    `counts` (sides, len(COUNTS)) are sums over the words, `talk` is (sides, len(TALK)); returns (sides, len(STYLE)):
-    counts per letter or per word, then the talk.
-    """
-    of_letters, of_words = counts[:, : len(OF_LETTERS)], counts[:, len(OF_LETTERS) :]
-    words = np.expm1(talk[:, _LOG_WORDS, None]) + 1
-    return np.concatenate([of_letters[:, 1:] / (of_letters[:, :1] + 1), of_words / words, talk], axis=1)
-
-
-_LOG_WORDS = list(TALK).index("words")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .features import COUNTS, STYLE, Floats, Ints, style
+from .features import COUNTS, OF_LETTERS, TALK, Floats, Ints
 
 # Scores of the linear model: whether a side's words are those of a bot, or are said to one.
 LINEAR = ("says what bots say", "says what is said to bots")
@@ -10,8 +10,11 @@ LINEAR = ("says what bots say", "says what is said to bots")
 # of squared inverse document frequencies, and its root normalises the two scores.
 OF_NGRAMS = (*LINEAR, "squared length")
 SUMS = (*OF_NGRAMS, *COUNTS)
+OWN = (*LINEAR, *COUNTS[1:], *TALK)
+OTHER = "the other one: "  # begins the names of the signals that describe the other participants
 # The inputs of the trees: the participant's own signals, then the mean of those of the other participants.
-SIGNALS = (*LINEAR, *STYLE, *(f"the other one: {name}" for name in (*LINEAR, *STYLE)))
+SIGNALS = (*OWN, *(OTHER + name for name in OWN))
+_LOG_WORDS = list(TALK).index("words")
 
 
 def mean_of_others(values: Floats, sizes: Ints) -> Floats:
@@ -32,5 +35,8 @@ def combine(sums: Floats, talk: Floats, sizes: Ints) -> Floats:
     number of sides in each.
     """
     scores, squared_length, counts = sums[:, : len(LINEAR)], sums[:, len(LINEAR), None], sums[:, len(OF_NGRAMS) :]
-    own = np.concatenate([scores / np.sqrt(squared_length + 1), style(counts, talk)], axis=1)
+    letters, of_letters, of_words = counts[:, :1], counts[:, 1 : len(OF_LETTERS)], counts[:, len(OF_LETTERS) :]
+    words = np.expm1(talk[:, _LOG_WORDS, None])
+    parts = [scores / np.sqrt(squared_length + 1), of_letters / (letters + 1), of_words / (words + 1), talk]
+    own = np.concatenate(parts, axis=1)
     return np.concatenate([own, mean_of_others(own, sizes)], axis=1)

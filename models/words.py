@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from .chat import Words
 
-OTHER = "the other one: "  # begins the names of the signals that describe the other participant
+from .signals import OTHER
 
 # English and Russian, the languages of the page
 OF_THE_OTHER = ("the other side: {}", "собеседник: {}")

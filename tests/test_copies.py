@@ -1,7 +1,8 @@
 import numpy as np
 
 from tests.conftest import make_chat
-from train.copies import last_answers, lose, shift, so_far, split
+from train.copies import last_answers, lose, so_far, split
+from train.evaluate import shift
 
 LONG_CHAT = make_chat(*((at % 2, f"this is message number {at}") for at in range(200)))
 

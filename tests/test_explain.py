@@ -36,7 +36,7 @@ def test_the_answer_is_that_of_predict(classifier: Classifier) -> None:
 def test_the_spans_add_up_to_the_linear_models_signals(classifier: Classifier, chat: Chat) -> None:
     speaker, counterpart = LINEAR
     signals = classifier.assess([chat]).signals
-    for found, row in zip(spans(classifier, chat, shown=None), signals, strict=True):
+    for found, row in zip(spans(classifier, chat, shown=1_000), signals, strict=True):
         for name in (speaker, f"the other one: {counterpart}"):
             got = sum(span.weight for span in found if span.signal == name)
             assert got == pytest.approx(row[SIGNALS.index(name)])
@@ -44,13 +44,13 @@ def test_the_spans_add_up_to_the_linear_models_signals(classifier: Classifier, c
 
 def test_a_span_is_a_place_in_the_text_as_it_was_sent(classifier: Classifier) -> None:
     texts = {message.message_id: message.text for message in MARKED.messages}
-    cut = {texts[span.message_id][span.start : span.end] for span in spans(classifier, MARKED, shown=None)[0]}
+    cut = {texts[span.message_id][span.start : span.end] for span in spans(classifier, MARKED, shown=1_000)[0]}
     assert {"\ufeffHello", "cafe\u0301", "won\u00adderful", "你好", "👨\u200d👩\u200d👧", "ok\u200f"} <= cut
 
 
 def test_a_span_holds_the_words_it_weighs(classifier: Classifier) -> None:
     texts = {message.message_id: message.text for message in CHAT.messages}
-    cut = {texts[span.message_id][span.start : span.end] for span in spans(classifier, CHAT, shown=None)[0]}
+    cut = {texts[span.message_id][span.start : span.end] for span in spans(classifier, CHAT, shown=1_000)[0]}
     assert {"Hello,", "friend!", "my  friend!", "who are", "😀"} <= cut
 
 
@@ -87,6 +87,6 @@ def test_it_is_served(server: Server, classifier: Classifier) -> None:
 
 def test_the_spans_shown_are_the_heaviest(classifier: Classifier) -> None:
     crowd = make_chat(*((n % 5, f"hello number {n} {'!' * n} what about the money") for n in range(40)))
-    for shown, every in zip(spans(classifier, crowd, 3), spans(classifier, crowd, None), strict=True):
+    for shown, every in zip(spans(classifier, crowd, 3), spans(classifier, crowd, 1_000), strict=True):
         assert [span.weight for span in shown] == [span.weight for span in every[:3]]
         assert len(every) == sum(2 * len(message.text.split()) - 1 for message in crowd.messages)

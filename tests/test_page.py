@@ -19,9 +19,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Locator, Page, Request, Route, expect, sync_playwright
 
-from models.signals import SIGNALS
+from models.signals import OTHER, SIGNALS
 from models.weights import METRICS, SHIPPED
-from models.words import OTHER, WORDS, words_for
+from models.words import WORDS, words_for
 from serving.errors import RefusedError
 from serving.http.access import Access
 from serving.page import FOLDER, TEXTS, describe, files, routes

@@ -113,8 +113,7 @@ def test_chats_are_kept_together_with_their_copies() -> None:
     home, elsewhere = halves(read_editions([SAMPLE])[0])
     table = tabulate([home], [elsewhere])
     held_out = []
-    for rest, part in folds(table.take(table.whole), seed=1):
-        assert not set(rest) & set(part)
+    for part in folds(table.take(table.whole), seed=1):
         held_out += part.tolist()
     assert sorted(held_out) == np.unique(table.chat).tolist()
 

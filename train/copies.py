@@ -13,12 +13,11 @@ import numpy as np
 from models.chat import Chat, Message
 
 BEGINNINGS = 5  # beginnings of a chat to train on, drawn from all of them
-LATE_CHATS = 2.0  # what a chat without its first message weighs beside a chat, and so all of its beginnings
-SPLIT_CHATS = 0.15  # what a copy with messages in two parts weighs
-ASSISTANTS = 0.1  # what a copy with a stock phrase weighs
-SPLIT = 0.4  # of the messages with `LONG` or more words are sent in two parts
+LATE_CHATS = 2.0  # weight of a chat without its first message (a chat weighs 1), and of all its beginnings together
+SPLIT_CHATS = 0.15  # weight of a copy with messages in two parts
+ASSISTANTS = 0.1  # weight of a copy with a stock phrase
+SPLIT = 0.4  # share of the messages with `LONG` or more words that are split
 LONG = 4
-LOST = 0.5  # of the shifted chats lose their last message
 
 # What assistants say, in Russian and in English.
 STOCK_PHRASES = (
@@ -63,24 +62,25 @@ STOCK_PHRASES = (
 
 @dataclass(frozen=True)
 class Copy:
-    """A chat to train on, and what it weighs; `whole` and `assisted` mark those that the linear model reads."""
+    """A chat to train on, its weight for the trees and for the linear model, and whether it is `whole`."""
 
     chat: Chat
     weight: float
+    reading: float = 0
     whole: bool = False
-    assisted: bool = False
 
 
 def copies(chat: Chat, who: Mapping[int | str, int], draw: np.random.Generator, *, at_home: bool) -> Iterator[Copy]:
     """Yield what is trained on for a chat; `who` holds the participants' labels.
 
-    The chat counts as a whole, as a finished one if it is one of the home game, and with all of its beginnings
-    together; likewise without its first message, so that little depends on who opened it.
+    The chat counts as a whole, as a finished one if it is one of the home game, and with some of its beginnings; and
+    without its first message, never finished, so that little depends on who opened it. Copies with messages in two
+    parts and with stock phrases count little.
     """
     if at_home:
         yield Copy(chat.model_copy(update={"finished": True}), 1)
     late = lose(chat, beginning=True)
-    yield Copy(chat, 1, whole=True)
+    yield Copy(chat, 1, reading=1, whole=True)
     yield Copy(late, LATE_CHATS)
     for known, weight in ((chat, 1.0), (late, LATE_CHATS)):
         cuts = draw.permutation(np.arange(1, len(known.messages)))[:BEGINNINGS]
@@ -88,13 +88,8 @@ def copies(chat: Chat, who: Mapping[int | str, int], draw: np.random.Generator, 
     yield from (Copy(split(known, draw), SPLIT_CHATS) for known in (chat, lose(late, end=True)))
     if bots := [participant for participant, is_bot in who.items() if is_bot]:
         assisted, at = assist(chat, bots, draw)
-        yield Copy(assisted, ASSISTANTS, assisted=True)
+        yield Copy(assisted, ASSISTANTS, reading=ASSISTANTS)
         yield Copy(so_far(assisted, at + 1), ASSISTANTS)
-
-
-def shift(chat: Chat, draw: np.random.Generator) -> Chat:
-    """Return the chat with another turn-taking: its end may be lost, and messages may be sent in two parts."""
-    return split(lose(chat, end=bool(draw.random() < LOST)), draw)
 
 
 def lose(chat: Chat, *, beginning: bool = False, end: bool = False) -> Chat:

@@ -18,7 +18,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from models.chat import Chat, Confidence
 from models.classifier import Classifier
 from models.features import Floats, Ints
-from train.copies import last_answers, lose, shift, so_far
+from train.copies import last_answers, lose, so_far, split
 from train.data import Edition
 from train.fit import FOLDS, SEED, Fitted, Table, fit, folds
 
@@ -26,8 +26,10 @@ CLIP = 0.001  # probabilities are clipped to [CLIP, 1 - CLIP] for the log loss
 AFTER = (1, 2, 4, 8, None)  # messages of a chat that is streamed; None: all of them
 BINS = 10  # of the calibration error, of equal width
 SHIFT_SEEDS = (101, 102, 103)  # no training row is drawn with these
-LONG_TEXT = 30  # characters of a message; data sets that share such messages belong to one game
-SHARED = 0.1  # of the long messages of the smaller one
+LOST = 0.5  # share of the shifted chats that lose their last message
+# Data sets belong to one game if the larger one has this share of the smaller one's messages of so many characters.
+SHARED = 0.1
+LONG_TEXT = 30
 FINISHED_CHATS = "finished chats"
 WHOLE_CHATS = "whole chats"
 WITHOUT_LAST = "whole chats without their last message"
@@ -162,6 +164,11 @@ def measure(
     return [ask(classifier, on, how, questions) for how, questions in ways.items()]
 
 
+def shift(chat: Chat, draw: np.random.Generator) -> Chat:
+    """Return the chat with another turn-taking: its end may be lost, and messages may be sent in two parts."""
+    return split(lose(chat, end=bool(draw.random() < LOST)), draw)
+
+
 def measure_people(classifier: Classifier, edition: Edition) -> list[Measured]:
     """Ask a classifier about chats in which nobody is a bot: with them, without their last messages, expecting few."""
     whole = _questions(edition.chats, edition.labels)
@@ -244,7 +251,7 @@ def plan(home: Sequence[Edition], elsewhere: Sequence[Edition], table: Table) ->
     within = {number: cross_validated(edition.name) for number, edition in enumerate(home)}
     steps = [
         Step(np.setdiff1d(everything, held_out), held_out, within)
-        for _, held_out in folds(table.take(table.whole & table.home), SEED)
+        for held_out in folds(table.take(table.whole & table.home), SEED)
     ]
     for fitted, tested in permutations(range(len(home)), 2):
         seen = (game == fitted) | (game >= len(home))

@@ -35,7 +35,7 @@ from models.features import (
 from models.signals import SUMS, combine
 from models.trees import Trees
 from models.weights import Rules, Weights
-from train.copies import ASSISTANTS, Copy, copies, last_answers
+from train.copies import Copy, copies, last_answers
 from train.data import Edition
 
 SEED = 2026
@@ -69,7 +69,7 @@ class Table:
     reading: Floats
 
     def take(self, rows: Ints | NDArray[np.bool_]) -> "Table":
-        """Return the sides of these rows (numbers or a mask); whole chats, in order."""
+        """Return these rows (numbers or a mask), in order; every copy stays complete."""
         return Table(**{name: values[rows] for name, values in vars(self).items()})
 
     def sizes(self) -> Ints:
@@ -104,7 +104,6 @@ def tabulate(home: Sequence[Edition], elsewhere: Sequence[Edition] = ()) -> Tabl
     group, original, of_game = np.array(facts).T
     at_home = of_game < len(home)
     whole = np.array([copy.whole for copy in asked])[group]
-    assisted = np.array([copy.assisted for copy in asked])[group]
     return Table(
         own=sparse.vstack([_ngram_counts(side) for side in sides], format="csr"),
         counts=np.array([_count(side) for side in sides], np.float64),
@@ -116,7 +115,7 @@ def tabulate(home: Sequence[Edition], elsewhere: Sequence[Edition] = ()) -> Tabl
         home=at_home,
         weight=np.array([copy.weight for copy in asked])[group] * np.where(at_home, 1, OTHER_GAMES),
         whole=whole,
-        reading=np.where(whole, 1, np.where(assisted, ASSISTANTS, 0)),
+        reading=np.array([copy.reading for copy in asked])[group],
     )
 
 
@@ -209,7 +208,7 @@ def fit(table: Table) -> Fitted:
     read = table.take(table.reading > 0)
     linear = LinearStage().fit(read)
     sums = np.zeros((len(table.labels), len(SUMS)))
-    for _, held_out in folds(table.take(table.whole), SEED + 1):
+    for held_out in folds(table.take(table.whole), SEED + 1):
         rows = np.isin(table.chat, held_out)
         sums[rows] = LinearStage().fit(read.take(~np.isin(read.chat, held_out))).sums(table.take(rows))
     inputs = combine(sums, table.talk, table.sizes()).astype(np.float32)
@@ -231,11 +230,11 @@ def fit(table: Table) -> Fitted:
     return Fitted(linear, boosted, randomised, float(table.labels[of_game].mean()), inputs[of_game].mean(axis=0))
 
 
-def folds(whole: Table, seed: int) -> list[tuple[Ints, Ints]]:
-    """Split whole chats into `FOLDS` folds; returns the numbers of the chats (rest, held out)."""
+def folds(whole: Table, seed: int) -> list[Ints]:
+    """Split whole chats into `FOLDS` folds; returns the numbers of the chats that are held out of each."""
     strata = 2 * whole.game + whole.labels
     split = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(strata, strata, whole.chat)
-    return [(np.unique(whole.chat[rest]), np.unique(whole.chat[held_out])) for rest, held_out in split]
+    return [np.unique(whole.chat[held_out]) for _, held_out in split]
 
 
 _ngrams_of = lru_cache(maxsize=None)(word_ngrams)  # the same words occur again and again
