@@ -7,7 +7,6 @@ way it points.
 from collections.abc import Mapping
 
 from .chat import Words
-
 from .signals import OTHER
 
 # English and Russian, the languages of the page
