@@ -9,7 +9,7 @@
 # make image   build the Bento and the image turing_test_service:latest (PLATFORM=linux/arm64 for another platform)
 # make push    build for PLATFORMS="linux/amd64 linux/arm64" and push to IMAGE=registry/name:tag
 # make bench   measure the service beside its peers (needs wrk and hey), into benchmarks/results
-# make soak    serve under load for MINUTES=10 and check every answer
+# make soak    serve under load for MINUTES=10, kill a worker every minute, and check every answer
 # make lock    write requirements.txt and requirements-dev.txt, with hashes, from requirements.in and requirements-dev.in
 # make audit   look for known vulnerabilities in what is served, where the database can be reached
 # make train   train on DATA="folder …", or on the sample without it

@@ -30,6 +30,11 @@ class Process:
         pid = self.server.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
+    def folder_of_metrics(self) -> Path:
+        """Return the folder that the workers write their metrics to."""
+        entries = Path(f"/proc/{self.workers()[0]}/environ").read_text().split("\0")
+        return Path(dict(entry.split("=", 1) for entry in entries if entry)["PROMETHEUS_MULTIPROC_DIR"])
+
     def kill(self, worker: int) -> None:
         os.kill(worker, signal.SIGKILL)
 

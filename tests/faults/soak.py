@@ -1,19 +1,28 @@
 """Serve under load for a while and check every answer: `make soak`, or `python -m tests.faults.soak --minutes 30`.
 
 Clients send chats, batches, messages of dialogs, chats to explain, long chats and invalid requests, and sometimes hang
-up. Each probability is compared with the one that the classifier gives in this process. The exit code is 1 if an answer
-is wrong or missing, or if the memory at the end is more than 5 % above that after the first minute.
+up. Each probability is compared with the one that the classifier gives in this process.
+
+Every minute the youngest worker is killed; the other one serves from the start to the end, so that its memory tells. In
+the middle of the run the folder of the metrics is removed. A kill cuts off the requests that the worker is answering:
+each client has at most one. It sends that request again, once, as a platform does; the service stores a repeated
+message once. A request is lost if it gets no answer then, or a 5xx at any time. Requests that were cut off are counted.
+
+The exit code is 1 if an answer is wrong or lost, more requests were cut off than were being answered, `/metrics` fails,
+or the memory at the end is more than 5 % above that after the first minute.
 """
 
 import argparse
 import asyncio
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,11 +31,12 @@ import uvloop
 
 from models.chat import Chat
 from models.classifier import Classifier
-from tests.conftest import running, sample_bodies
+from tests.conftest import running, sample_bodies, send
 from tests.faults.client import Connection, Reply, long_chat
 from tests.faults.conftest import Process
 
 CLIENTS = 32
+KILL_AT = 10  # seconds of each minute, so that the successor has started when the memory is read
 GROWTH = 1.05  # of memory, after the first minute
 TOLERANCE = 1e-9  # of a probability
 BAD = [
@@ -54,7 +64,7 @@ class Traffic:
         *self._expected, self._expected_long = [_numbers(answer.model_dump()) for answer in classifier.predict(chats)]
         self._by_message = [list(_sender_probabilities(classifier, chat)) for chat in chats[:-1]]
         self.answers: Counter[str] = Counter()
-        self.wrong = self.lost = 0
+        self.wrong = self.lost = self.cut_off = 0
 
     async def client(self, url: str, deadline: float, seed: int) -> None:
         """Send one request after another until the deadline."""
@@ -69,22 +79,29 @@ class Traffic:
                     dialog = await self._say(connection, dialog, source)
                 elif kind == "bad":
                     path, body, status = source.choice(BAD)
-                    self._count(kind, await connection.post(path, body), status=status)
+                    self._count(kind, await self._post(connection, path, body), status=status)
                 else:
                     await self._ask(connection, kind, source)
+
+    async def _post(self, connection: Connection, path: str, body: bytes) -> Reply:
+        reply = await connection.post(path, body)
+        if reply.status == 0:
+            self.cut_off += 1
+            reply = await connection.post(path, body)
+        return reply
 
     async def _ask(self, connection: Connection, kind: str, source: random.Random) -> None:
         at = source.randrange(len(self._raw))
         if kind == "chat" and source.randrange(LONG_EVERY) == 0:
-            self._count("long chat", await connection.post("/predict", self._long), self._expected_long)
+            self._count("long chat", await self._post(connection, "/predict", self._long), self._expected_long)
         elif kind == "batch":
             several = [(at + more) % len(self._raw) for more in range(5)]
             body = b'{"chats": [' + b", ".join(self._raw[one] for one in several) + b"]}"
             expected = [number for one in several for number in self._expected[one]]
-            self._count(kind, await connection.post("/predict_batch", body), expected)
+            self._count(kind, await self._post(connection, "/predict_batch", body), expected)
         else:
             path = "/explain" if kind == "explain" else "/predict"
-            self._count(kind, await connection.post(path, self._raw[at]), self._expected[at])
+            self._count(kind, await self._post(connection, path, self._raw[at]), self._expected[at])
 
     async def _say(
         self, connection: Connection, dialog: Iterator[tuple[bytes, float]], source: random.Random
@@ -96,7 +113,7 @@ class Traffic:
             dialog = _messages(self._chats[at], self._by_message[at])
             found = next(dialog, None)
         body, expected = found
-        self._count("message", await connection.post("/predict", body), [expected])
+        self._count("message", await self._post(connection, "/predict", body), [expected])
         return dialog
 
     async def _hang_up(self, url: str, source: random.Random) -> None:
@@ -150,7 +167,11 @@ async def soak(served: Process, minutes: float) -> bool:
     memory = {"at the start": served.memory()}
     clients = [asyncio.create_task(traffic.client(served.url, begin + 60 * minutes, seed)) for seed in range(CLIENTS)]
 
-    async def watch() -> None:
+    kills = 0
+
+    async def watch() -> bool:
+        """Print where the run is and read the memory at the end of each minute; returns whether `/metrics` was served."""
+        is_served = True
         for minute in range(1, int(minutes) + 1):
             await asyncio.sleep(begin + 60 * minute - time.monotonic() - 1)
             used = served.memory()
@@ -158,20 +179,34 @@ async def soak(served: Process, minutes: float) -> bool:
             memory["at the end"] = used
             done = sum(traffic.answers.values())
             print(
-                f"minute {minute}: {done} requests, {used / 1e6:.0f} MB, {traffic.wrong} wrong, {traffic.lost} lost",
+                f"minute {minute}: {done} requests, {used / 1e6:.0f} MB, {len(served.workers())} workers, "
+                f"{traffic.wrong} wrong, {traffic.lost} lost, {traffic.cut_off} cut off",
                 flush=True,
             )
+            is_served &= (await asyncio.to_thread(send, f"{served.url}/metrics")).status == HTTPStatus.OK
+        return is_served
 
-    await asyncio.gather(watch(), *clients)
+    async def harm() -> None:
+        nonlocal kills
+        for minute in range(int(minutes)):
+            await asyncio.sleep(begin + 60 * minute + KILL_AT - time.monotonic())
+            if minute == int(minutes) // 2:
+                shutil.rmtree(served.folder_of_metrics())
+            served.kill(served.workers()[-1])
+            kills += 1
+
+    is_served, *_ = await asyncio.gather(watch(), harm(), *clients)
     print()
     for kind, count in sorted(traffic.answers.items()):
         print(f"{kind:24}{count:12,}")
     print(f"{'wrong answers':24}{traffic.wrong:12,}\n{'lost answers':24}{traffic.lost:12,}")
+    print(f"{'cut off, sent again':24}{traffic.cut_off:12,} (at most {kills * CLIENTS} by {kills} kills)")
     for when, used in memory.items():
         print(f"memory {when}: {used / 1e6:.1f} MB")
     growth = memory["at the end"] / memory["after the first minute"] if minutes >= 1 else 1.0
     print(f"memory at the end relative to the first minute: {growth:.3f} (at most {GROWTH})")
-    return not traffic.wrong and not traffic.lost and growth <= GROWTH
+    is_right = not traffic.wrong and not traffic.lost and traffic.cut_off <= kills * CLIENTS
+    return is_right and is_served and growth <= GROWTH
 
 
 def main() -> int:
@@ -179,7 +214,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10, help="duration (default: 10)")
     minutes: float = parser.parse_args().minutes
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as server:
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder), WORKERS="2") as server:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             good = runner.run(soak(Process(server), minutes))
         traces = server.log.read_text().count("Traceback")

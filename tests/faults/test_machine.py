@@ -20,13 +20,6 @@ pytestmark = pytest.mark.faults
 MESSAGE = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
 
 
-def folder_of_metrics(server: Server) -> Path:
-    """Return the folder that the workers of a server write their metrics to."""
-    (worker, *_) = Process(server).workers()
-    entries = Path(f"/proc/{worker}/environ").read_text().split("\0")
-    return Path(dict(entry.split("=", 1) for entry in entries if entry)["PROMETHEUS_MULTIPROC_DIR"])
-
-
 def answers(server: Server) -> list[int]:
     """Return the statuses of all kinds of requests, ten times each, so that every worker is asked."""
     requests = (("predict", CURL_CHAT), ("predict", MESSAGE), ("explain", CURL_CHAT), ("metrics", None))
@@ -50,7 +43,7 @@ def test_nothing_is_missed_when_the_system_cleans_its_folder_of_temporary_files(
     temporary.mkdir()
     home = tmp_path / "home"
     with running(tmp_path, TMPDIR=str(temporary), BENTOML_HOME=str(home), WORKERS="2") as server:
-        assert folder_of_metrics(server).parent == home
+        assert Process(server).folder_of_metrics().parent == home
         for left in temporary.iterdir():
             shutil.rmtree(left)
         replace_worker(server)
@@ -71,7 +64,7 @@ def counted(server: Server) -> dict[str, float]:
 def test_metrics_that_were_removed_come_back(tmp_path: Path) -> None:
     """All that running workers have counted before and since; a worker that starts meanwhile is counted as well."""
     with running(tmp_path, WORKERS="2") as server:
-        folder = folder_of_metrics(server)
+        folder = Process(server).folder_of_metrics()
         assert answers(server) == [200] * 40
         wait_until(lambda: counted(server)["chats"] == 20, 10)
         shutil.rmtree(folder)
