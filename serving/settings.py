@@ -236,6 +236,9 @@ class Settings(BaseSettings):
 @cache
 def read_settings() -> Settings:
     """Read the settings; raises BentoMLConfigException, which names the variable and what is wrong with its value."""
+    for name in map(str.upper, Settings.model_fields):
+        if name in os.environ:  # a line of a file from Windows ends in a carriage return
+            os.environ[name] = os.environ[name].strip()
     try:
         return Settings()
     except ValidationError as error:

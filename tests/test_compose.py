@@ -98,9 +98,14 @@ def environment(name: str) -> dict[str, str]:
 def test_every_setting_of_env_reaches_the_service_and_nothing_else_does(project: Path) -> None:
     values = {name.upper(): f"value-of-{name}" for name in Settings.model_fields}
     others = {"PORT": str(free_port()), "POSTGRES_PASSWORD": "secret", "POSTGRES_USER": "u", "OTHER": "x"}
-    (project / ".env").write_text("".join(f"{name}={value}\n" for name, value in {**values, **others}.items()))
+    lines = "".join(f"{name}={value}\r\n" for name, value in {**values, **others}.items())
+    (project / ".env").write_text(lines, encoding="utf-8-sig", newline="")  # as editors on Windows write it
     compose(project, "create")
     assert environment(NAME) == {**environment("turing_test_service"), **values, "PORT": "8000", "BENTOML_CONFIG": ""}
+    options = ("--rm", "--env-file", str(project / ".env"), "--entrypoint", "env")
+    assert {f"{name}={value}" for name, value in values.items()} <= set(
+        docker("run", *options, "turing_test_service").split("\n")
+    )
 
 
 def test_without_env_the_settings_are_the_images(project: Path) -> None:
@@ -225,6 +230,8 @@ def test_the_profile_serves_https(project: Path, own: bool) -> None:
         lines.append("TLS=/etc/caddy/certificate.pem /etc/caddy/key.pem")
         make_certificate("localhost", project / "tls" / "certificate.pem", project / "tls" / "key.pem")
         shutil.copy(project / "tls" / "certificate.pem", trusted)
+        for file in (project / "tls").glob("*.pem"):  # as editors on Windows write it
+            file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
         os.chown(project / "tls" / "key.pem", 1000, 1000)  # the user's, who is not root
     (project / ".env").write_text("".join(f"{line}\n" for line in lines))
     compose(project, "up", "-d")

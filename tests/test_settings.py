@@ -1,5 +1,6 @@
 """Settings: what is read, what is rejected, and what the documents say about them."""
 
+import os
 import re
 from pathlib import Path
 
@@ -55,6 +56,27 @@ def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_browsers_send_is_an_origin(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
     assert read(monkeypatch, CORS_ORIGINS=origin).cors_origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read_as"),
+    [
+        ("HISTORY_FOLDER", "/chats", Path("/chats")),
+        ("MONITORING", "/log", Path("/log")),
+        ("API_KEYS", "one,two", ("one", "two")),
+        ("HISTORY_URL", "postgresql://user:password@host/database", "postgresql://user:password@host/database"),
+        ("OPEN_METRICS_AND_DOCS", "true", True),
+        ("HISTORY_DAYS", "", None),
+    ],
+)
+def test_a_value_may_come_from_a_windows_editor(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, read_as: object
+) -> None:
+    """A carriage return at its end is no part of it, nor of what others read from the environment."""
+    settings = read(monkeypatch, **{name: f"{value}\r"})
+    special = {"API_KEYS": settings.keys, "HISTORY_URL": settings.store_url}
+    assert special.get(name, getattr(settings, name.lower())) == read_as
+    assert os.environ[name] == value
 
 
 def test_keys_may_come_from_a_windows_editor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -827,6 +827,7 @@ async def becomes_ready(url: str) -> bool:
         ("127.0.0.1", "?sslmode=disable", False),
         ("localhost", "?sslmode=verify-full&sslrootcert={certificate}", True),
         ("127.0.0.1", "?sslmode=verify-ca&sslrootcert={certificate}", True),
+        ("localhost", "?sslmode=verify-full&sslrootcert={of_windows}", True),
         ("127.0.0.1", "?sslmode=verify-full&sslrootcert={certificate}", False),  # the certificate is for localhost
         ("localhost", "?sslmode=verify-full&sslrootcert={other}", False),
         ("localhost", "?sslmode=verify-full&sslrootcert=system", False),
@@ -844,8 +845,10 @@ def test_tls_and_a_password_of_special_characters(
     server, certificate = secured
     other, key = tmp_path / "other.crt", tmp_path / "other.key"
     make_certificate("other", other, key)
+    of_windows = tmp_path / "windows.crt"
+    of_windows.write_bytes(certificate.read_bytes().replace(b"\n", b"\r\n"))
     place = server.url_of(user=f"dialogs:{quote(PASSWORD, safe='')}", host=host).removeprefix("postgresql")
-    url = scheme + place + parameters.format(certificate=certificate, other=other)
+    url = scheme + place + parameters.format(certificate=certificate, other=other, of_windows=of_windows)
     assert asyncio.run(becomes_ready(url)) is ready
     assert len(caplog.messages) == (0 if ready else 2)  # of the probe, and of the message
     assert PASSWORD not in caplog.text
