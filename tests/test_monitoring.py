@@ -161,7 +161,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.prometheus
 @pytest.mark.parametrize("expression", QUERIES)
 def test_every_query_of_the_dashboard_returns_data(watched: str, expression: str) -> None:
-    assert numbers(watched, expression.replace("$__rate_interval", "1m"))
+    assert numbers(watched, expression.replace("$__rate_interval", "1m").replace("$instance", ".*"))
 
 
 @pytest.mark.prometheus
@@ -345,6 +345,20 @@ def test_panels_have_their_own_identifiers_and_places() -> None:
         assert not taken & cells
         assert max(x for x, _ in cells) < 24
         taken |= cells
+
+
+def test_panels_can_be_told_apart_and_follow_the_chosen_instances() -> None:
+    (variable,) = DASHBOARD["templating"]["list"]
+    assert (variable["name"], variable["type"]) == ("instance", "query")
+    for expression in [str(case.values[0]) for case in QUERIES]:
+        assert expression.count('instance=~"$instance"') == len(re.findall(r"\{", expression)), expression
+    shown = [{target["expr"] for target in panel["targets"]} for panel in PANELS]
+    assert all(shown.count(queries) == 1 for queries in shown)
+    titles = [panel["title"] for panel in PANELS]
+    assert len(set(titles)) == len(titles)
+    assert [
+        panel["title"] for panel in DASHBOARD["panels"] if panel["type"] != "row" and not panel["description"]
+    ] == []
 
 
 def test_every_metric_of_the_model_is_on_the_dashboard() -> None:

@@ -34,6 +34,7 @@ from serving.http.predictions import PredictionRoutes
 from serving.http.request_id import HEADER, RequestId
 from serving.http.shutdown import PARENT
 from serving.http.swagger import swagger_routes
+from serving.memory import check_memory
 from serving.scoring.batching import load_classifier
 from serving.scoring.monitoring import Monitoring
 from serving.settings import read_settings
@@ -60,6 +61,7 @@ def check_start(service: Any) -> None:
     swagger_routes(service, access.needs_key)
     Monitoring.check(settings.monitoring)
     asyncio.run(Dialogs(settings.store_url, settings.history_days).check())
+    check_memory(settings.workers)
     settings.export_paths()
     os.environ[PARENT] = str(os.getpid())
     logger.info("Try a chat in the browser: /try at the address below")

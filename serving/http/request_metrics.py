@@ -14,8 +14,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.metrics_files import open_files
+from serving.process import ProcessMetrics
 
-CHECK_FILES_EVERY = 1.0  # seconds
+WRITE_EVERY = 1.0  # seconds, for metrics of the process; files that were removed are then noticed as well
 
 
 class RequestMetrics:
@@ -25,7 +26,8 @@ class RequestMetrics:
         self._app = app
         self._namespace = namespace
         self._files = open_files()
-        self._checked_files = 0.0  # when
+        self._process = ProcessMetrics()
+        self._written = 0.0  # when
         for path in server_context.service_routes:
             _of_path(namespace, path)  # opens the last file
             for status in (200, 500):
@@ -37,9 +39,11 @@ class RequestMetrics:
             return await self._app(scope, receive, send)
         now = time()
         is_metrics = scope["path"] == "/metrics"
-        if self._files and (is_metrics or now - self._checked_files > CHECK_FILES_EVERY):
-            self._checked_files = now
-            self._files.restore()
+        if is_metrics or now - self._written > WRITE_EVERY:
+            self._written = now
+            if self._files:
+                self._files.restore()
+            self._process.write()
         if is_metrics:
             return await self._app(scope, receive, send)
         status = 0

@@ -170,7 +170,7 @@ async def soak(served: Process, minutes: float) -> bool:
     kills = 0
 
     async def watch() -> bool:
-        """Print where the run is and read the memory at the end of each minute; returns whether `/metrics` was served."""
+        """Print where the run is and read the memory at the end of each minute; returns whether `/metrics` worked."""
         is_served = True
         for minute in range(1, int(minutes) + 1):
             await asyncio.sleep(begin + 60 * minute - time.monotonic() - 1)
@@ -195,7 +195,8 @@ async def soak(served: Process, minutes: float) -> bool:
             served.kill(served.workers()[-1])
             kills += 1
 
-    is_served, *_ = await asyncio.gather(watch(), harm(), *clients)
+    watching = asyncio.create_task(watch())
+    await asyncio.gather(watching, harm(), *clients)
     print()
     for kind, count in sorted(traffic.answers.items()):
         print(f"{kind:24}{count:12,}")
@@ -206,7 +207,7 @@ async def soak(served: Process, minutes: float) -> bool:
     growth = memory["at the end"] / memory["after the first minute"] if minutes >= 1 else 1.0
     print(f"memory at the end relative to the first minute: {growth:.3f} (at most {GROWTH})")
     is_right = not traffic.wrong and not traffic.lost and traffic.cut_off <= kills * CLIENTS
-    return is_right and is_served and growth <= GROWTH
+    return is_right and watching.result() and growth <= GROWTH
 
 
 def main() -> int:

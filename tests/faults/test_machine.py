@@ -12,8 +12,10 @@ from starlette.testclient import TestClient
 
 from models.classifier import Classifier
 from service import TuringTestService
-from tests.conftest import CURL_CHAT, Server, running, send, start_server, wait_until
-from tests.faults.conftest import Process
+from serving.memory import OF_SERVICE, OF_WORKER, check_memory
+from tests.conftest import CURL_CHAT, Server, running, sample_bodies, send, start_server, wait_until
+from tests.engine import IMAGE, container, docker
+from tests.faults.conftest import Contained, Process
 from tests.stores import SmallDisk, lives
 
 pytestmark = pytest.mark.faults
@@ -146,3 +148,55 @@ def test_workers_end_with_the_process_that_was_started(tmp_path: Path) -> None:
         wait_until(lambda: not any(lives(str(worker)) for worker in workers))
     with running(tmp_path, port=serving.url.rpartition(":")[2]) as second:
         assert send(f"{second.url}/predict", CURL_CHAT).status == 200
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "limit"),
+    [
+        ("0::/", {"memory.max": "268435456"}, 256),
+        ("0::/system.slice/chat.service", {"memory.max": "max", "system.slice/memory.max": "268435456"}, 256),
+        ("0::/system.slice", {"memory.max": "max"}, None),
+        ("3:cpu:/\n2:memory:/docker/0123", {"memory/memory.limit_in_bytes": "268435456"}, 256),
+        ("2:memory:/", {"memory/memory.limit_in_bytes": "9223372036854771712"}, None),
+        (None, {}, None),
+    ],
+)
+def test_a_limit_of_memory_is_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, cgroup: str | None, files: dict[str, str], limit: int | None
+) -> None:
+    for name, content in {f"sys/fs/cgroup/{name}": content for name, content in files.items()}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{content}\n")
+    if cgroup is not None:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(f"{cgroup}\n")
+    check_memory(2, tmp_path)
+    assert [f"the limit is {limit}" in line for line in caplog.messages] == ([True] if limit else [])
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("image")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_serves_with_the_memory_that_it_asks_for_and_says_what_is_too_little(workers: int) -> None:
+    """As `docker run -m` limits it, without swap."""
+    need = OF_SERVICE + workers * OF_WORKER
+
+    def limited(megabytes: int) -> list[str]:
+        return [f"--memory={megabytes}m", f"--memory-swap={megabytes}m", "-e", f"WORKERS={workers}"]
+
+    with container(*limited(need)) as started:
+        before = Contained(started).workers()
+        bodies = sample_bodies()
+        for body in bodies:
+            assert send(f"{started.url}/predict", body).status == 200
+            assert send(f"{started.url}/explain", body).status == 200
+        assert send(f"{started.url}/predict_batch", {"chats": bodies * 6}).status == 200
+        assert Contained(started).workers() == before, "none was killed"
+        assert "the limit is" not in docker("logs", started.name)
+    too_small = docker("run", "-d", *limited(need - 96), IMAGE)
+    try:
+        wait_until(
+            lambda: f"need {need} MiB, the limit is {need - 96}" in docker("logs", too_small).replace("needs", "need")
+        )
+    finally:
+        docker("rm", "-f", too_small)
