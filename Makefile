@@ -11,6 +11,7 @@
 # make bench   measure the service beside its peers (needs wrk and hey), into benchmarks/results
 # make soak    serve under load for MINUTES=10, kill a worker every minute, and check every answer
 # make lock    write requirements.txt and requirements-dev.txt, with hashes, from requirements.in and requirements-dev.in
+# make .venv-ray/ray  install Ray for the test that scores on a cluster, apart from what is locked
 # make audit   look for known vulnerabilities in what is served, where the database can be reached
 # make train   train on DATA="folder …", or on the sample without it
 
@@ -129,7 +130,11 @@ bench: .venv-bench/bin/python
 	.venv-bench/bin/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	.venv-bench/bin/python -m benchmarks.serving $(BENCH)
 
-$(BIN)/python .venv-bench/bin/python:
+.venv-ray/ray: pyproject.toml $(VENV)/development | .venv-ray/bin/python
+	$(BIN)/uv pip install --quiet --python .venv-ray/bin/python --constraint requirements.txt --extra ray -r pyproject.toml
+	touch $@
+
+$(BIN)/python .venv-bench/bin/python .venv-ray/bin/python:
 	$(or $(FOUND_PYTHON),$(error $(NO_PYTHON))) -m venv --clear $(patsubst %/bin/python,%,$@)
 
 $(VENV)/serving: requirements.txt | $(BIN)/python

@@ -116,6 +116,16 @@ class Scored:
     chats: int
 
 
+def load_classifier(folder: Path) -> Classifier:
+    """Load a model into a process that does nothing else than score; raises `ModelError`."""
+    classifier = Classifier.load(folder)
+    classifier.ngrams = Ngrams(classifier.weights.linear, classifier.weights.idf, CACHED_WORDS)
+    classifier.ngrams.reserve()
+    gc.freeze()  # the garbage collector went through the model and all chats of a chunk: a fifth of the CPU time
+    gc.set_threshold(100_000)
+    return classifier
+
+
 _CLASSIFIER: list[Classifier] = []  # of this worker process
 
 
@@ -125,12 +135,7 @@ def _start_worker(folder: Path) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    classifier = Classifier.load(folder)
-    classifier.ngrams = Ngrams(classifier.weights.linear, classifier.weights.idf, CACHED_WORDS)
-    classifier.ngrams.reserve()
-    _CLASSIFIER.append(classifier)
-    gc.freeze()  # the garbage collector went through the model and all chats of a chunk: a fifth of the CPU time
-    gc.set_threshold(100_000)
+    _CLASSIFIER.append(load_classifier(folder))
 
 
 def _end_with(parent: BaseProcess) -> None:

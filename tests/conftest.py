@@ -27,6 +27,7 @@ from tests.firefox import find_firefox
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "train" / "sample"
+RAY_PYTHON = ROOT / ".venv-ray" / "bin" / "python"
 CURL_CHAT = {
     "chat_id": 42,
     "messages": [
@@ -92,6 +93,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: all(shutil.which(program) for program in ("prometheus", "promtool")),
         "Prometheus is not installed",
     ),
+    "ray": (RAY_PYTHON.with_name("ray").exists, "Ray is not installed (make .venv-ray/ray)"),
     "curl": (lambda: shutil.which("curl") is not None, "curl is not installed"),
     "browser": (lambda: find_chromium() is not None, "Chromium is not installed"),
     "firefox": (lambda: find_firefox() is not None, "Firefox is not installed"),

@@ -16,7 +16,7 @@ import pytest
 from models import bulk
 from models.chat import Chat
 from models.classifier import Classifier
-from tests.conftest import CURL_CHAT, ROOT, SAMPLE, sample_bodies, wait_until
+from tests.conftest import CURL_CHAT, RAY_PYTHON, ROOT, SAMPLE, sample_bodies, wait_until
 
 COMMAND = [sys.executable, "-m", "models", "score"]
 # The same, with small chunks and a state after each of them.
@@ -267,3 +267,25 @@ def test_a_reader_that_leaves_ends_the_run(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=True, timeout=60)
     assert done.stdout.count(b"\n") == 3
     assert done.stderr == b""
+
+
+@pytest.mark.ray
+def test_a_cluster_whose_worker_is_killed_gives_the_bytes_of_the_command(tmp_path: Path) -> None:
+    """Every line is there once; `ray_run.py` has the cluster of two nodes, and kills a worker in the middle."""
+    write_chats(tmp_path / "chats", 500)
+    lines = (tmp_path / "chats").read_bytes().splitlines()
+    (tmp_path / "chats").write_bytes(b"\n".join([*lines[:300], b'{"chat_id": 1}', *lines[300:]]))
+    score(tmp_path / "chats", "--out", tmp_path / "expected")
+    script = Path(__file__).with_name("ray_run.py")
+    done = subprocess.run(
+        [RAY_PYTHON, script, tmp_path / "chats", tmp_path],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"},  # or a busy machine starves them
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "killed").exists()
+    assert len(list(tmp_path.glob("node-*"))) == 2, "both nodes had workers"
+    assert (tmp_path / "scores").read_bytes() == (tmp_path / "expected").read_bytes()
+    assert lines_of(tmp_path / "errors") == [line["error"] for line in lines_of(tmp_path / "expected.rejected")]
