@@ -249,6 +249,7 @@ class Signal(BaseModel):
 
     name: str = Field(description="Name of the signal, for programs.", examples=["opens the chat"])
     meaning: Words = Field(description="What it looks at, in words for people; not which way it points.")
+    than_usual: Literal["more", "less"] = Field(description="How it compares with a typical participant's.")
     weight: float = Field(description="Log odds; positive for bot, negative for human.")
 
 

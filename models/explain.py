@@ -47,7 +47,13 @@ def explain(classifier: Classifier, chat: Chat, is_wanted: Callable[[], bool] = 
                 **answer.model_dump(),
                 base=base,
                 signals=[
-                    Signal(name=SIGNALS[at], meaning=words_for(SIGNALS[at]), weight=weights[at]) for at in strongest
+                    Signal(
+                        name=SIGNALS[at],
+                        meaning=words_for(SIGNALS[at]),
+                        than_usual="more" if assessment.signals[row, at] > classifier.weights.typical[at] else "less",
+                        weight=weights[at],
+                    )
+                    for at in strongest
                 ],
                 rest=score - base - float(weights[strongest].sum()),
                 score=score,

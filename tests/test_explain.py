@@ -61,6 +61,14 @@ def test_a_signal_that_is_typical_weighs_nothing(classifier: Classifier) -> None
     assert np.flatnonzero(np.abs(weights) > 1e-12).tolist() in ([SIGNALS.index("opens the chat")], [])
 
 
+def test_a_signal_is_compared_with_what_is_usual(classifier: Classifier) -> None:
+    differences = classifier.assess([CHAT]).signals - classifier.weights.typical
+    for side, difference in zip(explain(classifier, CHAT).participants, differences, strict=True):
+        told = {signal.name: signal.than_usual for signal in side.signals}
+        assert told == {name: "more" if difference[SIGNALS.index(name)] > 0 else "less" for name in told}
+        assert len(set(told.values())) == 2
+
+
 def test_the_expected_share_of_bots_is_named_and_leaves_the_score_alone(classifier: Classifier) -> None:
     few = Classifier(classifier.weights, classifier.version, 0.02)
     usual, rare = explain(classifier, CHAT), explain(few, CHAT)
@@ -80,6 +88,7 @@ def test_it_is_served(server: Server, classifier: Classifier) -> None:
     answer = send(f"{server.url}/explain", CURL_CHAT)
     assert answer.status == 200
     strongest = answer.json["participants"][0]["signals"][0]
+    assert strongest["than_usual"] in ("more", "less")
     assert strongest["meaning"] == words_for(strongest["name"]).model_dump()
     assert answer.json["model_version"] == classifier.version
     assert send(f"{server.url}/explain", {"chat_id": 1, "messages": []}).status == 400

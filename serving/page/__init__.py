@@ -2,8 +2,8 @@
 
 They hold no secret, so they are open to everyone, also where requests need a key: a browser cannot send one when it
 opens a page. The page asks `/predict_batch` and `/explain`, which store nothing. What it says about the model that is
-served (such as how often it is right) and its texts, in each language of `texts/`, are a module of their own,
-`/try/data.js`, which is made at the start.
+served (such as how often it is right), its texts (`texts/`), its examples and the scripts of the challenge (`chats/`),
+in each language, are a module of their own, `/try/data.js`, which is made at the start.
 
 `vendor/` holds two libraries as they were published on npm: Preact 11.2.0 (MIT) and htm 3.1.1 (Apache 2.0).
 """
@@ -25,7 +25,6 @@ from serving.page.policy import headers
 
 PATH = "/try"
 FOLDER = Path(__file__).parent
-TEXTS = FOLDER / "texts"
 _PAGE = "try.html"
 _TYPES: Mapping[str, str] = {
     ".html": "text/html",
@@ -50,16 +49,25 @@ def routes(model: Path, *, needs_key: bool, docs_are_open: bool) -> list[Route]:
     """Return the routes of the page, at `PATH`, and of its files below; reads them, and the model, once."""
     metrics = json.loads((model / METRICS).read_text(encoding="utf-8"))
     facts = {**describe(metrics, read_artifact(model)[0].rules), "needsKey": needs_key, "docsAreOpen": docs_are_open}
-    texts = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(TEXTS.glob("*.json"))}
-    data = {"MODEL": facts, "TEXTS": texts}
+    data = {"MODEL": facts, "TEXTS": in_languages("texts"), "CHATS": in_languages("chats")}
     module = "".join(
         f"export const {name} = {json.dumps(value, ensure_ascii=False)};\n" for name, value in data.items()
     )
     paths = {file: f"{PATH}/{file.relative_to(FOLDER).as_posix()}" for file in files()}
-    return [
-        *(_route(PATH if file.name == _PAGE else path, file.read_bytes(), file.suffix) for file, path in paths.items()),
-        _route(f"{PATH}/data.js", module.encode(), ".js"),
-    ]
+    contents = {path: (file.read_bytes(), file.suffix) for file, path in paths.items()}
+    contents[f"{PATH}/data.js"] = module.encode(), ".js"
+    html, kind = contents.pop(f"{PATH}/{_PAGE}")
+    # the browser asks for all of them at once, not for each one when it has read another that needs it
+    modules = "".join(f'<link rel="modulepreload" href="{path[1:]}">\n' for path in contents if path.endswith("js"))
+    contents[PATH] = html.replace(b"<!-- modules -->\n", modules.encode()), kind
+    return [_route(path, *content) for path, content in contents.items()]
+
+
+def in_languages(folder: str) -> dict[str, Any]:
+    """Return what the JSON files of a folder hold, by language: the page's `texts`, or the `chats` written for it."""
+    return {
+        file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted((FOLDER / folder).glob("*.json"))
+    }
 
 
 def is_page(path: str) -> bool:

@@ -1,6 +1,6 @@
 // The challenge: pass for a bot against a script, or answer politely and stay a person. The script's side is not judged.
 
-import { SCRIPTS } from "./examples.js";
+import { CHATS } from "./data.js";
 import { html } from "./html.js";
 import { percent, t } from "./texts.js";
 import { Signals } from "./verdict.js";
@@ -22,7 +22,7 @@ export const goalOf = (mode) => (mode === "pass" ? GOAL : 0.5);
 
 /** Begin a challenge: { script, messages, over }, in one of the scripts of a language. */
 export function begin(language, say) {
-  const scripts = SCRIPTS[language];
+  const { scripts } = CHATS[language];
   const script = scripts[Math.floor(Math.random() * scripts.length)];
   return { script, messages: [say(SCRIPT, script[0])], over: null };
 }

@@ -8,9 +8,10 @@ const LEVELS = [0.12, 0.4, 0.9, 1.8]; // log odds from which a message is tinted
 
 export function Messages({ page }) {
   const { messages } = page.state;
-  return html`<p class="legend fine">
+  return html`${page.messages.length > 0 &&
+    html`<p class="legend fine">
       ${t("legend")} <span class="bot">${t("towardBot")}</span> <span class="person">${t("towardPerson")}</span>
-    </p>
+    </p>`}
     <ol
       id="messages"
       class="messages"
@@ -185,7 +186,7 @@ function Speakers({ page }) {
           <span dir="auto">${nameOf(who)}</span>
         </label>`,
     )}
-    <button type="button" class="more" aria-label=${t("addParticipant")} title=${t("addParticipant")} onClick=${on.addPerson}>
+    <button type="button" class="plus" aria-label=${t("addParticipant")} title=${t("addParticipant")} onClick=${on.addPerson}>
       +
     </button>
   </fieldset>`;

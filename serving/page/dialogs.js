@@ -179,17 +179,10 @@ export class Code extends Component {
   state = { language: "curl", route: sent.has("explain") ? "explain" : "predict_batch" };
 
   render({ close }, { language, route }) {
-    const choice = (name, chosen, options) =>
-      html`<fieldset class="segments">
-        <legend class="unseen">${t(name === "language" ? "codeLanguage" : "codeRoute")}</legend>
-        ${options.map(
-          ([value, label]) =>
-            html`<label>
-              <input type="radio" name=${name} checked=${value === chosen} onChange=${() => this.setState({ [name]: value })} />
-              <span>${t(label)}</span>
-            </label>`,
-        )}
-      </fieldset>`;
+    const choice = (name, label, options) =>
+      html`<select aria-label=${t(label)} onChange=${(event) => this.setState({ [name]: event.target.value })}>
+        ${options.map(([value, words]) => html`<option value=${value} selected=${value === this.state[name]}>${t(words)}</option>`)}
+      </select>`;
     const routes = [
       ["explain", "codeExplain"],
       ["predict_batch", "codeBatch"],
@@ -201,8 +194,8 @@ export class Code extends Component {
       route === "explain" && t("sameBody"),
     ];
     return html`<${Dialog} id="code" title=${t("codeTitle")} close=${close} wide>
-      <div class="choices">
-        ${choice("language", language, [["curl", "codeCurl"], ["python", "codePython"]])} ${choice("route", route, routes)}
+      <div class="tools">
+        ${choice("language", "codeLanguage", [["curl", "codeCurl"], ["python", "codePython"]])} ${choice("route", "codeRoute", routes)}
       </div>
       <pre id="code-text" tabindex="0" role="region" aria-label=${t("codeRequest")}>${text}</pre>
       <p class="fine">${notes.filter(Boolean).join(" ")}</p>

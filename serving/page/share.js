@@ -135,10 +135,9 @@ export function summary(page) {
     tone: verdict.tone,
     worth: page.worth,
     goal,
-    bars: shown.filter((who) => answers.has(who)).map((who) => {
-      const { is_bot_probability: p, confidence } = answers.get(who);
-      return { name: nameOf(who), p, confidence };
-    }),
+    bars: shown
+      .filter((who) => answers.has(who))
+      .map((who) => ({ name: nameOf(who), p: answers.get(who).is_bot_probability, confidence: page.confidenceOf(who) })),
     reasons: found?.signals.slice(0, 3) ?? [],
   };
 }

@@ -4,10 +4,9 @@ import { begin, End, Goal, GOAL, goalOf, goOn, headline, isWhole, judged, lineOf
 import { Chart } from "./chart.js";
 import { Composer, Messages, segments } from "./chat.js";
 import { Code, Key, Paste, Share } from "./dialogs.js";
-import { EXAMPLES } from "./examples.js";
 import { read, UnreadableError } from "./formats.js";
 import { html, render } from "./html.js";
-import { MODEL } from "./data.js";
+import { CHATS, MODEL } from "./data.js";
 import { Scores } from "./scores.js";
 import { hasKey, post, Problem, sent, setKey } from "./service.js";
 import { summary, unpack } from "./share.js";
@@ -324,7 +323,7 @@ const on = {
     });
     document.getElementById("draft").focus();
   },
-  example: (example) => replace(example.messages, t("replaced")),
+  example: ({ messages }) => replace(messages.map((text, at) => ({ who: "AB"[at % 2], text })), t("replaced")),
   pasteDraft(event) {
     const pasted = event.clipboardData.getData("text/plain");
     if (isGame() || !isChat(pasted)) return;
@@ -426,6 +425,7 @@ function pageOf() {
     goal: isGame() ? goalOf(state.mode) : null,
     shown: isGame() ? [YOU] : state.people,
     speakers: speakersOf(messages),
+    confidenceOf: (one) => (!isGame() && concluded.isEarly ? "low" : answers.get(one).confidence),
     share: explanation?.expected_bot_share ?? MODEL.share,
     isStale: scores.length > 0 && !latest,
     explanationOf: (count) => explanations.get(scores.chat(count)),
@@ -508,7 +508,7 @@ function Top({ isQuiet }) {
 }
 
 function Toolbar() {
-  const examples = EXAMPLES[state.language];
+  const { examples } = CHATS[state.language];
   const load = (event) => {
     const { value } = event.target;
     event.target.value = "";
@@ -525,7 +525,7 @@ function Toolbar() {
 }
 
 function Welcome() {
-  const [first, ...others] = EXAMPLES[state.language];
+  const [first, ...others] = CHATS[state.language].examples;
   return html`<div class="welcome">
     <h2>${t("lead")}</h2>
     <div class="actions">
@@ -558,8 +558,8 @@ function Strip({ page }) {
   return html`<button type="button" class="strip ${verdict.tone}" onClick=${() => document.getElementById("verdict").scrollIntoView()}>
     <strong dir="auto">${verdict.text}</strong>
     ${bars.map((who) => {
-      const { is_bot_probability: p, confidence } = answers.get(who);
-      return html`<span class="mini ${p >= 0.5 ? "bot" : "person"} ${confidence}" key=${who}>
+      const p = answers.get(who).is_bot_probability;
+      return html`<span class="mini ${p >= 0.5 ? "bot" : "person"} ${page.confidenceOf(who)}" key=${who}>
         <span dir="auto">${nameOf(who)}</span>
         <span class="track"><span class="fill" style=${{ width: `${p * 100}%` }}></span></span> ${percent(p)}
       </span>`;
@@ -572,7 +572,7 @@ function Footer() {
     <p class="fine">${t("footer")}</p>
     <button type="button" class="quiet" disabled=${!sent.size} onClick=${() => open(Code)}>${t("code")}</button>
     ${MODEL.needsKey && html`<button type="button" class="quiet" onClick=${on.key}>${t(hasKey() ? "keySet" : "key")}</button>`}
-    ${MODEL.docsAreOpen && html`<a class="quiet" href="./">${t("docs")}</a>`}
+    ${MODEL.docsAreOpen && html`<a class="button quiet" href="./">${t("docs")}</a>`}
   </footer>`;
 }
 

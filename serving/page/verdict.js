@@ -10,24 +10,24 @@ const LEAST_CHANGE = 0.1; // log odds; smaller ones are not worth a line
 
 /**
  * Conclude from the answers, a Map by participant, to a chat: { text, tone ("bot", "person" or "unsure"), who, level,
- * notes }. `level` is the confidence that the text has, null where there is none; `notes` say what limits it.
+ * notes, isEarly }. `level` is the confidence that the text has, null where there is none; `notes` say what limits it.
  */
 export function conclude(answers, messages) {
   const texts = new Map(); // by speaker
   for (const { who, text } of messages) texts.set(who, (texts.get(who) ?? "") + text);
   const speakers = texts.size;
-  const areFew = messages.length <= MODEL.fewMessages;
+  const isEarly = messages.length <= MODEL.fewMessages;
   const ranked = [...answers].sort(([, one], [, other]) => other.is_bot_probability - one.is_bot_probability);
   if (!ranked.length) return { text: t("waiting"), tone: "unsure", who: null, level: null, notes: [] };
   const [who, top] = ranked[0];
   const notes = [
-    areFew && t("fewMessages", { n: messages.length }),
+    isEarly && t("fewMessages", { n: messages.length }),
     [...texts.values()].some(isForeign) && t("alphabet"),
-    !areFew && speakers === 1 && t("oneSpeaker"),
+    !isEarly && speakers === 1 && t("oneSpeaker"),
     speakers > 2 && t("many"),
   ].filter(Boolean);
-  const result = (key, tone, level) => ({ text: t(key, { who: nameOf(who) }), tone, who, level, notes });
-  if (areFew) return result("tooShort", "unsure", null);
+  const result = (key, tone, level) => ({ text: t(key, { who: nameOf(who) }), tone, who, level, notes, isEarly });
+  if (isEarly) return result("tooShort", "unsure", null);
   const bots = ranked.filter(([, { is_bot_probability: p, confidence }]) => p >= 0.5 && confidence !== "low");
   if (bots.length > 1) {
     const names = bots.map(([bot]) => nameOf(bot)).join(", ");
@@ -80,7 +80,7 @@ function Bar({ who, page }) {
   const { answers, speakers, on, goal } = page;
   const answer = answers.get(who);
   const p = answer?.is_bot_probability ?? 0;
-  const tone = !answer ? "none" : `${p >= 0.5 ? "bot" : "person"} ${answer.confidence}`;
+  const tone = !answer ? "none" : `${p >= 0.5 ? "bot" : "person"} ${page.confidenceOf(who)}`;
   const words = answer ? t("bar", { p: percent(p) }) : t(speakers.includes(who) ? "pending" : "silent");
   return html`<li class="bar ${tone} ${page.isStale ? "stale" : ""}">
     <button
@@ -138,7 +138,7 @@ function Reasons({ found, explanation, messages }) {
     <h3>${t("words")}</h3>
     ${spans.length ? html`<${Words} spans=${spans} messages=${messages} who=${found.participant_id} />` : t("noWords")}
     <details>
-      <summary>${t("more")}</summary>
+      <summary>${t("allNumbers")}</summary>
       <${Signals} signals=${[...found.signals, rest]} numbers=${true} />
       <p>${t("logOdds", { base: signed(found.base), score: signed(found.score), who: name })}</p>
       ${share !== undefined && html`<p>${t("share", { n: Math.round(share * 100) })}</p>`}
@@ -151,19 +151,19 @@ function Reasons({ found, explanation, messages }) {
 export function Signals({ signals, numbers = false }) {
   const widest = Math.max(...signals.map(({ weight }) => Math.abs(weight)), 0.1);
   return html`<div class="sides" aria-hidden="true">
-      <span class="person">← ${t("person")}</span><span class="bot">${t("bot")} →</span>
+      <span class="label">${t("lookedAt")}</span><span class="person">← ${t("person")}</span><span class="bot">${t("bot")} →</span>
     </div>
     <ul class="signals ${numbers ? "numbered" : ""}">
       ${signals.map((signal) => {
         const { name, weight, label = meaningOf(signal) } = signal;
         const side = weight > 0 ? "bot" : "person";
         return html`<li key=${name}>
-          <span class="label">${label}</span>
+          <span class="label ${signal.than_usual ?? ""}">${label}</span>
           <span class="track" aria-hidden="true">
             <span class="fill ${side}" style=${{ width: `${(Math.abs(weight) / widest) * 50}%` }}></span>
           </span>
           ${numbers && html`<span class="number">${signed(weight)}</span>`}
-          <span class="unseen">${t(side === "bot" ? "towardBot" : "towardPerson")}</span>
+          <span class="unseen">${signal.than_usual && t(signal.than_usual)} ${t(side === "bot" ? "towardBot" : "towardPerson")}</span>
         </li>`;
       })}
     </ul>`;
@@ -216,7 +216,7 @@ function InIt({ number, message, before, after }) {
       ${changed.map(
         ({ signal, weight }) =>
           html`<li key=${signal.name} class=${weight > 0 ? "bot" : "person"}>
-            ${meaningOf(signal)} <span class="toward">→ ${t(weight > 0 ? "bot" : "person")}</span>
+            <span class=${signal.than_usual}>${meaningOf(signal)}</span> <span class="toward">→ ${t(weight > 0 ? "bot" : "person")}</span>
           </li>`,
       )}
     </ul>
@@ -234,8 +234,8 @@ function changes(before, after) {
     const least = listed.length ? Math.abs(listed.at(-1).weight) : 0;
     return listed.find((one) => one.name === name)?.weight ?? Math.min(Math.max(weight, -least), least);
   };
-  const isNew = ({ name }) => !old.some((one) => one.name === name);
-  return [...old, ...now.filter(isNew)]
+  const isGone = ({ name }) => !now.some((one) => one.name === name);
+  return [...now, ...old.filter(isGone)]
     .map((signal) => ({ signal, weight: weightIn(now, signal) - weightIn(old, signal) }))
     .filter(({ weight }) => Math.abs(weight) >= LEAST_CHANGE)
     .sort((one, other) => Math.abs(other.weight) - Math.abs(one.weight))
