@@ -53,6 +53,8 @@ CONTAINERIZE = $(BIN)/bentoml containerize $$bento --opt $(LABEL).title=turing_t
 REACHES_DATABASE := import urllib.request; urllib.request.urlopen('https://pypi.org/pypi/pip/25.0/json', timeout=5)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version $(OLDEST_PYTHON) --generate-hashes \
 	--custom-compile-command "make lock"
+LINT_PAGE := npx --yes --prefer-offline @biomejs/biome@2.3.8 lint --diagnostic-level=error \
+	$(wildcard serving/page/*.js serving/page/*.css serving/page/*/*.json)
 MINUTES := 10
 DIST ?= dist
 RELEASE := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -68,7 +70,13 @@ unit: $(VENV)/development
 test: $(VENV)/development
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/development
+# The page's scripts, styles and texts are looked at where Node.js is installed, and always under CI.
+lint-page:
+	@if command -v npx >/dev/null; then $(LINT_PAGE); \
+	elif [ -n "$$CI" ]; then echo "npx is missing: install Node.js"; exit 1; \
+	else echo "skipped: npx is missing, the page is not linted"; fi
+
+lint: $(VENV)/development lint-page
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -126,7 +126,8 @@ function readBlocks(lines) {
     let who = null;
     lines.forEach((line, at) => {
       const name = nameAt(line, lines[at + 1]);
-      if (name !== null) found.add((who = name), "");
+      who = name ?? who;
+      if (name !== null) found.add(who, "");
       else if (who !== null && TIME_AGAIN.test(line)) found.add(who, line.replace(TIME_AGAIN, ""));
       else if (!INDENTED_TIME.test(line)) found.more(line);
     });

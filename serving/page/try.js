@@ -46,7 +46,10 @@ let timer = 0;
 let asking = new AbortController();
 let lastId = 0;
 
-const say = (who, text) => ({ who, text, id: (lastId += 1) });
+function say(who, text) {
+  lastId += 1;
+  return { who, text, id: lastId };
+}
 const isGame = () => state.mode !== "chat";
 const game = () => state.games[state.mode];
 const speakersOf = (messages) => [...new Set(messages.map(({ who }) => who))];
