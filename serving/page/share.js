@@ -50,12 +50,13 @@ async function inflate(packed) {
 /** Return the address of this page with a fragment. */
 export const linkTo = (fragment) => `${location.origin}${location.pathname}${fragment && `#${fragment}`}`;
 
+const reasonOf = (signal) => `${meaningOf(signal)}, ${t(signal.than_usual)}`;
 const sideOf = ({ weight }) => (weight > 0 ? "bot" : "person");
 
 /** Return a verdict as text, for instance for a messenger. */
 export function asText({ headline, worth, bars, reasons }) {
   const lines = bars.map(({ name, p }) => `${name}: ${t("bar", { p: percent(p) })}`);
-  const why = reasons.map((one) => `${one.weight > 0 ? "→" : "←"} ${meaningOf(one)} (${t(sideOf(one))})`);
+  const why = reasons.map((one) => `${one.weight > 0 ? "→" : "←"} ${reasonOf(one)} (${t(sideOf(one))})`);
   return [headline, worth, ...lines, ...why].filter(Boolean).join("\n");
 }
 
@@ -109,7 +110,7 @@ export function paint(canvas, { headline, tone, worth, bars, reasons, goal }) {
   y += 26;
   for (const one of reasons.filter((_, at) => y + 40 * at < HEIGHT - 130)) {
     block(EDGE, y - 15, 16, 16, TONES[sideOf(one)], 4);
-    write(`${meaningOf(one)} → ${t(sideOf(one))}`, EDGE + 30, y, 25);
+    write(`${reasonOf(one)} → ${t(sideOf(one))}`, EDGE + 30, y, 25);
     y += 40;
   }
   write(linkTo(""), right, HEIGHT - 64, 24, { colour: COLOURS.soft, align: "right" });

@@ -163,7 +163,7 @@ export function Signals({ signals, numbers = false }) {
             <span class="fill ${side}" style=${{ width: `${(Math.abs(weight) / widest) * 50}%` }}></span>
           </span>
           ${numbers && html`<span class="number">${signed(weight)}</span>`}
-          <span class="unseen">${signal.than_usual && t(signal.than_usual)} ${t(side === "bot" ? "towardBot" : "towardPerson")}</span>
+          <span class="unseen">${signal.than_usual && `${t(signal.than_usual)}, `}${t(side === "bot" ? "towardBot" : "towardPerson")}</span>
         </li>`;
       })}
     </ul>`;
