@@ -75,6 +75,13 @@ EXAMPLE_CHAT: JsonDict = {
     ],
 }
 
+EXAMPLE_SIGNAL: JsonDict = {
+    "name": "commas",
+    "meaning": {"en": "commas", "ru": "запятые"},
+    "than_usual": "more",
+    "weight": 0.42,
+}
+
 EXAMPLE_MESSAGE: JsonDict = {
     "text": "Hi, how are you?",
     "dialog_id": "0f2d4682-d939-4af6-beb9-880a5da202a2",
@@ -240,14 +247,16 @@ class Predictions(BaseModel):
 class Words(BaseModel):
     """What a signal looks at, in words for people."""
 
-    en: str = Field(description="In English.", examples=["who wrote first"])
-    ru: str = Field(description="In Russian.", examples=["кто написал первым"])
+    en: str = Field(description="In English.")
+    ru: str = Field(description="In Russian.")
 
 
 class Signal(BaseModel):
     """A signal of a participant that moved the score."""
 
-    name: str = Field(description="Name of the signal, for programs.", examples=["opens the chat"])
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE_SIGNAL})
+
+    name: str = Field(description="Name of the signal, for programs.")
     meaning: Words = Field(description="What it looks at, in words for people; not which way it points.")
     than_usual: Literal["more", "less"] = Field(description="How it compares with a typical participant's.")
     weight: float = Field(description="Log odds; positive for bot, negative for human.")

@@ -1,12 +1,15 @@
+import json
+import re
+
 import numpy as np
 import pytest
 
-from models.chat import Chat
+from models.chat import EXAMPLE_SIGNAL, Chat, Signal
 from models.classifier import Classifier
 from models.explain import SHOWN_SIGNALS, SHOWN_SPANS, explain, spans, weigh
 from models.signals import LINEAR, SIGNALS
 from models.words import words_for
-from tests.conftest import CURL_CHAT, Server, make_chat, send
+from tests.conftest import CURL_CHAT, ROOT, Server, make_chat, send
 
 CHAT = make_chat((0, "  Hello, my  friend!"), (1, "hi"), (0, ""), (2, "who are you? 😀"), (1, "I am a person"))
 # A byte order mark, a decomposed letter, a soft hyphen, unseen marks alone, words without spaces, and emoji sequences.
@@ -59,6 +62,12 @@ def test_a_signal_that_is_typical_weighs_nothing(classifier: Classifier) -> None
     signals[SIGNALS.index("opens the chat")] += 1
     _, weights, _ = weigh(classifier, signals)
     assert np.flatnonzero(np.abs(weights) > 1e-12).tolist() in ([SIGNALS.index("opens the chat")], [])
+
+
+def test_the_documented_signal_is_one() -> None:
+    (printed,) = re.findall(r'^{"name".*}$', (ROOT / "docs/reference.md").read_text(), re.MULTILINE)
+    assert json.loads(printed) == EXAMPLE_SIGNAL == Signal.model_validate(EXAMPLE_SIGNAL).model_dump()
+    assert EXAMPLE_SIGNAL["meaning"] == words_for(str(EXAMPLE_SIGNAL["name"])).model_dump()
 
 
 def test_a_signal_is_compared_with_what_is_usual(classifier: Classifier) -> None:
