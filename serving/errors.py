@@ -21,7 +21,11 @@ class Problem(Enum):
 
     INVALID = 400, "the request is not valid", "malformed JSON, bad UTF-8, or a missing, invalid or too long field"
     BAD_GZIP = 400, "the body is not valid gzip of one member", "damaged gzip"
-    CUT_OFF = 400, "the connection or the body ended too early", "half of a body"
+    CUT_OFF = (
+        400,
+        "the connection or the body ended too early",
+        "half of a body; seen in the log alone, as the client is gone",
+    )
     UNSTORABLE = 400, "the store of dialogs cannot hold this message", "characters that the store's encoding lacks"
     NOT_HTTP = 400, "the request is not valid HTTP", "something that is not HTTP, or two `Host` headers"
     PREFLIGHT = 400, "{reason}", "a CORS preflight for an origin, method or header that is not allowed"
@@ -66,7 +70,8 @@ class RefusedError(Exception):
         if isinstance(problem, Problem):
             self.status, self.error = problem.status, problem.text.format(**values)
         else:
-            self.status, self.error = problem, problem.phrase
+            known = {one.status: one.text for one in (Problem.METHOD, Problem.RANGE, Problem.NOT_READY)}
+            self.status, self.error = problem, known.get(problem, problem.phrase)  # phrases differ among Pythons
         self.detail = list(detail)
         super().__init__(self.error)
 

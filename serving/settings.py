@@ -79,6 +79,15 @@ def _check_exporter(endpoint: str) -> str:
     return endpoint
 
 
+def say_who_cannot_write(folder: Path, error: OSError) -> str:
+    """Return why a file in a folder cannot be written, and, if the user may not, what gives the folder to the user."""
+    if not isinstance(error, PermissionError):
+        return f"{error.filename or folder}: {error.strerror}"
+    user = f"{os.geteuid()}:{os.getegid()}"
+    remedy = f"`chown -R {user}` that folder, in a container the one of the host that is mounted there"
+    return f"{folder}: {error.strerror} for user {user}; {remedy}"
+
+
 def _find_model(tag: str) -> str:
     """Return the full tag of a model in BentoML's store, so that all workers serve the same version."""
     try:

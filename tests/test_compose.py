@@ -17,7 +17,7 @@ from models.chat import Chat
 from models.classifier import Classifier
 from models.weights import SHIPPED
 from serving.settings import Settings
-from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
+from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, sample_bodies, send, wait_until
 from tests.engine import docker, inspect
 from tests.prometheus import is_up, numbers
 from tests.stores import make_certificate, make_store
@@ -187,6 +187,29 @@ def test_dialogs_are_saved_and_restored_as_the_documentation_says(project: Path,
         assert (project / "served" / "train.json").is_file()
 
 
+def test_the_monitoring_log_is_copied_and_compared_as_the_readme_says(project: Path) -> None:
+    """Without the profile, whose Grafana is not in every registry."""
+    block = re.findall(r"^printf .*?(?=^```)", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[0]
+    setting, start, copy, compare = block.splitlines()
+    (project / ".env").write_text(f"PORT={(port := free_port())}\n")
+    for command in (setting.replace("=monitoring\\n'", "=\\n'"), start):
+        subprocess.run(["bash", "-c", command], cwd=project, check=True)
+    url = f"http://localhost:{port}"
+    wait_until(lambda: is_ready(url))
+    for body in sample_bodies() * 3:
+        assert send(f"{url}/predict", body).status == 200
+    wait_until(lambda: has_lines(project, copy, 120))
+    drift = compare.partition("python -m ")[2].partition(" #")[0].split()
+    assert main([*drift[1:-1], str(project / drift[-1])]) in (0, 3)
+
+
+def has_lines(project: Path, copy: str, number: int) -> bool:
+    """Copy the log anew, and tell whether it has so many lines."""
+    shutil.rmtree(project / "log", ignore_errors=True)
+    subprocess.run(["bash", "-c", copy], cwd=project, check=True, capture_output=True)
+    return sum(file.read_text().count("\n") for file in (project / "log").glob("*.jsonl")) >= number
+
+
 def test_the_profile_adds_postgresql(project: Path) -> None:
     assert "postgres" not in compose(project, "config", "--services").split()
     assert set(compose(project, "--profile", "postgres", "config", "--services").split()) == {NAME, "postgres"}
@@ -248,6 +271,12 @@ def test_the_profile_serves_https(project: Path, own: bool) -> None:
         assert (answer.status_code, len(answer.json()["participants"])) == (200, 2)
         redirect = client.get(f"http://localhost:{http_port}/try")
         assert (redirect.status_code, redirect.headers["location"]) == (308, "https://localhost/try")
+    if own:  # and it can be replaced
+        make_certificate("localhost", project / "tls" / "certificate.pem", project / "tls" / "key.pem")
+        compose(project, "restart", "caddy")
+        renewed = ssl.create_default_context(cafile=str(project / "tls" / "certificate.pem"))
+        with httpx.Client(verify=renewed, timeout=30, trust_env=False) as client:
+            wait_until(lambda: has_status(client, f"{address}/readyz", 200))
 
 
 def test_the_profile_runs_prometheus_which_reaches_the_service(project: Path) -> None:

@@ -138,7 +138,7 @@ def test_dialogs_that_cannot_be_stored_stop_the_start(options: list[str], tmp_pa
         docker("rm", "-f", name, check=False)
     assert done.returncode != 0
     (line,) = done.stderr.splitlines()
-    assert re.search(r"user \d+ of group \d+ cannot store dialogs in /history/\S+: \w", line)
+    assert re.search(r"cannot store dialogs in /history\S*: \w", line)
 
 
 def test_the_last_line_of_the_build_is_a_command_that_works(image: str) -> None:

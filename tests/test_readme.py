@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, Server, send
+from tests.conftest import ROOT, SAMPLE, Server, send
+from train.data import read_editions, write_edition
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -56,6 +58,28 @@ def test_the_python_client_works(server: Server, tmp_path: Path) -> None:
     file.write_text(script.replace("http://localhost:8000", server.url))
     done = subprocess.run([sys.executable, file], check=True, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.count("is_bot_probability") == 2
+
+
+@pytest.mark.training
+def test_the_commands_of_training_work_one_after_the_other(server: Server, tmp_path: Path) -> None:
+    """In a copy of the project, where `make train DATA=…` replaces the model; make takes what is installed as it is."""
+    project = tmp_path / "project"
+    shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(".*", "tests", "benchmarks", "__pycache__", "history"))
+    (project / ".venv").symlink_to(Path(sys.prefix))
+    (sample,) = read_editions([SAMPLE])
+    for name, part in (("2025", slice(15)), ("2026", slice(15, 30)), ("2027", slice(30, None))):
+        (project / "path/to" / name).mkdir(parents=True)
+        write_edition(project / "path/to" / name, sample.chats[part], sample.labels[part])
+    shutil.copy(SAMPLE / "train.json", project / "test.json")
+    (block,) = [block for block in blocks("") if block.startswith("make train")]
+    for line in block.splitlines():
+        command = line.replace("make ", "make -o .venv/development ").replace("http://localhost:8000", server.url)
+        done = subprocess.run(["bash", "-c", command], cwd=project, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{line}: {done.stdout[-500:]}{done.stderr[-500:]}"
+    assert {file.name for file in (project / "trained").iterdir()} <= {
+        file.name for file in (project / "models").iterdir()
+    }
+    assert len((project / "submission.csv").read_text().splitlines()) == 1 + 2 * len(sample.chats)
 
 
 def test_the_readme_is_short() -> None:

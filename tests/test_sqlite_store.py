@@ -35,4 +35,4 @@ def test_a_folder_that_cannot_be_written_is_named_in_one_line(tmp_path: Path) ->
     (tmp_path / "history").touch()
     with pytest.raises(BentoMLConfigException) as raised:
         prepare_file(tmp_path / "history" / "dialogs.sqlite")
-    assert re.fullmatch(rf"user \d+ of group \d+ cannot store dialogs in {tmp_path}/history: .+", str(raised.value))
+    assert re.fullmatch(rf"cannot store dialogs in {tmp_path}/history: .+", str(raised.value))

@@ -22,6 +22,7 @@ from records.history_url import SqliteFile
 from records.messages import COLUMNS, KINDS, Cause, StoredMessage, cause_of, check_columns, reason_of, upgrade_from
 from serving.dialogs.dialog import Outcome, admit
 from serving.dialogs.store import COUNT_DIALOGS, FIND_AT_ONCE, FIND_OLD, GIVE_UP, in_parts, make_probe
+from serving.settings import say_who_cannot_write
 
 LOCK_POLL = 0.0005  # seconds between two attempts to lock the file
 LOG_BYTES = 8_000_000  # of SQLite's log, above which it is moved into the database
@@ -40,8 +41,8 @@ def prepare_file(database: Path) -> None:
         if not os.access(database.parent, os.W_OK):  # SQLite creates files beside it
             raise PermissionError(None, "Permission denied", str(database.parent))
     except OSError as error:
-        who = f"user {os.geteuid()} of group {os.getegid()}"
-        raise BentoMLConfigException(f"{who} cannot store dialogs in {error.filename}: {error.strerror}") from None
+        why = say_who_cannot_write(database.parent, error)
+        raise BentoMLConfigException(f"cannot store dialogs in {why}") from None
 
 
 def _create_file(database: Path) -> None:

@@ -24,6 +24,7 @@ from pydantic_core import to_json
 from models.chat import Chat
 from models.classifier import Assessment, Classifier
 from records.monitoring_log import Scored, minute
+from serving.settings import say_who_cannot_write
 
 WRITE_EVERY = 0.5  # seconds
 MAX_WAITING = 20_000  # participants whose lines are not written yet, 5 MB
@@ -73,7 +74,7 @@ class Monitoring:
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            raise BentoMLConfigException(f"MONITORING: cannot write to {folder}: {error.strerror}") from None
+            raise BentoMLConfigException(f"MONITORING: cannot write to {say_who_cannot_write(folder, error)}") from None
 
     def record(
         self, classifier: Classifier, chats: Sequence[Chat], are_dialogs: Sequence[bool], assessment: Assessment

@@ -168,20 +168,6 @@ def test_a_slash_too_many_is_redirected(server: Server, path: str, place: str) -
     assert (answer.status, headers["location"]) == (307, place)
 
 
-def test_other_methods_get_405(server: Server) -> None:
-    answer, headers = get(f"{server.url}/predict")
-    assert answer.status == 405
-    assert headers["allow"] == "POST"
-    assert set(answer.json) == {"error", "detail"}
-
-
-def test_a_range_that_cannot_be_had_names_the_size(server: Server) -> None:
-    answer, headers = get(f"{server.url}/static_content/swagger-ui.css", Range="bytes=999999999-")
-    assert answer.status == 416
-    assert re.fullmatch(r"(bytes )?\*/\d+", headers["content-range"])
-    assert set(answer.json) == {"error", "detail"}
-
-
 ORIGIN = "https://game.example"
 
 
