@@ -55,7 +55,7 @@ def health() -> str:
 
 def test_it_runs_as_described(project: Path) -> None:
     port = free_port()
-    (project / ".env").write_text(f"PORT={port}\nLOG_FORMAT=json\nBENTOML_CONFIG=./bentoml.yaml\n")
+    (project / ".env").write_text(f"PORT={port}\nLOG_FORMAT=json\nBENTOML_CONFIG={project}/bentoml.yaml\n")
     (project / "bentoml.yaml").write_text("services: {turing_test_service: {logging: {access: {enabled: true}}}}\n")
     compose(project, "up", "-d")
     url = f"http://localhost:{port}"
@@ -101,7 +101,7 @@ def test_every_setting_of_env_reaches_the_service_and_nothing_else_does(project:
     lines = "".join(f"{name}={value}\r\n" for name, value in {**values, **others}.items())
     (project / ".env").write_text(lines, encoding="utf-8-sig", newline="")  # as editors on Windows write it
     compose(project, "create")
-    assert environment(NAME) == {**environment("turing_test_service"), **values, "PORT": "8000", "BENTOML_CONFIG": ""}
+    assert environment(NAME) == {**environment("turing_test_service"), **values, "PORT": "8000"}
     options = ("--rm", "--env-file", str(project / ".env"), "--entrypoint", "env")
     assert {f"{name}={value}" for name, value in values.items()} <= set(
         docker("run", *options, "turing_test_service").split("\n")
@@ -113,7 +113,7 @@ def test_without_env_the_settings_are_the_images(project: Path) -> None:
     given = environment(NAME)
     removed = {entry for entry in inspect(NAME)["Config"]["Env"] if "=" not in entry}
     assert not removed & set(environment("turing_test_service"))
-    assert given == {**environment("turing_test_service"), "PORT": "8000", "BENTOML_CONFIG": ""}
+    assert given == {**environment("turing_test_service"), "PORT": "8000"}
 
 
 def test_a_dollar_in_a_password_takes_single_quotes(project: Path) -> None:
