@@ -231,15 +231,11 @@ class Settings(BaseSettings):
 
     def export_paths(self) -> None:
         """Put absolute paths and the model's full tag into the environment, where all workers find the same."""
-        os.environ["HISTORY_FOLDER"] = str(self.history_folder)
         if self.history_url:
             os.environ["HISTORY_URL"] = self.history_url.get_secret_value()
-        if self.monitoring:
-            os.environ["MONITORING"] = str(self.monitoring)
-        if self.model:
-            os.environ["MODEL"] = self.model
-        if self.model_folder:
-            os.environ["MODEL_FOLDER"] = str(self.model_folder)
+        for name in ("history_folder", "monitoring", "model", "model_folder"):
+            if value := getattr(self, name):
+                os.environ[name.upper()] = str(value)
 
 
 @cache

@@ -61,7 +61,7 @@ def read_middleware(app: Starlette) -> BentoMLMiddleware:
             case "MaxConcurrencyMiddleware":
                 found.max_in_flight = options["max_concurrency"]
             case "RunnerTrafficMetricsMiddleware":
-                found.in_front.append(Middleware(RequestMetrics, namespace=options["namespace"]))
+                found.in_front.append(Middleware(RequestMetrics, **options))  # type: ignore[arg-type]
             case "CORSMiddleware":
                 found.in_front.append(Middleware(Cors, **options))
             case "ContextMiddleware":
