@@ -156,12 +156,12 @@ def test_bentomls_own_limits_are_honoured_in_the_one_shape(tmp_path: Path) -> No
         "chat_id": 1,
         "messages": [{"message_id": n, "text": "hello " * 1_000, "participant_id": n % 64} for n in range(160)],
     }
-    options = {"workers": 1, "traffic": {"max_concurrency": 4, "timeout": 2}}
+    options = {"workers": 1, "traffic": {"max_concurrency": 4, "timeout": 1}}
     with running(tmp_path, BENTOML_CONFIG=config(tmp_path, **options)) as server, ThreadPoolExecutor(12) as clients:
         assert len(Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()) == 1
         answers = list(clients.map(lambda _: send(f"{server.url}/explain", crowd), range(12)))
         statuses = {answer.status for answer in answers}
-        assert {429} < statuses <= {200, 429, 503}
+        assert {429, 503} <= statuses <= {200, 429, 503}
         assert 4 <= sum(answer.status != 429 for answer in answers) < 12
         assert all(set(answer.json) == {"error", "detail"} for answer in answers if answer.status != 200)
 
@@ -291,14 +291,3 @@ def test_tracing_without_the_exporter_stops_the_start_with_one_line(tmp_path: Pa
     assert server.process.wait(timeout=30) != 0
     (line,) = server.log.read_text().splitlines()
     assert "OTEL_EXPORTER_OTLP_ENDPOINT: Install opentelemetry-exporter-otlp-proto-http" in line
-
-
-def test_the_specification_has_readable_names_and_an_example_of_each_body(server: Server) -> None:
-    specification = send(f"{server.url}/docs.json").json
-    assert "IODescriptor" not in json.dumps(specification)
-    assert {"Chat", "ChatOrMessage", "Chats", "Predictions", "Explanation"} <= specification["components"][
-        "schemas"
-    ].keys()
-    content = specification["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
-    bodies = [example["value"] for example in content["examples"].values()]
-    assert [send(f"{server.url}/predict", body).status for body in bodies] == [200, 200]

@@ -313,6 +313,23 @@ def test_a_client_that_closes_ends_the_lingering(served: Uvicorn) -> None:
 # What is rejected
 
 
+ENDLESS = {
+    "header": b"POST / HTTP/1.1\r\nX: ",
+    "headers": b"POST / HTTP/1.1\r\nX: y\r\n",
+    "path": b"GET /",
+    "trailers": b"POST / HTTP/1.1\r\n" + CHUNKED + b"0\r\n",
+    "chunk extension": b"POST / HTTP/1.1\r\n" + CHUNKED + b"5;x=",
+}
+
+
+@pytest.mark.parametrize("where", list(ENDLESS))
+def test_an_endless_head_is_cut_off(served: Uvicorn, where: str) -> None:
+    """The same holds for what follows a body in chunks."""
+    part = b"X: y\r\n" * 10_000 if ENDLESS[where].endswith(b"\n") else b"a" * 60_000
+    with served.connect() as (client, _):
+        assert sent_before_the_end(client, ENDLESS[where], part) < 3 * connections.MAX_DISCARDED_BYTES
+
+
 def test_a_head_that_is_too_large_is_answered(served: Uvicorn, caplog: pytest.LogCaptureFixture) -> None:
     with served.connect() as (client, stream):
         client.sendall(b"GET / HTTP/1.1\r\nX: ")

@@ -27,7 +27,6 @@ from tests.conftest import (
     running,
     sample_bodies,
     send,
-    start_server,
     wait_until,
 )
 from tests.stores import PostgreSql, Sqlite
@@ -146,16 +145,9 @@ def test_a_character_that_no_store_takes_is_the_clients_fault(server: Server, fi
     assert answer.json["detail"][0]["field"] == field
 
 
-@pytest.mark.parametrize("text", ["", " ", "\n\t", "😀" * 10, "line\nline", "'; DROP TABLE messages; --"])
-def test_any_text_is_stored_as_it_is(server: Server, store: Store, text: str) -> None:
-    body = message(text)
-    probability(server, body)
-    assert probability(server, body) > 0
-    assert store.query("SELECT count(*) FROM messages")[0] != "0"
-
-
-def test_the_table_is_the_baselines(server: Server, store: Store) -> None:
-    body = message("Привет 👋", who=1)
+@pytest.mark.parametrize("text", ["Привет 👋", "", " ", "'; DROP TABLE messages; --"])
+def test_the_table_is_the_baselines(server: Server, store: Store, text: str) -> None:
+    body = message(text, who=1)
     probability(server, body)
     where = f"FROM messages WHERE id = '{body['id']}'"
     for column, value in (("text", body["text"]), ("dialog_id", body["dialog_id"]), ("participant_index", "1")):
@@ -265,21 +257,17 @@ def test_what_was_answered_survives_kill_9_of_the_service(store: Store, tmp_path
     wait_until(lambda: all_stored(store, answered), 10)
 
 
-def test_what_was_answered_survives_kill_9_of_the_store(server: Server, store: Store) -> None:
-    answered, statuses = under_load(server, store.kill)
-    assert answered
-    assert statuses <= {200, 503}
-    assert all_stored(store, answered)
-    assert tell(server, message()).status == 200
-
-
-def test_a_store_that_is_stopped_and_started_under_load(server: Server, store: Store) -> None:
+@pytest.mark.parametrize("is_killed", [True, False], ids=["kill -9", "stop and start"])
+def test_what_was_answered_survives_a_store_that_restarts_under_load(
+    server: Server, store: Store, is_killed: bool
+) -> None:
     def stop_and_start() -> None:
         store.stop()
         time.sleep(0.5)
         store.start()
 
-    answered, statuses = under_load(server, stop_and_start)
+    answered, statuses = under_load(server, store.kill if is_killed else stop_and_start)
+    assert answered
     assert statuses <= {200, 503}
     assert all_stored(store, answered)
     assert tell(server, message()).status == 200
@@ -332,52 +320,6 @@ def test_a_store_that_is_down_is_503_and_comes_back_by_itself(server: Server, st
     assert tell(server, message()).status == 200
 
 
-@pytest.mark.postgresql
-def test_a_store_that_is_frozen_is_503_in_time(tmp_path: Path) -> None:
-    store = PostgreSql()
-    store.start()
-    try:
-        with running(tmp_path, HISTORY_URL=store.url) as server:
-            probability(server, message())
-            store.freeze()
-            try:
-                start = time.monotonic()
-                assert tell(server, message()).status == 503
-                assert time.monotonic() - start < 2
-                assert not is_ready(server.url)
-            finally:
-                store.thaw()
-            wait_until(lambda: is_ready(server.url), 10)
-            assert tell(server, message()).status == 200
-    finally:
-        store.remove()
-
-
-@pytest.mark.parametrize(
-    ("url", "why"),
-    [
-        ("mysql://me:s3cr3t@host/db", "has to begin with postgresql:// or sqlite:///"),
-        ("postgresql://me:s3cr3t/1@host/db", "percent-encoded"),
-        ("postgresql://me:s3cr3t@host/db?sslmode=on", "`sslmode` parameter must be one of"),
-    ],
-)
-def test_a_url_that_cannot_work_stops_the_start_in_one_line(tmp_path: Path, url: str, why: str) -> None:
-    server = start_server(tmp_path, HISTORY_URL=url)
-    assert server.process.wait(timeout=60) != 0
-    log = server.log.read_text()
-    assert [why in line for line in log.splitlines() if "HISTORY_URL: " in line] == [True]
-    assert "s3cr3t" not in log
-
-
-def test_a_restart_forgets_nothing(store: Store, tmp_path: Path) -> None:
-    first = message("hello there")
-    second = message("are you a bot?", first["dialog_id"], 1)
-    with running(tmp_path, HISTORY_URL=store.url) as server:
-        probability(server, first)
-    with running(tmp_path, HISTORY_URL=store.url) as server:
-        assert probability(server, second) == pytest.approx(so_far([first, second])[1], abs=1e-9)
-
-
 def test_old_dialogs_are_deleted(store: Store, tmp_path: Path) -> None:
     body = message("soon forgotten")
     with running(tmp_path, HISTORY_URL=store.url) as server:
@@ -393,14 +335,6 @@ def test_a_body_that_is_neither_says_which_fields_make_which(server: Server) -> 
     assert answer.status == 400
     assert "chat_id, messages" in answer.text
     assert "text, dialog_id, id, participant_index" in answer.text
-
-
-def test_both_bodies_are_documented(server: Server) -> None:
-    openapi = send(f"{server.url}/docs.json").json
-    schema = openapi["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    names = [part["$ref"].split("/")[-1] for part in schema["anyOf"]]
-    assert names == ["Chat", "PlatformMessage"]
-    assert all(openapi["components"]["schemas"][name]["example"] for name in names)
 
 
 def test_processes_that_share_a_sqlite_file_take_turns(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Limits of requests, each from both sides, and hostile bodies."""
 
 import json
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -47,6 +48,40 @@ def test_requests_up_to_the_limit_are_accepted_and_larger_ones_rejected(
     answer = send(f"{server.url}{path}", body)
     assert answer.status == status
     assert field is None or field in [part["field"] for part in answer.json["detail"]]
+
+
+def pack(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    return packer.compress(body) + packer.flush()
+
+
+BODY = json.dumps(CURL_CHAT).encode()
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "status"),
+    [
+        ("gzip", pack(BODY), 200),
+        ("GZIP", pack(BODY), 200),
+        ("identity", b"\xef\xbb\xbf" + BODY, 200),
+        ("gzip", pack(BODY.ljust(2**20)), 200),
+        ("gzip", pack(BODY.ljust(2**20 + 1)), 413),
+        ("gzip", pack(b" " * 100_000_000)[:100_000], 413),
+        ("gzip", BODY, 400),
+        ("gzip", pack(BODY)[:-4], 400),
+        ("gzip", pack(BODY) + b"more", 400),
+        ("gzip", pack(BODY[:20]) + pack(BODY[20:]), 400),
+        ("br", BODY, 415),
+        ("deflate", zlib.compress(BODY), 415),
+        ("gzip, gzip", pack(pack(BODY)), 415),
+    ],
+)
+def test_gzip_is_unpacked_within_the_limit(server: Server, coding: str, body: bytes, status: int) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    answer = CLIENT.post(f"{server.url}/predict", content=body, headers=headers)
+    assert answer.status_code == status
+    assert status != 200 or answer.json()["chat_id"] == 42
+    assert status != 415 or answer.headers["accept-encoding"] == "gzip"
 
 
 BAD_BODIES = [

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,33 +99,30 @@ def test_answers_of_all_workers_are_counted(server: Server) -> None:
     assert grown["turing_test_queue_wait_seconds_count"] == len(bodies)
 
 
-def test_words_are_those_of_the_whole_chat(server: Server) -> None:
+def chat_of(text: str, messages: int) -> dict[str, Any]:
+    said = [{"message_id": at, "text": text, "participant_id": at % 2} for at in range(messages)]
+    return {"chat_id": "counted", "messages": said}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "chats", "words"),
+    [
+        ("predict", chat_of("one two three", 4), 1, 12),
+        ("predict_batch", {"chats": [chat_of("one two three", 4)] * 7}, 7, 7 * 12),
+        ("predict", chat_of("word " * 1_000, LARGE // 5_000 + 1), 1, 1_000 * (LARGE // 5_000 + 1)),
+        ("predict", {"text": "hi", "dialog_id": "counted", "id": "1", "participant_index": 0}, 1, 1),
+    ],
+    ids=["a chat", "a batch", "a large chat", "a message of a dialog"],
+)
+def test_each_chat_is_counted_once_with_its_words(
+    server: Server, path: str, body: dict[str, Any], chats: int, words: int
+) -> None:
     before = samples(server)
-    said = [{"message_id": n, "text": "one two three", "participant_id": n % 2} for n in range(4)]
-    assert send(f"{server.url}/predict", {"chat_id": "words", "messages": said}).status == 200
-    grown = added(server, before, 2)
-    assert grown["turing_test_chat_words_sum"] == 12
-    assert (grown["turing_test_chat_words_bucket 10.0"], grown["turing_test_chat_words_bucket 20.0"]) == (0, 1)
-
-
-def test_chats_of_a_batch_request_are_counted_one_by_one(server: Server) -> None:
-    before = samples(server)
-    bodies = sample_bodies()[:7]
-    predictions = send(f"{server.url}/predict_batch", {"chats": bodies}).json["predictions"]
-    grown = added(server, before, sum(len(prediction["participants"]) for prediction in predictions))
-    assert grown["turing_test_chat_words_count"] == 7
-
-
-def test_large_chats_and_messages_of_dialogs_are_counted_as_other_chats(server: Server) -> None:
-    before = samples(server)
-    said = [{"message_id": n, "text": "word " * 1_000, "participant_id": n % 2} for n in range(LARGE // 5_000 + 1)]
-    message = {"text": "hi", "dialog_id": "counted", "id": "1", "participant_index": 0}
-    for body, answers in (({"chat_id": "large", "messages": said}, 2), (message, 1)):
-        assert send(f"{server.url}/predict", body).status == 200
-        grown = added(server, before, answers)
-        before = samples(server)
-        for name in ("chat_words", "queue_wait_seconds"):
-            assert grown[f"turing_test_{name}_count"] == 1, name
+    assert send(f"{server.url}/{path}", body).status == 200
+    grown = added(server, before, 1 if "text" in body else 2 * chats)
+    assert grown["turing_test_chat_words_count"] == grown["turing_test_queue_wait_seconds_count"] == chats
+    assert grown["turing_test_chat_words_sum"] == words
+    assert grown["turing_test_chat_words_bucket 10.0"] == (1 if words == 1 else 0)
 
 
 def test_explanations_and_rejected_requests_are_not_counted(server: Server) -> None:

@@ -208,128 +208,84 @@ def test_readiness_is_seen_and_a_key_opens_the_metrics(tmp_path: Path) -> None:
 
 
 STRING = {"type": "string", "minLength": 1}
-DATASOURCES = {  # https://grafana.com/docs/grafana/latest/administration/provisioning/#data-sources
-    "type": "object",
-    "required": ["apiVersion", "datasources"],
-    "properties": {
-        "apiVersion": {"const": 1},
-        "datasources": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["name", "type", "access", "url"],
-                "additionalProperties": False,
-                "properties": {
-                    "name": STRING,
-                    "type": {"const": "prometheus"},
-                    "access": {"enum": ["proxy", "direct"]},
-                    "uid": {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,40}$"},
-                    "url": {"type": "string", "pattern": "^https?://"},
-                    "isDefault": {"type": "boolean"},
-                    "editable": {"type": "boolean"},
-                    "jsonData": {
-                        "type": "object",
-                        "properties": {"timeInterval": {"type": "string", "pattern": "^[0-9]+[smh]$"}},
-                        "additionalProperties": False,
-                    },
-                },
-            },
-        },
-    },
-    "additionalProperties": False,
+UID = {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,40}$"}
+
+
+def thing(required: str, properties: dict[str, Any], is_open: bool = False) -> dict[str, Any]:
+    """Return the schema of an object with properties, some of them required, and with others only if it is open."""
+    return {
+        "type": "object",
+        "required": required.split(),
+        "properties": properties,
+        "additionalProperties": is_open,
+    }
+
+
+def some(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "minItems": 1, "items": items}
+
+
+def number(least: int, most: int = 2**31) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+# https://grafana.com/docs/grafana/latest/administration/provisioning/
+DATASOURCE = {
+    "name": STRING,
+    "type": {"const": "prometheus"},
+    "access": {"enum": ["proxy", "direct"]},
+    "uid": UID,
+    "url": {"type": "string", "pattern": "^https?://"},
+    "isDefault": {"type": "boolean"},
+    "editable": {"type": "boolean"},
+    "jsonData": thing("", {"timeInterval": {"type": "string", "pattern": "^[0-9]+[smh]$"}}),
 }
-PROVIDERS = {  # https://grafana.com/docs/grafana/latest/administration/provisioning/#dashboards
-    "type": "object",
-    "required": ["apiVersion", "providers"],
-    "properties": {
-        "apiVersion": {"const": 1},
-        "providers": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["name", "type", "options"],
-                "additionalProperties": False,
-                "properties": {
-                    "name": STRING,
-                    "type": {"const": "file"},
-                    "disableDeletion": {"type": "boolean"},
-                    "allowUiUpdates": {"type": "boolean"},
-                    "options": {
-                        "type": "object",
-                        "required": ["path"],
-                        "properties": {"path": {"type": "string", "pattern": "^/"}},
-                        "additionalProperties": False,
-                    },
-                },
-            },
-        },
-    },
-    "additionalProperties": False,
+DATASOURCES = {"apiVersion": {"const": 1}, "datasources": some(thing("name type access url", DATASOURCE))}
+PROVIDER = {
+    "name": STRING,
+    "type": {"const": "file"},
+    "disableDeletion": {"type": "boolean"},
+    "allowUiUpdates": {"type": "boolean"},
+    "options": thing("path", {"path": {"type": "string", "pattern": "^/"}}),
 }
-SOURCE = {
-    "type": "object",
-    "required": ["type", "uid"],
-    "properties": {"type": {"const": "prometheus"}, "uid": {"const": "prometheus"}},
+PROVIDERS = {"apiVersion": {"const": 1}, "providers": some(thing("name type options", PROVIDER))}
+# https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/
+SOURCE = thing("type uid", {"type": {"const": "prometheus"}, "uid": {"const": "prometheus"}}, is_open=True)
+TARGET = {
+    "refId": {"type": "string", "pattern": "^[A-Z]$"},
+    "expr": STRING,
+    "datasource": SOURCE,
+    "format": {"enum": ["time_series", "heatmap", "table"]},
 }
-MODEL = {  # https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/
-    "type": "object",
-    "required": ["uid", "title", "schemaVersion", "panels", "time", "timezone", "refresh", "templating", "annotations"],
-    "properties": {
-        "uid": {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,40}$"},
-        "title": STRING,
-        "schemaVersion": {"type": "integer", "minimum": 36, "maximum": 41},
-        "version": {"type": "integer"},
-        "id": {"type": "null"},
-        "time": {"type": "object", "required": ["from", "to"]},
-        "panels": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["id", "type", "title", "gridPos"],
-                "properties": {
-                    "id": {"type": "integer", "minimum": 1},
-                    "type": {"enum": ["row", "stat", "timeseries", "heatmap", "alertlist"]},
-                    "title": STRING,
-                    "gridPos": {
-                        "type": "object",
-                        "required": ["h", "w", "x", "y"],
-                        "properties": {
-                            "h": {"type": "integer", "minimum": 1},
-                            "w": {"type": "integer", "minimum": 1, "maximum": 24},
-                            "x": {"type": "integer", "minimum": 0, "maximum": 23},
-                            "y": {"type": "integer", "minimum": 0},
-                        },
-                    },
-                    "datasource": SOURCE,
-                    "targets": {
-                        "type": "array",
-                        "minItems": 1,
-                        "items": {
-                            "type": "object",
-                            "required": ["refId", "expr", "datasource"],
-                            "properties": {
-                                "refId": {"type": "string", "pattern": "^[A-Z]$"},
-                                "expr": STRING,
-                                "datasource": SOURCE,
-                                "format": {"enum": ["time_series", "heatmap", "table"]},
-                            },
-                        },
-                    },
-                },
-            },
-        },
-    },
+PANEL = {
+    "id": number(1),
+    "type": {"enum": ["row", "stat", "timeseries", "heatmap", "alertlist"]},
+    "title": STRING,
+    "gridPos": thing("h w x y", {"h": number(1), "w": number(1, 24), "x": number(0, 23), "y": number(0)}, is_open=True),
+    "datasource": SOURCE,
+    "targets": some(thing("refId expr datasource", TARGET, is_open=True)),
+}
+MODEL = {
+    "uid": UID,
+    "title": STRING,
+    "schemaVersion": number(36, 41),
+    "version": {"type": "integer"},
+    "id": {"type": "null"},
+    "time": thing("from to", {}, is_open=True),
+    "panels": some(thing("id type title gridPos", PANEL, is_open=True)),
 }
 
 
 def test_grafanas_files_have_the_documented_form() -> None:
     provisioning = MONITORING / "grafana" / "provisioning"
     sources = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())
-    jsonschema.validate(sources, DATASOURCES)
-    jsonschema.validate(yaml.safe_load((provisioning / "dashboards" / "turing-test.yml").read_text()), PROVIDERS)
-    jsonschema.validate(DASHBOARD, MODEL)
+    jsonschema.validate(sources, thing("apiVersion datasources", DATASOURCES))
+    jsonschema.validate(
+        yaml.safe_load((provisioning / "dashboards" / "turing-test.yml").read_text()),
+        thing("apiVersion providers", PROVIDERS),
+    )
+    required = "uid title schemaVersion panels time timezone refresh templating annotations"
+    jsonschema.validate(DASHBOARD, thing(required, MODEL, is_open=True))
     (source,) = sources["datasources"]
     assert source["uid"] == "prometheus", "the dashboard's data source"
     scrape = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["global"]["scrape_interval"]

@@ -118,8 +118,9 @@ def test_readyz_says_whether_chats_can_be_scored(tmp_path: Path, monkeypatch: py
             with monkeypatch.context() as patch:
                 if is_broken:
                     patch.setattr(Classifier, "assess", fail)
-                statuses = client.post("/predict", json=CURL_CHAT).status_code, client.get("/readyz").status_code
-                assert statuses == ((500, 503) if is_broken else (200, 200))
+                answer, ready = client.post("/predict", json=CURL_CHAT), client.get("/readyz").status_code
+                assert (answer.status_code, ready) == ((500, 503) if is_broken else (200, 200))
+                assert not is_broken or answer.json() == {"error": "Internal Server Error", "detail": []}
 
 
 def test_predictions_do_not_depend_on_the_monitoring_log(tmp_path: Path) -> None:

@@ -637,11 +637,6 @@ def test_a_user_without_the_privileges(postgresql: PostgreSql, privilege: str) -
 
 
 @pytest.mark.postgresql
-def test_a_frozen_server(postgresql: PostgreSql) -> None:
-    check(postgresql.url, postgresql.freeze, postgresql.thaw)
-
-
-@pytest.mark.postgresql
 def test_the_first_answer_of_a_frozen_server_comes_in_time(
     postgresql: PostgreSql, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -652,6 +647,7 @@ def test_the_first_answer_of_a_frozen_server_comes_in_time(
             try:
                 assert await statuses_of(dialogs, [message() for _ in range(100)]) == [503] * 100
                 assert await status_of(dialogs.store_message(message())) == 503
+                assert not await dialogs.is_ready()
             finally:
                 postgresql.thaw()
             await becomes(dialogs, True)
@@ -743,26 +739,24 @@ def test_a_new_table_is_the_same_as_one_that_was_brought_up_to_date(store: Store
     assert sorted(indexes(store)) == fresh
 
 
-def test_a_table_of_a_newer_version_stops_the_start(store: Store) -> None:
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (
+            [f"UPDATE messages_version SET version = {VERSION + 1}"],  # noqa: S608
+            f"has version {VERSION + 1}, and this service knows {VERSION} at most",
+        ),
+        (["ALTER TABLE messages RENAME COLUMN text TO said"], "it has no column text"),
+        (["DROP TABLE messages", "DROP TABLE messages_version", BASELINE_TABLE], "it has no column seq, created_at"),
+    ],
+    ids=["a newer version", "a column is missing", "another service's"],
+)
+def test_a_table_that_cannot_be_used_stops_the_start(store: Store, changes: list[str], why: str) -> None:
     asyncio.run(checked(store.url))
-    execute(store, f"UPDATE messages_version SET version = {VERSION + 1}")  # noqa: S608
-    why = f"^HISTORY_URL: .* has version {VERSION + 1}, and this service knows {VERSION} at most$"
-    with pytest.raises(BentoMLConfigException, match=why):
-        asyncio.run(checked(store.url))
-
-
-def test_a_table_of_another_shape_stops_the_start(store: Store) -> None:
-    execute(store, BASELINE_TABLE)
-    with pytest.raises(BentoMLConfigException, match=r"^HISTORY_URL: .*: it has no column seq, created_at$"):
+    execute(store, *changes)
+    with pytest.raises(BentoMLConfigException, match=f"^HISTORY_URL: .* {why}$"):
         asyncio.run(checked(store.url))
     assert store.query("SELECT count(*) FROM messages") == ["0"]
-
-
-def test_a_table_that_has_lost_a_column_stops_the_start(store: Store) -> None:
-    asyncio.run(checked(store.url))
-    execute(store, "ALTER TABLE messages RENAME COLUMN text TO said")
-    with pytest.raises(BentoMLConfigException, match=r"^HISTORY_URL: .*: it has no column text$"):
-        asyncio.run(checked(store.url))
 
 
 def test_a_table_that_changes_under_the_service(store: Store, caplog: pytest.LogCaptureFixture) -> None:
