@@ -321,4 +321,3 @@ def _confidences(axes: Axes, comparison: Comparison) -> None:
     axes.vlines(at - 0.2, low, high, color=INK)
     axes.set_xticks(at, CONFIDENCES)
     axes.set(xlabel="confidence", ylabel="share of the answers", ylim=(0, 1))
-    axes.legend(fontsize="small")

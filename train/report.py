@@ -86,6 +86,7 @@ svg {{ display: block; width: 100%; height: auto; margin-top: .5rem }}
 svg text {{ font-family: system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif !important }}
 table {{ border-collapse: collapse; font-size: .9375rem; font-variant-numeric: tabular-nums }}
 th, td {{ border-bottom: 1px solid var(--line); padding: .35rem .8rem; text-align: left; vertical-align: bottom }}
+td {{ white-space: nowrap }}
 tr:last-child td {{ border: 0 }}
 </style>
 </head>
@@ -203,8 +204,11 @@ def pictures(*drawn: tuple[str, str, Callable[[Axes], None]]) -> str:
 
 def _picture(title: str, how_to_read: str, draw: Callable[[Axes], None]) -> str:
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(6, 4.4), layout="constrained")
-        draw(figure.subplots())
+        figure = Figure(figsize=(6, 4.8), layout="constrained")
+        axes = figure.subplots()
+        draw(axes)
+        if axes.get_legend_handles_labels()[1]:
+            figure.legend(loc="outside lower center", ncols=2, fontsize="small")  # not on the lines
         svg = io.StringIO()
         figure.savefig(svg, format="svg", metadata={"Date": None}, transparent=True)
     image = svg.getvalue().replace(INK, "currentColor")
@@ -218,7 +222,6 @@ def _roc(axes: Axes, measured: Sequence[Measured]) -> None:
         axes.plot(wrong, right, label=part.on)
     axes.plot([0, 1], [0, 1], color=QUIET, linestyle=":")
     axes.set(xlabel="share of people taken for bots", ylabel="share of bots found")
-    axes.legend(fontsize="small")
 
 
 def _precision_recall(axes: Axes, measured: Sequence[Measured]) -> None:
@@ -226,7 +229,6 @@ def _precision_recall(axes: Axes, measured: Sequence[Measured]) -> None:
         precision, recall, _ = precision_recall_curve(part.labels, part.probabilities)
         axes.plot(recall, precision, label=part.on)
     axes.set(xlabel="share of bots found (recall)", ylabel="share of bots among those (precision)", ylim=(0, 1.02))
-    axes.legend(fontsize="small")
 
 
 def _reliability(axes: Axes, measured: Sequence[Measured]) -> None:
@@ -235,7 +237,6 @@ def _reliability(axes: Axes, measured: Sequence[Measured]) -> None:
         axes.plot(said, happened, marker="o", label=part.on)
     axes.plot([0, 1], [0, 1], color=QUIET, linestyle=":")
     axes.set(xlabel="probability that was given", ylabel="share of bots among them")
-    axes.legend(fontsize="small")
 
 
 def _by_length(axes: Axes, measured: Sequence[Measured]) -> None:
@@ -249,7 +250,6 @@ def _by_length(axes: Axes, measured: Sequence[Measured]) -> None:
             losses.append(clipped_log_loss(part.labels[chosen], part.probabilities[chosen]) if some else np.nan)
         axes.plot(names, losses, marker="o", label=part.on)
     axes.set(xlabel="messages in the chat", ylabel="log loss", ylim=(0, None))
-    axes.legend(fontsize="small")
 
 
 def _by_way(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
@@ -260,7 +260,6 @@ def _by_way(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     axes.set_yticks(range(len(ways)), ways, fontsize="small")
     axes.invert_yaxis()
     axes.set(xlabel="log loss", xlim=(0, None))
-    axes.legend(fontsize="x-small")
 
 
 def _importance(axes: Axes, fitted: Fitted) -> None:
