@@ -585,7 +585,7 @@ def test_a_message_shows_what_it_moved_and_what_in_it(page: Page, server: Server
     before, after = ask(server, TALK[:3]), ask(server, TALK)
     odds = [p / (1 - p) for p in (before["B"], after["B"])]
     tint = page.locator(".message").nth(3)
-    expect(tint).to_have_class(re.compile("bot level" if odds[1] > odds[0] else "person level"))
+    expect(tint).to_have_class(re.compile(r"\bbot$" if odds[1] > odds[0] else r"\bperson$"))
     tint.locator(".bubble").click()
     settle(page)
     moved = [percent(p).removesuffix(" bot") for p in (before["B"], after["B"])]

@@ -4,7 +4,8 @@ import { Component, createRef, html, isEnter } from "./html.js";
 import { nameOf, t } from "./texts.js";
 import { Effect } from "./verdict.js";
 
-const LEVELS = [0.12, 0.4, 0.9, 1.8]; // log odds from which a message is tinted, the last the strongest
+const LEVELS = [0.12, 0.4, 0.9, 1.8]; // log odds from which a message is tinted
+const STRENGTHS = ["0%", "12%", "22%", "34%", "46%"]; // of the tint
 
 export function Messages({ page }) {
   const { messages } = page.state;
@@ -34,7 +35,7 @@ function Message({ message, at, page }) {
     state.people.indexOf(message.who) % 2 === 1 ? "right" : "left",
     state.messages[at - 1]?.who === message.who && "follows",
     isSelected && "selected",
-    level && `${effect > 0 ? "bot" : "person"} level${level}`,
+    level && (effect > 0 ? "bot" : "person"),
   ];
   return html`<li data-id=${message.id} class="message ${kinds.filter(Boolean).join(" ")}">
     <span class="who" dir="auto">${nameOf(message.who)}</span>
@@ -43,6 +44,7 @@ function Message({ message, at, page }) {
       : html`<button
           type="button"
           class="bubble"
+          style=${{ "--strength": STRENGTHS[level] }}
           dir="auto"
           aria-expanded=${String(isSelected)}
           tabindex=${isReached ? 0 : -1}

@@ -494,7 +494,7 @@ function App({ page }) {
 
 function Top({ isQuiet }) {
   const mode = (name, href) =>
-    html`<a href=${href} aria-current=${state.mode === name ? "page" : null}>${t(name)}</a>`;
+    html`<a class="button ${state.mode === name ? "primary" : "quiet"}" href=${href} aria-current=${state.mode === name ? "page" : null}>${t(name)}</a>`;
   return html`<header class="top ${isQuiet ? "" : "brief"}">
     <h1>${t("title")}</h1>
     <p class="tagline">${t("subtitle", { n: MODEL.chats })}</p>
