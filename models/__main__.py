@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic
 from typing import cast
 
-from .bulk import BulkError, State, score_stream
+from .bulk import BulkError, Settings, State, score_stream
 from .score_files import NothingToResumeError, ScoreFiles, Sink, Streams
 from .weights import SHIPPED, ModelError, read_artifact
 
@@ -67,6 +67,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.add_argument("--model", metavar="FOLDER", type=Path, default=SHIPPED, help="a model folder")
     score.add_argument(
+        "--expected-bot-share",
+        metavar="SHARE",
+        type=_share,
+        help="share of bots among the participants, between 0 and 1 (default: that of the game)",
+    )
+    score.add_argument(
+        "--finished",
+        action="store_true",
+        help="the dialogs, in the You are Bot format, are complete recordings of the game (JSON Lines: see the field)",
+    )
+    score.add_argument(
         "--processes", metavar="N", type=_positive, default=_cores(), help="worker processes (default: all cores)"
     )
     score.add_argument("--resume", action="store_true", help="continue a run that was interrupted or killed")
@@ -88,24 +99,32 @@ def _positive(text: str) -> int:
     return number
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError("has to be between 0 and 1")
+    return share
+
+
 def _cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _score(options: argparse.Namespace) -> None:
-    _, model_version = read_artifact(options.model)  # in this process, so that an error is one line
+    _, version = read_artifact(options.model)  # in this process, so that an error is one line
+    settings = Settings(options.model, options.expected_bot_share, options.finished)
     with ExitStack() as files:
         if options.chats == "-":
             stream, size = cast("BufferedReader", sys.stdin.buffer), 0
         else:
             stream = files.enter_context(Path(options.chats).open("rb"))
             size = os.fstat(stream.fileno()).st_size
-        sink = _open_sink(options, model_version, files)
+        sink = _open_sink(options, version, files)
         progress = _Progress(stream, size, sink.state.chats, is_shown=not options.quiet and sys.stderr.isatty())
         begin = monotonic()
         state = sink.state
-        for state, scored in score_stream(stream, options.model, options.processes, sink.state):
+        for state, scored in score_stream(stream, settings, options.processes, sink.state):
             sink.write(state, scored)
             progress.show(state)
         progress.end()
@@ -123,7 +142,12 @@ def _open_sink(options: argparse.Namespace, model_version: str, files: ExitStack
         rejected = options.rejected or out.with_name(out.name + ".rejected")
         if options.chats != "-" and any(file.exists() and file.samefile(options.chats) for file in (out, rejected)):
             raise BulkError(f"{options.chats}: would be overwritten")
-        return ScoreFiles(out, rejected, model_version, resume=options.resume)
+        settings = {
+            "model": model_version,
+            "expected bot share": options.expected_bot_share or "of the game",
+            "finished": options.finished,
+        }
+        return ScoreFiles(out, rejected, settings, resume=options.resume)
     if options.resume:
         raise BulkError("--resume needs a file as --out")
     return Streams(

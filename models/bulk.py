@@ -71,9 +71,10 @@ class _Dialog(BaseModel):
     chat_id: str
     messages: list[_DialogMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
 
-    def chat(self) -> Chat:
+    def chat(self, *, finished: bool) -> Chat:
         return Chat.model_construct(
             chat_id=self.chat_id,
+            finished=finished,
             messages=[
                 Message.model_construct(message_id=one.message, text=one.text, participant_id=one.participant_index)
                 for one in self.messages
@@ -81,13 +82,18 @@ class _Dialog(BaseModel):
         )
 
 
-def score_lines(classifier: Classifier, lines: Sequence[bytes], kind: Kind = "line") -> list[bytes | InvalidChatError]:
-    """Score chats in JSON; returns a prediction in JSON for each line, or why it is no chat."""
+def score_lines(
+    classifier: Classifier, lines: Sequence[bytes], kind: Kind = "line", *, finished: bool = False
+) -> list[bytes | InvalidChatError]:
+    """Score chats in JSON; returns a prediction in JSON for each line, or why it is no chat.
+
+    `finished` is that of each dialog; lines have it in themselves.
+    """
     found: list[Chat | InvalidChatError] = []
     for line in lines:
         try:
             if kind == "dialog":
-                found.append(validate_json(_Dialog, line, root="dialog").chat())
+                found.append(validate_json(_Dialog, line, root="dialog").chat(finished=finished))
             else:
                 found.append(validate_json(Chat, line, root="line"))
         except InvalidChatError as error:
@@ -116,9 +122,21 @@ class Scored:
     chats: int
 
 
-def load_classifier(folder: Path) -> Classifier:
+@dataclass(frozen=True)
+class Settings:
+    """How chats are scored: with which model, for which share of bots, and whether dialogs are complete recordings.
+
+    `expected_bot_share` is that of `Classifier`; `finished` is that of `Chat`, for the You are Bot format alone.
+    """
+
+    folder: Path = SHIPPED
+    expected_bot_share: float | None = None
+    finished: bool = False
+
+
+def load_classifier(folder: Path, expected_bot_share: float | None = None) -> Classifier:
     """Load a model into a process that does nothing else than score; raises `ModelError`."""
-    classifier = Classifier.load(folder)
+    classifier = Classifier.load(folder, expected_bot_share)
     classifier.ngrams = Ngrams(classifier.weights.linear, classifier.weights.idf, CACHED_WORDS)
     classifier.ngrams.reserve()
     gc.freeze()  # the garbage collector went through the model and all chats of a chunk: a fifth of the CPU time
@@ -129,13 +147,13 @@ def load_classifier(folder: Path) -> Classifier:
 _CLASSIFIER: list[Classifier] = []  # of this worker process
 
 
-def _start_worker(folder: Path) -> None:
+def _start_worker(settings: Settings) -> None:
     """Load the model once for each worker, and let the worker end with its parent, even if that was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it as well
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _CLASSIFIER.append(load_classifier(folder))
+    _CLASSIFIER.append(load_classifier(settings.folder, settings.expected_bot_share))
 
 
 def _end_with(parent: BaseProcess) -> None:
@@ -143,7 +161,7 @@ def _end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _score_chunk(chunk: bytes, first: int, kind: Kind) -> Scored:
+def _score_chunk(chunk: bytes, first: int, kind: Kind, finished: bool) -> Scored:
     """Score the lines of a chunk; the number of the first is `first`. Empty lines are left out."""
     numbers, lines, too_long = [], [], []
     for number, line in enumerate(chunk.split(b"\n"), first):
@@ -152,7 +170,7 @@ def _score_chunk(chunk: bytes, first: int, kind: Kind) -> Scored:
         elif line.strip():
             numbers.append(number)
             lines.append(line)
-    scored = score_lines(_CLASSIFIER[0], lines, kind)
+    scored = score_lines(_CLASSIFIER[0], lines, kind, finished=finished)
     scores = [line for line in scored if isinstance(line, bytes)]
     reasons = [(number, str(line)) for number, line in zip(numbers, scored, strict=True) if not isinstance(line, bytes)]
     rejected = [json.dumps({kind: number, "error": reason}) for number, reason in sorted(reasons + too_long)]
@@ -240,22 +258,25 @@ def _members(stream: Stream) -> Iterator[tuple[str, str]]:
 
 
 def score_stream(
-    stream: BufferedReader, folder: Path = SHIPPED, processes: int = 1, state: State | None = None
+    stream: BufferedReader, settings: Settings | None = None, processes: int = 1, state: State | None = None
 ) -> Iterator[tuple[State, Scored]]:
     """Score a file or pipe with so many worker processes; returns what became of each chunk, in order.
 
     With each comes the state after it. A given state is continued: its chunks are read, but not scored again. Raises
     `BulkError` for a file that is damaged or differs from what the state was made of, and if a worker died.
     """
+    settings = settings or Settings()
     state = state or State()
     try:
         chunks, kind = open_chats(stream)
+        if settings.finished and kind == "line":
+            raise BulkError('--finished is for the You are Bot format; in JSON Lines each chat has a field "finished"')
         checksum = 0
         for chunk in islice(chunks, state.chunks):
             checksum = zlib.crc32(chunk, checksum)
         if checksum != state.checksum:
             raise BulkError("this is not the input of the run that was interrupted")
-        for chunk, scored in _score_chunks(chunks, kind, state.lines + 1, folder, processes):
+        for chunk, scored in _score_chunks(chunks, kind, state.lines + 1, settings, processes):
             state = State(
                 chunks=state.chunks + 1,
                 lines=state.lines + chunk.count(b"\n"),
@@ -273,17 +294,17 @@ def score_stream(
 
 
 def _score_chunks(
-    chunks: Iterable[bytes], kind: Kind, first: int, folder: Path, processes: int
+    chunks: Iterable[bytes], kind: Kind, first: int, settings: Settings, processes: int
 ) -> Iterator[tuple[bytes, Scored]]:
     """Return each chunk with what became of it, in order; the number of the first line is `first`."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # the workers use all cores
     context = multiprocessing.get_context("spawn")  # a fork would inherit threads
-    pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(folder,))
+    pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(settings,))
     waiting: deque[tuple[bytes, Future[Scored]]] = deque()
     try:
         for chunk in chunks:
-            waiting.append((chunk, pool.submit(_score_chunk, chunk, first, kind)))
+            waiting.append((chunk, pool.submit(_score_chunk, chunk, first, kind, settings.finished)))
             first += chunk.count(b"\n")
             if len(waiting) > AHEAD * processes:
                 done, scored = waiting.popleft()

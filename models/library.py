@@ -59,6 +59,7 @@ class Classifier:
         `expected_bot_share` is the share of bots among the participants, between 0 and 1; by default that of the game.
         Raises `ModelError` if the folder holds no artifact that this version can use.
         """
+        _check_share(expected_bot_share)
         return cls(classifier.Classifier.load(Path(folder), expected_bot_share))
 
     @property
@@ -67,31 +68,39 @@ class Classifier:
         return self._core.version
 
     @overload
-    def predict(self, chat: Chat | Mapping[str, Any], /) -> Prediction: ...
+    def predict(self, chat: Chat | Mapping[str, Any], /, *, expected_bot_share: float | None = None) -> Prediction: ...
 
     @overload
-    def predict(self, chat: Iterable[Chat | Mapping[str, Any]], /) -> Predictions: ...
+    def predict(
+        self, chat: Iterable[Chat | Mapping[str, Any]], /, *, expected_bot_share: float | None = None
+    ) -> Predictions: ...
 
     def predict(
-        self, chat: Chat | Mapping[str, Any] | Iterable[Chat | Mapping[str, Any]], /
+        self,
+        chat: Chat | Mapping[str, Any] | Iterable[Chat | Mapping[str, Any]],
+        /,
+        *,
+        expected_bot_share: float | None = None,
     ) -> Prediction | Predictions:
         """Score one chat, or many of them.
 
         A chat is a `Chat`, or a dict with the JSON of a request to `/predict`. Returns one prediction, or a list of
         them in order; the participants of each are in the order of their first message. Raises `InvalidChatError`,
-        which names the invalid fields, before anything is scored.
+        which names the invalid fields, before anything is scored. `expected_bot_share` is as for
+        `load`.
         """
+        _check_share(expected_bot_share)
         if isinstance(chat, Chat | Mapping):
-            return self._predict([_validate(chat)])[0]
+            return self._predict([_validate(chat)], expected_bot_share)[0]
         if isinstance(chat, str | bytes) or not isinstance(chat, Iterable):
             raise TypeError(f"a chat, a dict or a list of them is needed, not {type(chat).__name__}")
-        return self._predict([_validate(one, ("chats", number)) for number, one in enumerate(chat)])
+        return self._predict([_validate(one, ("chats", number)) for number, one in enumerate(chat)], expected_bot_share)
 
-    def _predict(self, chats: Sequence[Chat]) -> Predictions:
+    def _predict(self, chats: Sequence[Chat], expected_bot_share: float | None) -> Predictions:
         return Predictions(
             Prediction.model_construct(**vars(prediction))
             for start in range(0, len(chats), BATCH)
-            for prediction in self._core.predict(chats[start : start + BATCH])
+            for prediction in self._core.predict(chats[start : start + BATCH], expected_bot_share)
         )
 
     def explain(self, chat: Chat | Mapping[str, Any], /) -> Explanation:
@@ -100,6 +109,11 @@ class Classifier:
         explanation = Explanation.model_construct(**vars(explain.explain(self._core, valid)))
         explanation._chat = valid
         return explanation
+
+
+def _check_share(expected_bot_share: float | None) -> None:
+    if expected_bot_share is not None and not 0 < expected_bot_share < 1:
+        raise ValueError(f"expected_bot_share has to be between 0 and 1, not {expected_bot_share}")
 
 
 def _validate(chat: Any, within: Location = ()) -> Chat:

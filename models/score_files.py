@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -53,11 +54,14 @@ class ScoreFiles:
     after the last state, so that no line is lost or there twice.
     """
 
-    def __init__(self, scores: Path, rejected: Path, model_version: str, *, resume: bool) -> None:
-        """Open the files; raises `BulkError` if they don't fit the state, `NothingToResumeError`, and OSError."""
+    def __init__(self, scores: Path, rejected: Path, settings: Mapping[str, object], *, resume: bool) -> None:
+        """Open the files. A run is only continued with the same `settings`, which are stored as JSON.
+
+        Raises `BulkError` if they don't fit the state, `NothingToResumeError`, and OSError.
+        """
         self._file = scores.with_name(scores.name + ".state")
         self._rejected_file = rejected
-        self._model_version = model_version
+        self._settings = dict(settings)
         interrupted = self._read()
         if interrupted and not resume:
             raise BulkError(f"{self._file}: an earlier run did not end; continue it with --resume, or delete this file")
@@ -97,7 +101,7 @@ class ScoreFiles:
     def _save(self, state: State) -> None:
         new = self._file.with_name(self._file.name + ".new")
         with new.open("w", encoding="utf-8") as file:
-            json.dump({"model_version": self._model_version, **asdict(state)}, file)
+            json.dump({"settings": self._settings, **asdict(state)}, file)
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._file)
@@ -106,14 +110,17 @@ class ScoreFiles:
         """Return the state of a run that was interrupted, None without one; raises `BulkError`."""
         try:
             stored = json.loads(self._file.read_bytes())
-            model_version = stored.pop("model_version")
+            settings = stored.pop("settings")
             state = State(**stored)
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError, AttributeError):
             raise BulkError(f"{self._file}: is not the state of a run; delete it to start anew") from None
-        if model_version != self._model_version:
-            raise BulkError(f"{self._file}: that run used model {model_version}, this is {self._model_version}")
+        if settings != self._settings:
+            was, now = (
+                ", ".join(f"{name} {value}" for name, value in each.items()) for each in (settings, self._settings)
+            )
+            raise BulkError(f"{self._file}: that run was made with {was}; this is {now}")
         return state
 
 

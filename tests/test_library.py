@@ -81,6 +81,21 @@ def test_an_error_names_the_field(library: Classifier, chat: Any, message: str) 
         library.predict(chat)
 
 
+def test_the_share_of_bots_is_that_of_the_model_or_of_one_call(library: Classifier) -> None:
+    rare = library.predict(CURL_CHAT, expected_bot_share=0.02)
+    assert (
+        rare
+        == Classifier.load(expected_bot_share=0.02).predict(CURL_CHAT)
+        == library.predict([CURL_CHAT], expected_bot_share=0.02)[0]
+    )
+    assert rare.participants[0].is_bot_probability < library.predict(CURL_CHAT).participants[0].is_bot_probability
+    for share in (0, 1.5):
+        with pytest.raises(ValueError, match="expected_bot_share has to be between 0 and 1"):
+            library.predict(CURL_CHAT, expected_bot_share=share)
+        with pytest.raises(ValueError, match="expected_bot_share has to be between 0 and 1"):
+            Classifier.load(expected_bot_share=share)
+
+
 @pytest.mark.parametrize("value", ["chat", b"chat", 3, None])
 def test_what_is_neither_a_chat_nor_a_list_is_a_type_error(library: Classifier, value: Any) -> None:
     with pytest.raises(TypeError, match=type(value).__name__):

@@ -106,7 +106,7 @@ def test_its_types_are_known(installed: Path, tmp_path: Path) -> None:
 def test_the_page_prints_what_it_says(installed: Path, tmp_path: Path) -> None:
     """Its Python blocks are one program; the block after each shows what it prints."""
     blocks = re.findall(r"^```python\n(.*?)^```\n\n(?:```\n(.*?)^```$)?", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     (tmp_path / "page.py").write_text("".join(code for code, _ in blocks))
     assert _run(str(installed / "bin/python"), "page.py", cwd=tmp_path) == "".join(printed for _, printed in blocks)
 

@@ -80,6 +80,19 @@ def test_a_packed_file_a_pipe_and_the_game_s_format_give_the_same(tmp_path: Path
     assert score("-", "--out", "-", stdin=gzip.compress(game)).stdout == expected
 
 
+def test_settings_reach_the_workers() -> None:
+    """`--finished` makes dialogs of the game what `finished` makes a chat, and the share is that of the classifier."""
+    lines = "".join(json.dumps({**body, "finished": True}) + "\n" for body in sample_bodies()).encode()
+    finished = score("-", "--out", "-", stdin=lines).stdout
+    assert score(SAMPLE / "train.json", "--finished", "--out", "-").stdout == finished
+    assert score(SAMPLE / "train.json", "--out", "-").stdout != finished
+    rare = Classifier.load(expected_bot_share=0.02)
+    found = score("-", "--expected-bot-share", "0.02", "--out", "-", stdin=lines).stdout.splitlines()
+    assert [json.loads(line) for line in found] == [
+        rounded(rare, {**body, "finished": True}) for body in sample_bodies()
+    ]
+
+
 INVALID: list[tuple[bytes, str]] = [
     (b"{", "line: not valid JSON"),
     (b'"text"', "line: Input should be an object"),
@@ -168,6 +181,7 @@ def _end(of: bytes) -> bytes:
         (lambda _: None, ["chats", "--out", "scores", "--rejected", "chats"], "chats: would be overwritten"),
         (lambda _: None, ["chats", "--out", "scores", "--model", "no-model"], "no-model/metrics.json: No such file"),
         (lambda _: None, ["chats", "--out", "-", "--resume"], "--resume needs a file"),
+        (lambda _: None, ["chats", "--out", "-", "--finished"], "--finished is for the You are Bot format"),
         (
             lambda f: (f / "chats").write_bytes(_end(gzip.compress(b"\n" * 10_000))),
             ["chats", "--out", "scores"],
@@ -224,6 +238,8 @@ def test_a_run_that_was_killed_is_resumed_to_the_same_bytes(tmp_path: Path) -> N
         wait_until(lambda those=workers: not any(_runs(worker) for worker in those))  # type: ignore[misc]
         resumed = ["--resume"]
     assert b"continue it with --resume" in score(*arguments, check=False, command=SMALL_STEPS).stderr
+    refused = score(*arguments, "--resume", "--expected-bot-share", "0.1", check=False, command=SMALL_STEPS)
+    assert b"expected bot share of the game, finished False; this is model" in refused.stderr
     other = (tmp_path / "chats").read_bytes().replace(b"a", b"b", 1)
     refused = score("-", *arguments[1:], "--resume", stdin=other, check=False, command=SMALL_STEPS)
     assert b"not the input of the run that was interrupted" in refused.stderr
