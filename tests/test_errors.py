@@ -64,7 +64,7 @@ REQUESTS: dict[Problem, tuple[list[bytes], dict[str, str]]] = {
     Problem.STORE_DOWN: ([post(MESSAGE)], {"retry-after": "1"}),
     Problem.NOT_READY: ([request("GET /readyz")], {"retry-after": "1"}),
 }
-# Their tests: test_log.py; test_predictions.py; test_store.py, with a database in LATIN1.
+# Their tests: test_log.py; faults/test_machine.py; faults/test_store.py, with a database in LATIN1.
 OTHERS = {Problem.CUT_OFF, Problem.INTERNAL, Problem.UNSTORABLE}
 
 
@@ -97,6 +97,7 @@ def without_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.process.wait(timeout=20)
 
 
+@pytest.mark.service
 @pytest.mark.parametrize("problem", REQUESTS, ids=lambda problem: problem.name)
 def test_each_error_has_its_status_text_and_headers(request: pytest.FixtureRequest, problem: Problem) -> None:
     needs_no_store = problem in (Problem.STORE_DOWN, Problem.NOT_READY)
