@@ -185,7 +185,7 @@ def test_it_serves_with_the_memory_that_it_asks_for_and_says_what_is_too_little(
     def limited(megabytes: int) -> list[str]:
         return [f"--memory={megabytes}m", f"--memory-swap={megabytes}m", "-e", f"WORKERS={workers}"]
 
-    with container(*limited(need)) as started:
+    with container(*limited(need), seconds=180) as started:
         before = Contained(started).workers()
         bodies = sample_bodies()
         for body in bodies:
