@@ -129,7 +129,9 @@ def _read_dialogs(file: Path) -> tuple[bytes, dict[str, Any]]:
         raise DataError(f"{file}: no such file; it holds the dialogs") from None
     except OSError as error:
         raise DataError(f"{file}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:  # its text differs among versions of Python
+        raise DataError(f"{file}: cannot be read: nested too deeply") from None
+    except ValueError as error:
         raise DataError(f"{file}: cannot be read: {error}") from None
     if not isinstance(dialogs, dict) or not dialogs:
         raise DataError(f"{file}: expected an object of dialogs by their identifier, found {_shown(dialogs)}")

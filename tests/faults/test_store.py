@@ -739,6 +739,23 @@ def test_a_new_table_is_the_same_as_one_that_was_brought_up_to_date(store: Store
     assert sorted(indexes(store)) == fresh
 
 
+def test_the_first_release_can_go_on_with_the_table_and_back(store: Store) -> None:
+    """0.1.0 knows version 2 at most, and inserts these columns alone."""
+    asyncio.run(checked(store.url))
+    assert store.query("SELECT max(version) FROM messages_version") == ["2"]
+    told = "'old', 'hello', 'dialog', 0, '2026-11-27 10:00:00.000000'"
+    columns = "id, text, dialog_id, participant_index, created_at"
+    execute(store, f"INSERT INTO messages ({columns}) VALUES ({told})")  # noqa: S608
+
+    async def tell() -> list[str]:
+        async with opened(store.url) as dialogs:
+            chat = await dialogs.store_message(message("and now?", "dialog"))
+        return [said.text for said in chat.messages]
+
+    assert asyncio.run(tell()) == ["hello", "and now?"]
+    assert store.query("SELECT text FROM messages WHERE dialog_id = 'dialog' ORDER BY seq") == ["hello", "and now?"]
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
