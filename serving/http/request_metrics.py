@@ -48,7 +48,8 @@ def _metrics(namespace: str) -> dict[str, Any]:
         "service_version": server_context.bento_version,
         "runner_name": server_context.service_name,
     }
-    for path in server_context.service_routes:  # opens the last files
+    made.metrics_last_request_timestamp.labels(**of_service)  # opens the last files, as do the next ones
+    for path in server_context.service_routes:
         made.metrics_request_in_progress.labels(endpoint=path, **of_service)
         for status in (200, 500):
             made.metrics_request_duration.labels(endpoint=path, http_response_code=status, **of_service)
