@@ -64,12 +64,6 @@ def to_probability(odds: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-odds)))
 
 
-def mix(boosted: Floats, randomised: Floats, rules: Rules) -> Floats:
-    """Return the average of the boosted trees' log odds and those of the randomised trees' probabilities."""
-    clipped = np.minimum(np.maximum(randomised, rules.clipped), 1 - rules.clipped)
-    return np.asarray(rules.boosted * boosted + (1 - rules.boosted) * log_odds(clipped))
-
-
 def pair(score: Floats, sizes: Ints) -> Floats:
     """Compare the participants of each chat; takes and returns log odds, (sides,).
 
@@ -101,7 +95,7 @@ class Classifier:
         self.version = version
         self.weights = weights
         self.expected_bot_share = weights.base if expected_bot_share is None else expected_bot_share
-        self.ngrams = Ngrams(weights.linear, weights.idf)
+        self.ngrams = Ngrams(np.pad(weights.ngrams.T.astype(np.float64), ((0, 1), (0, 0))))
         self._forest = Forest(weights.boosted, weights.randomised)
 
     @classmethod
@@ -112,7 +106,7 @@ class Classifier:
     def for_another_thread(self) -> Self:
         """Return the same classifier with a cache of its own; the weights and trees are shared."""
         twin = copy(self)
-        twin.ngrams = self.ngrams.for_another_thread()
+        twin.ngrams = Ngrams(self.ngrams.weights)
         return twin
 
     def predict(self, chats: Sequence[Chat], expected_bot_share: float | None = None) -> list[Prediction]:
@@ -163,4 +157,6 @@ class Classifier:
     def score(self, signals: Floats) -> Floats:
         """Return the log odds, (rows,), of rows of `SIGNALS`."""
         boosted, randomised = self._forest.leaves(signals.astype(np.float32))  # as in training
-        return mix(boosted.sum(axis=1) + self.weights.start, randomised.mean(axis=1), self.weights.rules)
+        clip = self.weights.rules.clip
+        probabilities = np.minimum(np.maximum(randomised.mean(axis=1), clip), 1 - clip)
+        return np.asarray((boosted.sum(axis=1) + self.weights.start + log_odds(probabilities)) / 2)

@@ -1,12 +1,9 @@
 """The weights of hashed n-grams, and their sums over the words of a chat."""
 
 from collections.abc import Sequence
-from copy import copy
 from itertools import islice
-from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .features import BOUNDARY, LONGEST_WORD, Floats, Side, pair_ngrams, word_counts, word_hash, word_ngrams
 from .signals import OF_NGRAMS, SUMS
@@ -18,20 +15,15 @@ _CHUNK = 1 << 13  # words that are looked up before room may be made in the cach
 class Ngrams:
     """Sums what n-grams and words add to the columns of `SUMS`; what a word adds is cached.
 
-    `linear`, shape (len(LINEAR), N_BUCKETS), and `idf`, shape (N_BUCKETS,), are those of `models/weights.py`.
+    `weights`, shape (N_BUCKETS + 1, len(OF_NGRAMS)): what an n-gram adds; the last row stands for no n-gram. One thread
+    at a time may use the cache; several objects can share the weights.
     """
 
-    def __init__(self, linear: NDArray[np.float32], idf: NDArray[np.float32], cached_words: int = CACHED_WORDS) -> None:
+    def __init__(self, weights: Floats, cached_words: int = CACHED_WORDS) -> None:
+        self.weights = weights
         self._cached_words = cached_words
-        columns = np.concatenate([linear.astype(np.float64), idf.astype(np.float64)[None] ** 2]).T
-        # (N_BUCKETS + 1, len(OF_NGRAMS)): the last row stands for no n-gram. Rows lie together in memory.
-        self.weights: Floats = np.ascontiguousarray(np.concatenate([columns, np.zeros((1, columns.shape[1]))]))
-        self._start_cache()
-
-    def _start_cache(self) -> None:
-        """Make room for the values and hashes of words that were looked up."""
-        self._values = np.zeros((self._cached_words, len(SUMS)))
-        self._hashes = np.zeros(self._cached_words, np.uint64)
+        self._values = np.zeros((cached_words, len(SUMS)))
+        self._hashes = np.zeros(cached_words, np.uint64)
         self._rows: dict[str, int] = {BOUNDARY: 0}  # which adds nothing and has the hash 0 (`word_hash`)
 
     def reserve(self) -> None:
@@ -42,12 +34,6 @@ class Ngrams:
     def _forget(self) -> None:
         """Forget the later half of the words: those that were seen first are the frequent ones for the most part."""
         self._rows = dict(islice(self._rows.items(), self._cached_words // 2))
-
-    def for_another_thread(self) -> Self:
-        """Return the same with a cache of its own; the weights are shared."""
-        twin = copy(self)
-        twin._start_cache()
-        return twin
 
     def sums(self, sides: Sequence[Side]) -> Floats:
         """Return the columns of `SUMS` for each side, (sides, len(SUMS)), from its words and pairs of words."""

@@ -36,7 +36,8 @@ class Forest:
         depths = list(accumulate(map(_depth, forests), max))
         parts = [_lay_out(trees, depth) for trees, depth in zip(forests, depths, strict=True)]
         self._roots = np.arange(sum(len(trees.feature) for trees in forests))
-        # for each forest: the levels on which it is the next to end, for it and the later ones; its nodes and trees
+        # A stage for each forest: the levels below those of the forests before it, which it shares with the forests
+        # after it, then the values of its leaves, and how many trees it has.
         self._stages = []
         for at, (start, end) in enumerate(pairwise([0, *depths])):
             levels = [

@@ -7,21 +7,21 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import Any, Self
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .features import N_BUCKETS, Floats
-from .signals import LINEAR, SIGNALS
+from .features import N_BUCKETS
+from .signals import OF_NGRAMS, SIGNALS
 from .trees import Trees
 
 ARTIFACT = "classifier.npz"
 METRICS = "metrics.json"
-FORMAT = 5  # of the artifact; increases whenever the features, the signals, the arrays or the way they are used change
+FORMAT = 6  # of the artifact; increases whenever the features, the signals, the arrays or the way they are used change
 SHIPPED = Path(__file__).parent  # the folder of the artifact that comes with the project
 COMMITTED = ".committed"  # folder of new files that have not been moved to their places yet (`train/files.py`)
 
@@ -36,40 +36,40 @@ class Rules:
 
     `high`, `medium`: the least certainty for that confidence. `few_messages`, `known_letters`: there is no high
     confidence in a chat of so few messages, or for a participant with a smaller share of Cyrillic and Latin letters.
-    `boosted`: share of the boosted trees in the score. `clipped`: the randomised trees' probabilities stay this far
-    from 0 and 1.
+    `clip`: the randomised trees' probabilities stay this far from 0 and 1.
     """
 
     high: float
     medium: float
     few_messages: float
     known_letters: float
-    boosted: float
-    clipped: float
+    clip: float
 
 
 @dataclass(frozen=True)
 class Weights:
     """All that was learned or chosen, as arrays.
 
-    `linear`, shape (len(LINEAR), N_BUCKETS): weights of the n-grams in the columns of `LINEAR`, times their inverse
-    document frequency. `idf`, shape (N_BUCKETS,): that frequency. `boosted`: trees over `SIGNALS` with leaves in log
-    odds, to be summed with `start`. `randomised`: trees with probabilities as leaves, to be averaged. `base`: share of
-    bots among the game's participants. `typical`, shape (len(SIGNALS),): mean signals of the game's participants.
+    `ngrams`, shape (len(OF_NGRAMS), N_BUCKETS): what an n-gram adds to each of `OF_NGRAMS`. `boosted`: trees over
+    `SIGNALS` with leaves in log odds, to be summed with `start`. `randomised`: trees with probabilities as leaves, to
+    be averaged. `base`: share of bots among the game's participants. `typical`, shape (len(SIGNALS),): mean signals of
+    the game's participants.
     """
 
-    linear: NDArray[np.float32]
-    idf: NDArray[np.float32]
+    ngrams: NDArray[np.float32]
     boosted: Trees
     start: float
     randomised: Trees
     base: float
-    typical: Floats
+    typical: NDArray[np.float32]
     rules: Rules
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return everything as arrays by name; the names of nested arrays contain dots."""
-        return _flatten(self)
+        """Return everything as arrays by name; the parts of trees and rules have names such as `rules.high`."""
+        named = vars(self).copy()
+        for name in ("boosted", "randomised", "rules"):
+            named |= {f"{name}.{part}": value for part, value in vars(named.pop(name)).items()}
+        return {name: np.asarray(value) for name, value in named.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
@@ -77,30 +77,22 @@ class Weights:
 
         Raises KeyError if a name is missing, ValueError if the shapes are those of other features.
         """
-        weights: Self = _nest(cls, arrays)
-        shapes = [array.shape for array in (weights.linear, weights.idf, weights.typical)]
-        if shapes != [(len(LINEAR), N_BUCKETS), (N_BUCKETS,), (len(SIGNALS),)]:
+        boosted, randomised = (
+            Trees(*(arrays[f"{name}.{part.name}"] for part in fields(Trees))) for name in ("boosted", "randomised")
+        )
+        weights = cls(
+            ngrams=arrays["ngrams"],
+            boosted=boosted,
+            start=float(arrays["start"]),
+            randomised=randomised,
+            base=float(arrays["base"]),
+            typical=arrays["typical"],
+            rules=Rules(*(float(arrays[f"rules.{part.name}"]) for part in fields(Rules))),
+        )
+        shapes = [weights.ngrams.shape, weights.typical.shape]
+        if shapes != [(len(OF_NGRAMS), N_BUCKETS), (len(SIGNALS),)]:
             raise ValueError(f"arrays for other features: {shapes}")
         return weights
-
-
-def _flatten(part: Any, prefix: str = "") -> dict[str, NDArray[Any]]:
-    named: dict[str, NDArray[Any]] = {}
-    for field in fields(part):
-        value = getattr(part, field.name)
-        name = prefix + field.name
-        named |= _flatten(value, f"{name}.") if is_dataclass(value) else {name: np.asarray(value)}
-    return named
-
-
-def _nest(kind: type[Any], arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> Any:
-    values: dict[str, Any] = {}
-    for name, hint in get_type_hints(kind).items():
-        if is_dataclass(hint) and isinstance(hint, type):
-            values[name] = _nest(hint, arrays, f"{prefix}{name}.")
-        else:
-            values[name] = float(arrays[prefix + name]) if hint is float else arrays[prefix + name]
-    return kind(**values)
 
 
 def current(folder: Path, name: str) -> Path:

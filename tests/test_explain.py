@@ -58,7 +58,7 @@ def test_a_span_holds_the_words_it_weighs(classifier: Classifier) -> None:
 
 
 def test_a_signal_that_is_typical_weighs_nothing(classifier: Classifier) -> None:
-    signals = classifier.weights.typical.copy()
+    signals = classifier.weights.typical.astype(float)
     signals[SIGNALS.index("opens the chat")] += 1
     _, weights, _ = weigh(classifier, signals)
     assert np.flatnonzero(np.abs(weights) > 1e-12).tolist() in ([SIGNALS.index("opens the chat")], [])

@@ -5,13 +5,14 @@ import random
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
-from models.classifier import Classifier
+from models.classifier import Classifier, log_odds, pair, to_probability
+from models.signals import combine
 from models.weights import ARTIFACT, METRICS, SHIPPED
 from models.words import words_for
 from tests.conftest import ROOT, SAMPLE, make_chat, sample_bodies
@@ -34,7 +35,7 @@ from train.evaluate import (
     plan,
     streamed,
 )
-from train.fit import SEED, fit, folds, tabulate
+from train.fit import RULES, SEED, fit, folds, sum_words, tabulate
 from train.report import REPORT
 
 pytestmark = pytest.mark.training
@@ -106,7 +107,10 @@ def test_arrays_give_what_scikit_learn_gives() -> None:
         )
     ]
     got = [side.is_bot_probability for answer in classifier.predict(of_copies) for side in answer.participants]
-    assert got == pytest.approx(fitted.predict(table).tolist(), abs=1e-6)
+    inputs = combine(sum_words(table, fitted.ngrams), table.talk, table.sizes()).astype(np.float32)
+    randomised = np.clip(fitted.randomised.predict_proba(inputs)[:, 1], RULES.clip, 1 - RULES.clip)
+    score = (fitted.boosted.decision_function(inputs) + log_odds(randomised)) / 2
+    assert got == pytest.approx(to_probability(pair(score, table.sizes())).tolist(), abs=1e-6)
 
 
 def test_chats_are_kept_together_with_their_copies() -> None:
@@ -205,9 +209,11 @@ def habits(chats: int) -> Edition:
 
 def test_it_can_learn() -> None:
     """The model tells two kinds of speakers apart that differ in one habit, on chats it has not seen."""
-    table = tabulate([habits(120)])
-    half, rest = table.take(table.chat < 60), table.take((table.chat >= 60) & table.whole)
-    assert roc_auc_score(rest.labels, fit(half).predict(rest)) > 0.95
+    chats = habits(120)
+    learned, rest = (replace(chats, chats=chats.chats[at], labels=chats.labels[at]) for at in (np.s_[:60], np.s_[60:]))
+    classifier = Classifier(fit(tabulate([learned])).weights(), "test")
+    (whole, *_) = measure(classifier, "habits", rest.chats, rest.labels, finished=False)
+    assert whole.roc_auc() > 0.95
 
 
 def test_others_words_are_the_other_ones_own() -> None:
@@ -225,19 +231,20 @@ def test_the_command_ends_with_1_for_data_it_cannot_use(tmp_path: Path, capsys: 
 SHIPPED_ROWS = json.loads((SHIPPED / METRICS).read_text())["measured"]
 # The aims that the shipped model misses: what it reached instead, which a later model must not fall below.
 MISSED: dict[tuple[str, str], tuple[float, float]] = {
-    ("2025, 5-fold cross-validation", "streamed, 4 messages"): (0.8834, 0.3954),
-    ("2025, 5-fold cross-validation", "streamed, all messages"): (0.9127, 0.3525),
-    ("2026, 5-fold cross-validation", "streamed, 4 messages"): (0.9418, 0.3106),
-    ("trained on 2025, tested on 2026", "finished chats"): (0.9279, 0.4028),
-    ("trained on 2025, tested on 2026", "whole chats"): (0.9063, 0.4339),
-    ("trained on 2025, tested on 2026", "streamed, all messages"): (0.8618, 0.4679),
-    ("trained on 2026, tested on 2025", "finished chats"): (0.874, 0.478),
-    ("trained on 2026, tested on 2025", "whole chats"): (0.8459, 0.5354),
-    ("trained on 2026, tested on 2025", "streamed, all messages"): (0.8209, 0.5787),
-    ("convai_2017, left out", "whole chats"): (0.8448, 0.5043),
-    ("convai2_2018, left out", "whole chats"): (0.9816, 0.3013),
-    ("llmafia_pairs, left out", "whole chats"): (0.9262, 0.4047),
-    ("diplomacy_cicero, left out", "whole chats"): (0.9509, 0.4514),
+    ("2025, 5-fold cross-validation", "streamed, 4 messages"): (0.8832, 0.3949),
+    ("2025, 5-fold cross-validation", "streamed, all messages"): (0.9119, 0.3534),
+    ("2026, 5-fold cross-validation", "finished chats"): (0.9803, 0.1978),
+    ("2026, 5-fold cross-validation", "whole chats"): (0.9748, 0.2254),
+    ("2026, 5-fold cross-validation", "streamed, 4 messages"): (0.9418, 0.3134),
+    ("2026, 5-fold cross-validation", "streamed, all messages"): (0.9573, 0.2718),
+    ("trained on 2025, tested on 2026", "finished chats"): (0.9285, 0.4034),
+    ("trained on 2025, tested on 2026", "whole chats"): (0.9087, 0.4325),
+    ("trained on 2025, tested on 2026", "streamed, all messages"): (0.864, 0.4653),
+    ("trained on 2026, tested on 2025", "finished chats"): (0.874, 0.4634),
+    ("trained on 2026, tested on 2025", "whole chats"): (0.8458, 0.5201),
+    ("trained on 2026, tested on 2025", "streamed, all messages"): (0.8199, 0.5643),
+    ("convai_2017, left out", "whole chats"): (0.8448, 0.4925),
+    ("convai2_2018, left out", "whole chats"): (0.9814, 0.309),
 }
 
 
@@ -266,18 +273,8 @@ def test_the_readme_says_how_reliable_answers_are_as_the_card_does() -> None:
     assert sentence in (SHIPPED / "README.md").read_text()
 
 
-# Where `high` of the shipped model is right less often than it should be, though something was aimed at.
-UNRELIABLE = {("trained on 2026, tested on 2025", "streamed, all messages"): 0.8951}
-
-
-def test_high_confidence_is_as_reliable_as_it_should_be_wherever_something_was_aimed_at() -> None:
-    short = {
-        (row["on"], row["how"]): row["confidence"]["high"]["accuracy"]
-        for row in unreliable(SHIPPED_ROWS)
-        if (row["on"], row["how"]) in AIMS
-    }
-    assert short.keys() == UNRELIABLE.keys()
-    assert all(short[name] >= least for name, least in UNRELIABLE.items())
+def test_high_confidence_is_as_reliable_as_it_should_be() -> None:
+    assert unreliable(SHIPPED_ROWS) == []
 
 
 def test_high_confidence_is_never_given_after_one_or_two_messages() -> None:
@@ -288,8 +285,8 @@ def test_high_confidence_is_never_given_after_one_or_two_messages() -> None:
 
 # The shipped model says too little of what it knows in these rows; a later model must not fall below.
 MISCALIBRATED = {
-    ("2026, 5-fold cross-validation", "finished chats"): 0.045,
-    ("2026, 5-fold cross-validation", "whole chats"): 0.0508,
+    ("2026, 5-fold cross-validation", "finished chats"): 0.0475,
+    ("2026, 5-fold cross-validation", "whole chats"): 0.0583,
 }
 
 
