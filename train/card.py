@@ -67,7 +67,8 @@ It was made for the You are Bot game, knows the bots of its editions only, and p
 
 "Right" counts an answer at 0.5; "sure" is the share of answers with `high` confidence, and how many of them are right.
 
-Written by `python -m train`; change the command, not this file.
+Written by `python -m train` (README, "Train"), which also makes `report.html`, with pictures; change the command, not
+this file.
 
 | | |
 | --- | --- |
