@@ -20,7 +20,7 @@ class Ngrams:
     """
 
     def __init__(self, weights: Floats, cached_words: int = CACHED_WORDS) -> None:
-        self.weights = weights
+        self.weights = np.ascontiguousarray(weights)  # or each `take` would copy all of them
         self._cached_words = cached_words
         self._values = np.zeros((cached_words, len(SUMS)))
         self._hashes = np.zeros(cached_words, np.uint64)
