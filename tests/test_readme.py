@@ -1,6 +1,7 @@
 """The README's commands and examples, run as printed."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, SAMPLE, Server, running, send
+from tests.conftest import CURL_CHAT, ROOT, SAMPLE, Server, free_port, is_ready, running, send, wait_until
 from train.data import read_editions, write_edition
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,6 +29,19 @@ def rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [rounded(item) for item in value]
     return round(value, 3) if isinstance(value, float) else value
+
+
+@pytest.mark.service
+def test_make_serve_starts_the_service(tmp_path: Path) -> None:
+    """Here make takes what is installed as it is."""
+    url = f"http://localhost:{(port := free_port())}"
+    environment = {**os.environ, "BENTOML_PORT": str(port), "HISTORY_FOLDER": str(tmp_path)}
+    command = ["make", "-o", f"{sys.prefix}/serving", f"VENV={sys.prefix}", "serve"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
+        wait_until(lambda: is_ready(url) or process.poll() is not None)
+        answer = send(f"{url}/predict", CURL_CHAT)
+        process.terminate()
+    assert answer.status == 200
 
 
 @pytest.mark.curl
