@@ -138,10 +138,10 @@ def is_training(out: Path) -> bool:
 
 
 def test_a_model_that_cannot_be_written_leaves_the_old_one(trained: Path, tmp_path: Path) -> None:
-    """Only the arrays are larger than 100 kB, as they would be on a disk that fills up."""
+    """The arrays are the first file that is larger than 50 kB, as on a disk that fills up."""
     out = Path(shutil.copytree(trained, tmp_path / "model"))
     before = snapshot(out)
-    with training(out, file_size=100_000) as process:
+    with training(out, file_size=50_000) as process:
         error = process.communicate()[1]
     assert process.returncode == 1
     assert error.splitlines()[-1] == f"train: {out}: cannot be written: File too large"
