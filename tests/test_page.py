@@ -240,6 +240,7 @@ def test_nothing_is_sent_before_one_writes_and_nothing_is_ever_stored(page: Page
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.reload()
+    expect(page.get_by_text("sent to this server to be scored, and is kept only in this tab")).to_be_in_viewport()
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(500)
     assert sent == []
@@ -282,7 +283,8 @@ def test_one_headline_says_who_and_what_that_is_worth(page: Page, server: Server
     expect(headline).to_have_text(f"B is {degree} the bot")
     assert headline.evaluate("one => parseFloat(getComputedStyle(one).fontSize)") >= 28
     times = int(known[sides[1]["confidence"]] * 100 + 0.5)
-    expect(page.locator(".worth")).to_contain_text(f"Right about {times} of 100 times")
+    worth = f"Right about {times} of 100 times" if times < 100 else "Right 99 of 100 times or more"
+    expect(page.locator(".worth")).to_contain_text(worth)
     why, verdict = page.locator("#why").bounding_box(), page.locator("#verdict").bounding_box()
     chart = page.locator(".chart").bounding_box()
     assert why
@@ -334,6 +336,7 @@ def test_an_example_gets_the_verdict_that_its_name_promises(browser: Browser, se
                     page.locator("#examples").select_option(example["title"])
                 settle(page)
                 expect(page.locator("#headline")).to_have_text(re.compile(VERDICTS[example["verdict"]]))
+                expect(page.locator(".worth")).not_to_contain_text(re.compile("100 (of|раз из) 100"))
                 shown = page.locator("#headline" if viewport == DESKTOP else ".strip strong")
                 expect(shown).to_be_in_viewport(ratio=1)
             page.locator(".toolbar button").last.click()  # clear
@@ -550,9 +553,12 @@ def test_a_paste_replaces_the_participants(page: Page) -> None:
     assert page.locator("#bars .name").all_inner_texts() == ["Anna", "Ben"]
 
 
+OF_LANGUAGE = {words_for(name).en for name in SIGNALS if re.search("(Cyrillic|Latin) letters$", name)}  # in no reason
+
+
 @pytest.mark.browser
 def test_the_words_that_weigh_are_marked_and_signals_are_told_in_words(page: Page, server: Server) -> None:
-    turns = [("A", "👋🏽 привет 😀 бот?"), ("B", "Здравствуйте! 😀 Чем я могу помочь?"), ("A", "ну расскажи 🤖 шутку")]
+    turns = [("A", "Hello there! 😀 How can I help you?"), ("B", "👋🏽 hi 😀 bot? bot!"), ("A", "tell a 🤖 joke then")]
     paste(page, lines(turns))
     bar(page, "B").click()
     expect(page.get_by_role("heading", name="Why B?")).to_be_visible()
@@ -565,11 +571,16 @@ def test_the_words_that_weigh_are_marked_and_signals_are_told_in_words(page: Pag
         marked = "".join(page.locator("#messages li.message").nth(number).locator("mark").all_inner_texts())
         assert marked == "".join(character for at, character in enumerate(text) if at in covered[number])
     assert sum(map(len, covered)) > 0
+    words = [word.lower().strip("?!") for word in page.locator("#why .words q").all_inner_texts()]
+    assert sorted(words) == sorted(set(words)), "each word once"
+    assert {"bot", "😀"} <= set(words)
     page.locator("#why summary").click()
     rows = page.locator("#why .signals.numbered li").all()
     names = [row.locator(".label").inner_text() for row in rows]
     assert names == [*(words_for(signal["name"]).en for signal in explained["signals"]), "everything else"]
-    assert page.locator("#why .signals").first.locator("li").count() == 5
+    shown = page.locator("#why .signals").first.locator(".label").all_inner_texts()
+    assert shown == [name for name in names[:-1] if name not in OF_LANGUAGE][:5]
+    assert OF_LANGUAGE & set(names), "all numbers are there"
     for row, signal in zip(rows, explained["signals"], strict=False):
         is_bot = signal["weight"] > 0
         assert row.locator(".fill.bot").count() == is_bot
@@ -595,7 +606,7 @@ def test_a_message_shows_what_it_moved_and_what_in_it(page: Page, server: Server
         {signal["name"]: signal["weight"] for signal in explain(server, turns)["signals"]} for turns in (TALK[:3], TALK)
     ]
     both = {name: explained[1][name] - explained[0][name] for name in explained[0].keys() & explained[1].keys()}
-    most = max(both, key=lambda name: abs(both[name]))
+    most = max((name for name in both if words_for(name).en not in OF_LANGUAGE), key=lambda name: abs(both[name]))
     row = about.locator(".words li").filter(has_text=words_for(most).en)
     expect(row.first).to_have_class("bot" if both[most] > 0 else "person")
     page.keyboard.press("Escape")
@@ -609,6 +620,10 @@ def test_a_message_shows_what_it_moved_and_what_in_it(page: Page, server: Server
 def test_the_command_and_the_program_make_the_same_request(page: Page, server: Server, tmp_path: Path) -> None:
     turns = [('it\'s "A"', AWKWARD), (7, "-d @/etc/passwd")]
     paste(page, json.dumps(body(turns)))
+    turns.append(('it\'s "A"', "and now?"))
+    write(page, turns[2][1])
+    page.locator(".bubble").first.click()  # the beginnings around a message are explained, too
+    settle(page)
     click(page, "As curl or Python")
     explained = send(f"{server.url}/explain", body(turns)).json
     shown = page.locator("#code-text")
@@ -624,7 +639,7 @@ def test_the_command_and_the_program_make_the_same_request(page: Page, server: S
     page.get_by_role("combobox", name="Request").select_option("The chat and its beginnings")
     done = subprocess.run(["sh", "-c", shown.inner_text()], check=True, capture_output=True, text=True)
     counts = [len(prediction["participants"]) for prediction in json.loads(done.stdout)["predictions"]]
-    assert counts == [2, 1], "all of the chat first"
+    assert counts == [2, 1, 2], "all of the chat first, then those around the message that was chosen"
 
 
 @pytest.mark.browser
@@ -910,11 +925,35 @@ def test_a_visitor_passes_for_a_bot_or_does_not(browser: Browser, server: Server
             assert page.locator(f".end .fill:not(.{side})").count() == 0
             expect(title).to_be_in_viewport()
             page.get_by_role("button", name="Share").first.click()
-            expect(page.get_by_label("Result as text")).to_have_value(re.compile(r"(Can you|better)\?\n.*/try#pass$"))
+            result = f"pass={min(told[-1] * 100, 99.9):.1f}-{len(told)}"
+            expect(page.get_by_label("Result as text")).to_have_value(
+                re.compile(rf"(Can you|better)\?\n.*/try#{result}$")
+            )
+            expect(
+                page.get_by_role("img", name=re.compile("Picture with the result: I (passed|tried)"))
+            ).to_be_visible()
             click(page, "Close")
             click(page, "Try again")
             expect(page.locator(".goal-text")).to_contain_text("6 messages left")
     assert told[-1] < 0.5, "the second one is a person's"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("fragment", "friend"),
+    [
+        ("pass=93.2-2", "Your friend got to 93 % in 2 messages: beat it."),
+        ("pass=99.9-1", "Your friend got to >99 % in 1 message: beat it."),
+        ("stay=12.0-6", "Your friend was at 12 % bot after 6 messages: can you stay lower?"),
+        ("pass=93.2-7", None),
+        ("pass=193-2", None),
+        ("pass=<b>-2", None),
+    ],
+)
+def test_a_link_to_a_challenge_says_what_to_beat(page: Page, server: Server, fragment: str, friend: str | None) -> None:
+    page.goto(f"{server.url}/try#{fragment}")
+    expect(page.locator(".goal-text")).to_contain_text("6 messages left")
+    expect(page.locator(".goal-text em")).to_have_text([friend] if friend else [])
 
 
 @pytest.mark.browser
@@ -1113,6 +1152,7 @@ def test_a_phone(browser: Browser, server: Server) -> None:
         expect(page.get_by_text("Paste a chat and see who writes like a bot")).to_be_in_viewport()
         paste(page, lines([*TALK, ("A", "оченьдлинноесловобезпробелов" * 10)]))
         expect(page.locator(".strip")).to_be_in_viewport(ratio=1)
+        expect(page.locator(".strip")).to_contain_text(re.compile(r"right \d\d of 100 times"))
         page.locator(".bubble").nth(3).tap()
         settle(page)
         about, strip = page.locator(".about").bounding_box(), page.locator(".strip").bounding_box()

@@ -3,7 +3,7 @@
 import { CHATS } from "./data.js";
 import { html } from "./html.js";
 import { percent, t } from "./texts.js";
-import { Signals } from "./verdict.js";
+import { reasonsOf, Signals } from "./verdict.js";
 
 export const MODES = ["pass", "stay"];
 export const YOU = "you";
@@ -56,25 +56,32 @@ export function headline(mode, game, answer) {
   return { text: t(isBot ? "youBot" : "youPerson"), tone: isBot ? "bot" : "person" };
 }
 
-function titleOf(mode, { won, n }) {
-  if (mode === "pass") return t(won ? "wonPass" : "lostPass", { n });
-  return t(won ? "wonStay" : "lostStay", { n });
+const titleOf = (mode, { won, n }) => t({ pass: won ? "wonPass" : "lostPass", stay: won ? "wonStay" : "lostStay" }[mode], { n });
+
+/** Return the fragment that invites to a challenge with one's result in it: per cent and the number of messages. */
+export const invite = (mode, { n, p }) => `${mode}=${Math.min(p * 100, 99.9).toFixed(1)}-${n}`;
+
+/** Return the challenge that a fragment invites to, { mode, friend: { p, n } or null }; null if it is about something else. */
+export function invited(fragment) {
+  const [mode, result = ""] = fragment.split("=");
+  const [, share, n] = result.match(/^(\d\d?(?:\.\d)?)-([1-9])$/) ?? [];
+  return MODES.includes(mode) ? { mode, friend: n <= MOST ? { p: share / 100, n: Number(n) } : null } : null;
 }
 
 /** Return the line to share about a challenge that is over. */
-export function lineOf(mode, { won, n, p }) {
-  const key = { pass: won ? "linePass" : "lineLostPass", stay: won ? "lineStay" : "lineLostStay" }[mode];
-  return t(key, { n, p: percent(p) });
-}
+export const lineOf = (mode, { won, n, p }) =>
+  t({ pass: won ? "linePass" : "lineLostPass", stay: won ? "lineStay" : "lineLostStay" }[mode], { n, p: percent(p) });
 
 /** Say what the challenge asks for, and how many messages are left. */
 export function Goal({ page }) {
   const { game } = page;
-  const { mode } = page.state;
+  const { mode, friends } = page.state;
+  const friend = friends[mode];
   const goal = { p: percent(GOAL), n: MOST };
   return html`<p class="goal-text">
     ${t(mode === "pass" ? "goalPass" : "goalStay", goal)}
     <strong>${!game.over && ` ${t("left", { n: MOST - ownOf(game.messages) })}`}</strong>
+    ${friend && html`<br /><em>${t(mode === "pass" ? "friendPass" : "friendStay", { n: friend.n, p: percent(friend.p) })}</em>`}
   </p>`;
 }
 
@@ -85,7 +92,7 @@ export function End({ page }) {
   const { n, p } = game.over;
   const found = page.explanation?.participants.find((one) => one.participant_id === YOU);
   const isBot = p >= 0.5 && (mode === "stay" || game.over.won);
-  const told = found?.signals.filter(({ weight }) => weight > 0 === isBot).slice(0, TOLD) ?? [];
+  const told = reasonsOf(found).filter(({ weight }) => weight > 0 === isBot).slice(0, TOLD);
   const other = MODES.find((one) => one !== mode);
   return html`<div class="end" role="group" aria-labelledby="end-title">
     <h2 id="end-title" tabindex="-1">${titleOf(mode, game.over)}</h2>

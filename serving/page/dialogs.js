@@ -2,7 +2,7 @@
 
 import { read, UnreadableError } from "./formats.js";
 import { Component, createRef, html } from "./html.js";
-import { asCurl, asPython, hasKey, sent } from "./service.js";
+import { asCurl, asPython, hasKey } from "./service.js";
 import { asText, linkTo, pack, paint } from "./share.js";
 import { nameOf, t } from "./texts.js";
 
@@ -174,20 +174,17 @@ export function Key({ page, close }) {
   <//>`;
 }
 
-/** Shows the request just made as curl or Python. */
+/** Shows the chat as a request, in curl or Python. */
 export class Code extends Component {
-  state = { language: "curl", route: sent.has("explain") ? "explain" : "predict_batch" };
+  state = { language: "curl", route: "explain" };
 
-  render({ close }, { language, route }) {
+  render({ close, page: { scores } }, { language, route }) {
     const choice = (name, label, options) =>
       html`<select aria-label=${t(label)} onChange=${(event) => this.setState({ [name]: event.target.value })}>
         ${options.map(([value, words]) => html`<option value=${value} selected=${value === this.state[name]}>${t(words)}</option>`)}
       </select>`;
-    const routes = [
-      ["explain", "codeExplain"],
-      ["predict_batch", "codeBatch"],
-    ].filter(([name]) => sent.has(name));
-    const text = (language === "python" ? asPython : asCurl)(route, sent.get(route));
+    const body = route === "explain" ? scores.chat() : scores.batch(scores.next(() => false));
+    const text = (language === "python" ? asPython : asCurl)(route, body);
     const notes = [
       t(language === "python" ? "needsBentoml" : "needsShell"),
       hasKey() && t("keyFromEnvironment"),
@@ -195,7 +192,8 @@ export class Code extends Component {
     ];
     return html`<${Dialog} id="code" title=${t("codeTitle")} close=${close} wide>
       <div class="tools">
-        ${choice("language", "codeLanguage", [["curl", "codeCurl"], ["python", "codePython"]])} ${choice("route", "codeRoute", routes)}
+        ${choice("language", "codeLanguage", [["curl", "codeCurl"], ["python", "codePython"]])}
+        ${choice("route", "codeRoute", [["explain", "codeExplain"], ["predict_batch", "codeBatch"]])}
       </div>
       <pre id="code-text" tabindex="0" role="region" aria-label=${t("codeRequest")}>${text}</pre>
       <p class="fine">${notes.filter(Boolean).join(" ")}</p>

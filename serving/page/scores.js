@@ -54,12 +54,12 @@ export class Scores {
     return this.length <= POINTS;
   }
 
-  /** Return the lengths of the beginnings to ask for in the next request: all of the chat first, then the others. */
-  next() {
+  /** Return the lengths of the beginnings to ask for in one request: all of the chat first, then the others not known. */
+  next(isKnown = (count) => this.#known[count]) {
     const chunk = [];
     let characters = 0;
     for (const count of this.#plan()) {
-      if (this.#known[count]) continue;
+      if (isKnown(count)) continue;
       const size = this.#written.slice(0, count).reduce((sum, message) => sum + message.length + 2, 0);
       if (chunk.length && (chunk.length === CHUNK_CHATS || characters + size > this.#most)) break;
       chunk.push(count);

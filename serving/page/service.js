@@ -21,12 +21,8 @@ export class Problem extends Error {
   }
 }
 
-/** The bodies that were sent last, by route. */
-export const sent = new Map();
-
 /** POST a JSON text to a route; returns the answer. Throws Problem, or the signal's reason once it is aborted. */
 export async function post(route, body, signal) {
-  sent.set(route, body);
   const headers = { "Content-Type": "application/json" };
   // a header is bytes: a key's are those of UTF-8
   if (key) headers.Authorization = `Bearer ${String.fromCharCode(...new TextEncoder().encode(key))}`;

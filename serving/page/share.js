@@ -1,6 +1,7 @@
 // Sharing: a link that holds the chat in its fragment, which browsers do not send, the result as text, and a picture.
 
 import { meaningOf, nameOf, percent, t } from "./texts.js";
+import { reasonsOf } from "./verdict.js";
 
 const LONGEST_LINK = 8_000; // characters of a fragment that is made; messengers cut longer links
 const LONGEST_READ = 100_000; // of one that is read
@@ -88,7 +89,7 @@ export function paint(canvas, { headline, tone, worth, bars, reasons, goal }) {
   block(36, 36, 12, HEIGHT - 72, TONES[tone], [28, 0, 0, 28]);
   write(t("title"), EDGE, 104, 28, { colour: COLOURS.soft, weight: 600 });
   let y = 170;
-  for (const line of wrap(context, headline, right - EDGE, `700 56px ${FONT}`).slice(0, 2)) {
+  for (const line of wrap(context, headline, right - EDGE, `700 56px ${FONT}`).slice(0, 3)) {
     write(line, EDGE, y, 56, { weight: 700 });
     y += 64;
   }
@@ -127,18 +128,18 @@ function wrap(context, text, width, font) {
   return lines;
 }
 
-/** Return what the picture and the text show of a page's chat. */
-export function summary(page) {
+/** Return what the picture and the text show of a page's chat, or of a challenge with its line to share. */
+export function summary(page, line) {
   const { verdict, shown, answers, explanation, explained, goal } = page;
   const found = explanation?.participants.find((one) => one.participant_id === explained);
   return {
-    headline: verdict.text,
+    headline: line || verdict.text,
     tone: verdict.tone,
-    worth: page.worth,
+    worth: line ? "" : page.worth,
     goal,
     bars: shown
       .filter((who) => answers.has(who))
-      .map((who) => ({ name: nameOf(who), p: answers.get(who).is_bot_probability, confidence: page.confidenceOf(who) })),
-    reasons: found?.signals.slice(0, 3) ?? [],
+      .map((who) => ({ name: line ? t("me") : nameOf(who), p: answers.get(who).is_bot_probability, confidence: page.confidenceOf(who) })),
+    reasons: reasonsOf(found).slice(0, 3),
   };
 }

@@ -1,6 +1,6 @@
 // The page: holds the chat, asks for its scores when it changes, and shows what comes back.
 
-import { begin, End, Goal, GOAL, goalOf, goOn, headline, isWhole, judged, lineOf, MODES, names, YOU } from "./challenge.js";
+import { begin, End, Goal, GOAL, goalOf, goOn, headline, invite, invited, isWhole, judged, lineOf, MODES, names, YOU } from "./challenge.js";
 import { Chart } from "./chart.js";
 import { Composer, Messages, segments } from "./chat.js";
 import { Code, Key, Paste, Share } from "./dialogs.js";
@@ -8,7 +8,7 @@ import { read, UnreadableError } from "./formats.js";
 import { html, render } from "./html.js";
 import { CHATS, MODEL } from "./data.js";
 import { Scores } from "./scores.js";
-import { hasKey, post, Problem, sent, setKey } from "./service.js";
+import { hasKey, post, Problem, setKey } from "./service.js";
 import { summary, unpack } from "./share.js";
 import { LANGUAGES, nameOf, percent, preferred, setLanguage, setNames, t } from "./texts.js";
 import { conclude, ProblemBox, Verdict, Why, worth } from "./verdict.js";
@@ -24,6 +24,7 @@ const state = {
   language: preferred(),
   mode: "chat", // or one of MODES
   games: {}, // the challenges, by mode
+  friends: {}, // the results to beat, { p, n }, by mode
   chat: null, // the visitor's chat during a challenge
   chosen: null, // the participant to explain, if not the one of the headline
   selected: null, // the message to explain
@@ -159,7 +160,8 @@ async function askScores(signal) {
       scores.learn(counts, predictions);
     } catch (error) {
       if (error.status !== 413) throw error;
-      if (!scores.shrink(counts)) throw tooLarge(error);
+      const isOne = scores.length === 1;
+      if (!scores.shrink(counts)) throw isOne ? Object.assign(error, { explanation: "tooLargeWhyOne" }) : error;
     }
     if (isGame() && scores.at(scores.length)) {
       goOn(state.mode, game(), scores.at(scores.length).get(YOU).is_bot_probability, say);
@@ -170,10 +172,6 @@ async function askScores(signal) {
     }
     show();
   }
-}
-
-function tooLarge(error) {
-  return scores.length > 1 ? error : Object.assign(error, { explanation: "tooLargeWhyOne" });
 }
 
 async function askReasons(signal) {
@@ -349,7 +347,7 @@ const on = {
     const page = pageOf();
     const over = isGame() ? game().over : null;
     const line = over ? lineOf(state.mode, over) : "";
-    open(Share, { summary: summary(page), messages: page.messages, line, fragment: isGame() ? state.mode : null });
+    open(Share, { summary: summary(page, line), messages: page.messages, line, fragment: over && invite(state.mode, over) });
   },
   key: () => open(Key),
   useKey(text) {
@@ -559,7 +557,7 @@ function Strip({ page }) {
   const { verdict, answers, shown } = page;
   const bars = shown.filter((who) => answers.has(who)).slice(0, 3);
   return html`<button type="button" class="strip ${verdict.tone}" onClick=${() => document.getElementById("verdict").scrollIntoView()}>
-    <strong dir="auto">${verdict.text}</strong>
+    <strong dir="auto">${verdict.text} <span class="fine">${!page.isGame && worth(verdict.level, true)}</span></strong>
     ${bars.map((who) => {
       const p = answers.get(who).is_bot_probability;
       return html`<span class="mini ${p >= 0.5 ? "bot" : "person"} ${page.confidenceOf(who)}" key=${who}>
@@ -573,7 +571,7 @@ function Strip({ page }) {
 function Footer() {
   return html`<footer>
     <p class="fine">${t("footer")}</p>
-    <button type="button" class="quiet" disabled=${!sent.size} onClick=${() => open(Code)}>${t("code")}</button>
+    <button type="button" class="quiet" disabled=${!scores.length} onClick=${() => open(Code)}>${t("code")}</button>
     ${MODEL.needsKey && html`<button type="button" class="quiet" onClick=${on.key}>${t(hasKey() ? "keySet" : "key")}</button>`}
     ${MODEL.docsAreOpen && html`<a class="button quiet" href="./">${t("docs")}</a>`}
   </footer>`;
@@ -606,8 +604,10 @@ function restore() {
 async function follow() {
   const fragment = location.hash.slice(1);
   const messages = await unpack(fragment);
-  setMode(MODES.includes(fragment) ? fragment : "chat");
-  if (messages === undefined) return;
+  const { mode = "chat", friend } = invited(fragment) ?? {};
+  if (friend) state.friends[mode] = friend;
+  setMode(mode);
+  if (messages === undefined) return show();
   history.replaceState(null, "", location.pathname + location.search); // what is written from now on is not in the link
   if (messages) replace(messages, t("fromLink"));
   else Object.assign(state, { problem: new Problem("linkBroken", { status: 400 }) });

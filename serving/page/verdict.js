@@ -7,6 +7,7 @@ import { meaningOf, nameOf, percent, signed, t } from "./texts.js";
 const SHOWN_SIGNALS = 5; // the others are in the list of all numbers
 const SHOWN_CHANGES = 3;
 const LEAST_CHANGE = 0.1; // log odds; smaller ones are not worth a line
+const OF_LANGUAGE = /(Cyrillic|Latin) letters$/; // signals that say what language a chat is in, not who writes
 
 /**
  * Conclude from the answers, a Map by participant, to a chat: { text, tone ("bot", "person" or "unsure"), who, level,
@@ -49,13 +50,18 @@ function isForeign(text) {
   return (text.match(/[\p{Script=Latin}\p{Script=Cyrillic}]/gu)?.length ?? 0) < letters * MODEL.knownLetters;
 }
 
-/** Say how often a verdict of this confidence was right; "" where there is no verdict. */
-export function worth(level) {
-  if (!level) return "";
+/** Say how often a verdict of this confidence was right, also in short; "" where there is no verdict. */
+export function worth(level, isShort = false) {
   const share = MODEL.accuracy[level];
+  if (!level || (isShort && share === undefined)) return "";
   if (share === undefined) return t("worthUnknown");
-  return t(level === "low" ? "worthLow" : "worth", { n: Math.round(share * 100) });
+  const n = Math.round(share * 100);
+  const key = isShort ? "worthShort" : level === "low" ? "worthLow" : n > 99 ? "worthMost" : "worth";
+  return t(key, { n: Math.min(n, 99) }); // never 100: nothing is right every time
 }
+
+/** Return the signals of a participant's explanation to show as reasons. */
+export const reasonsOf = (found) => found?.signals.filter(({ name }) => !OF_LANGUAGE.test(name)) ?? [];
 
 /** The headline with what it is worth, and the bars. */
 export function Verdict({ page }) {
@@ -134,7 +140,7 @@ function Reasons({ found, explanation, messages }) {
   const spans = found.spans.filter((span) => messages[span.message_id]);
   const rest = { name: "rest", label: t("rest"), weight: found.rest };
   const { expected_bot_share: share, method, model_version: version } = explanation;
-  return html`<${Signals} signals=${found.signals.slice(0, SHOWN_SIGNALS)} />
+  return html`<${Signals} signals=${reasonsOf(found).slice(0, SHOWN_SIGNALS)} />
     <h3>${t("words")}</h3>
     ${spans.length ? html`<${Words} spans=${spans} messages=${messages} who=${found.participant_id} />` : t("noWords")}
     <details>
@@ -169,16 +175,22 @@ export function Signals({ signals, numbers = false }) {
     </ul>`;
 }
 
+/** The words of spans, the heaviest first; of a word that is there more than once, the heaviest. */
 function Words({ spans, messages, who }) {
+  const words = new Map();
+  for (const { message_id: at, start, end, weight } of spans) {
+    const text = [...messages[at].text].slice(start, end).join("");
+    const word = text.toLowerCase().replace(/^\P{L}+|\P{L}+$/gu, "") || text;
+    if (!words.has(word)) words.set(word, { text, weight, message: messages[at] });
+  }
   return html`<ul class="words">
-    ${spans.map(({ message_id: at, start, end, weight }) => {
-      const message = messages[at];
-      return html`<li key=${`${at}:${start}:${end}`} class=${weight > 0 ? "bot" : "person"}>
-        <q dir="auto">${[...message.text].slice(start, end).join("")}</q>
+    ${[...words].map(
+      ([word, { text, weight, message }]) => html`<li key=${word} class=${weight > 0 ? "bot" : "person"}>
+        <q dir="auto">${text}</q>
         <span class="unseen">${t(weight > 0 ? "towardBot" : "towardPerson")}</span>
         ${message.who !== who && html`<span class="fine"> ${t("saidBy", { who: nameOf(message.who) })}</span>`}
-      </li>`;
-    })}
+      </li>`,
+    )}
   </ul>`;
 }
 
@@ -237,7 +249,7 @@ function changes(before, after) {
   const isGone = ({ name }) => !now.some((one) => one.name === name);
   return [...now, ...old.filter(isGone)]
     .map((signal) => ({ signal, weight: weightIn(now, signal) - weightIn(old, signal) }))
-    .filter(({ weight }) => Math.abs(weight) >= LEAST_CHANGE)
+    .filter(({ signal, weight }) => Math.abs(weight) >= LEAST_CHANGE && !OF_LANGUAGE.test(signal.name))
     .sort((one, other) => Math.abs(other.weight) - Math.abs(one.weight))
     .slice(0, SHOWN_CHANGES);
 }
