@@ -14,7 +14,7 @@ OF_THE_OTHER = ("the other side: {}", "собеседник: {}")
 WORDS: Mapping[str, tuple[str, str]] = {
     # what the linear model says of the words
     "says what bots say": ("words that bots use", "слова, как у ботов"),
-    "says what is said to bots": ("words that people say to bots", "слова, с какими обращаются к ботам"),
+    "says what is said to bots": ("words that people say to bots", "так пишут ботам"),
     # characters and words
     "capitals": ("capital letters", "заглавные буквы"),
     "digits": ("digits", "цифры"),
@@ -45,7 +45,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "starts with a capital letter": ("messages that start with a capital letter", "сообщения с большой буквы"),
     "ends with a full stop": ("messages that end with a full stop", "сообщения с точкой в конце"),
     "ends with a question mark": ("messages that end with a question", "сообщения с вопросом в конце"),
-    "ends with a letter": ("messages without any sign at the end", "сообщения без знака в конце"),
+    "ends with a letter": ("no punctuation at the end", "без точки или другого знака в конце"),
     "ends with a bracket": ("messages that end with a bracket", "сообщения со скобкой в конце"),
     "several lines in a message": ("messages of several lines", "сообщения в несколько строк"),
     "writes twice in a row": ("messages in a row", "несколько сообщений подряд"),
