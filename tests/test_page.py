@@ -416,12 +416,23 @@ LONG_NAME = "A name of more than thirty characters, as some have"
         ("[12.11.25, 14:03:22] Anna: hi\n\u200e[12.11.25, 14:03:30] Ben: \u200eimage omitted\n"
          "[12.11.25, 14:03:40] Ben: look \u200e<This message was edited>\n\u200e[12.11.25, 14:04:00] Us: \u200eBye",
          [["Anna", "hi"], ["Ben", "look"]], 2),
+        ("[12/03, 9:04 pm] Lena: hey\n[12/03, 9:05\u202fpm] Max: yo", [["Lena", "hey"], ["Max", "yo"]], 0),
+        ("[12.03., 21:04] Lena: hey\n[12.03, 21:05] Max: yo", [["Lena", "hey"], ["Max", "yo"]], 0),
         ("[14:03] <anna> hi\n[14:04] ben: yo", [["anna", "hi"], ["ben", "yo"]], 0),
         ("Anna, [12.11.2025 14:03]\nhi\nthere\n\nBen, [12.11.2025 14:04]\n[ Photo ]\n\nBen, [12.11.2025 14:05]\n"
          "[Forwarded from Carl]\nnews\n\nBen, [12.11.2025 14:06]\n[In reply to Anna]\nhello",
-         [["Anna", "hi\nthere"], ["Ben", "hello"]], 2),
+         [["Anna", "hi\nthere"], ["Ben", "hello"]], 3),
+        ("Anna, [12.11.2025 14:03]\nhi\nIn reply to you\nBen, [12.11.2025 14:06]\nIn reply to Anna\nhello",
+         [["Anna", "hi\nIn reply to you"], ["Ben", "hello"]], 1),
         ("Anna — Today at 10:32 AM\nhi\nBen — 11/12/2025 10:33 AM\nhello\n[10:34 AM]again",
          [["Anna", "hi"], ["Ben", "hello"], ["Ben", "again"]], 0),
+        ("welcome-bot\nAPP\n — 14:05\nhello\nMod Jo\n— Today at 14:06\nhi (edited)\nZoe BOT — 14:07\n\nyo",
+         [["welcome-bot", "hello"], ["Mod Jo", "hi"], ["Zoe", "yo"]], 0),
+        ("Anna — 10:32 AM\nhi\nok (edited)\n👍\n3\nMarch 2, 2024\nBen — 10:33 AM\nMarch 2, 2024\nyo\n:heart: 2",
+         [["Anna", "hi\nok"], ["Ben", "March 2, 2024\nyo"]], 2),
+        ("Anna — 10:32 AM\nBen — 10:33 AM\nyo", [["Ben", "yo"]], 1),  # a picture leaves no text
+        ("welcome-bot\nAPP  10:31 AM\nhello\n:+1:\n2\nZoe\nAPP\n  10:32 AM\nhi",
+         [["welcome-bot", "hello"], ["Zoe", "hi"]], 1),
         ("Anna Smith\n  10:32 AM\nhi\n10:33\nsee you at 10:30\nBen\n  10:35 AM\nhello",
          [["Anna Smith", "hi"], ["Anna Smith", "see you at 10:30"], ["Ben", "hello"]], 0),
         ("Anna Smith  10:32 AM\nhi\nBen [10:35 AM]\nhello", [["Anna Smith", "hi"], ["Ben", "hello"]], 0),
@@ -462,6 +473,15 @@ def test_a_chat_is_read_from_text(module_page: Page, text: str, messages: list[A
         ("{}", "There is no dialog"),
         ("image omitted\nA: image omitted", "There is no message in it"),
         ('name,text\nAnna,"hi', "Row 2 of the table is malformed"),
+        ("name;text\nAnna;yo\nBen;hi there; what's up", "Row 3 of the table is malformed"),
+        ("name,text\nAnna,hi\nthere", "Row 3 of the table is malformed"),
+        # what looks like the header of a message that nobody wrote
+        ("Anna — 14:03\nhi\n\n— Today at 14:05\nyo", "“— Today at 14:05” looks like the start"),
+        ("Anna — 14:03\nhi\nZoe — le 3 mars à 14:05\nyo", "“Zoe — le 3 mars à 14:05” looks like the start"),
+        ("Anna — 14:03\nhi\nZoe\n[12:04]\nyo", "“[12:04]” looks like the start"),
+        ("Anna  14:03\nhi\nZoe\n\n  14:05\nyo", "“14:05” looks like the start"),
+        ("Anna, [12.11.2025 14:03]\nhi\nZoe,\n[12.11.2025 14:05]\nyo", "“[12.11.2025 14:05]” looks like the start"),
+        ("[12/03, 21:04] Anna: hi\n[12 March, 21:05] Zoe: yo", "“[12 March, 21:05] Zoe: yo” looks like the start"),
     ],
 )
 def test_what_is_no_chat_is_told_in_words(module_page: Page, text: str, why: str) -> None:
@@ -474,15 +494,7 @@ def test_what_is_no_chat_is_told_in_words(module_page: Page, text: str, why: str
 
 def paste_into_draft(page: Page, text: str) -> None:
     page.get_by_label("Message", exact=True).focus()
-    page.evaluate(
-        """text => {
-          const clipboardData = new DataTransfer();
-          clipboardData.setData("text/plain", text);
-          const event = new ClipboardEvent("paste", {clipboardData, cancelable: true, bubbles: true});
-          document.activeElement.dispatchEvent(event);
-        }""",
-        text,
-    )
+    page.keyboard.insert_text(text)
 
 
 @pytest.mark.browser
@@ -499,12 +511,20 @@ def test_a_dialog_of_a_file_is_chosen(page: Page) -> None:
 @pytest.mark.browser
 def test_a_chat_pasted_into_the_message_is_no_message(page: Page) -> None:
     chat = "12/11/2025, 14:03 - Anna: hi\n12/11/2025, 14:04 - Ben: <Media omitted>\n12/11/2025, 14:04 - Ben: yo"
+    draft = page.get_by_label("Message", exact=True)
+    paste_into_draft(page, "two lines\nof mine")
+    draft.press("Home")
+    paste_into_draft(page, "Anna — 14:03\nhi\n\n— 14:05\nyo")
+    expect(page.locator("#paste-found")).to_contain_text("“— 14:05” looks like the start of a message")
+    click(page, "Cancel")
+    expect(draft).to_have_value("two lines\nof mine")
+    draft.fill("")
     paste_into_draft(page, chat)
     expect(page.locator("#paste-found")).to_contain_text("Messenger export: 2 messages by Anna, Ben.")
     expect(page.locator("#paste-found")).to_contain_text("Left out 1 entry that nobody said")
     click(page, "Keep as one message")
-    expect(page.get_by_label("Message", exact=True)).to_have_value(chat)
-    page.get_by_label("Message", exact=True).fill("")
+    expect(draft).to_have_value(chat)
+    draft.fill("")
     paste_into_draft(page, chat)
     click(page, "Use this chat")
     expect(page.locator(".bubble")).to_have_text(["Anna: hi", "Ben: yo"])
@@ -1279,10 +1299,8 @@ def test_firefox_reads_pastes_and_long_identifiers(firefox: Firefox, server: Ser
     assert firefox.evaluate(read % json.dumps(chat)) == [{"who": "Anna", "text": "hi"}, {"who": "Ben", "text": "yo"}]
     firefox.evaluate(
         """(() => {
-          const clipboardData = new DataTransfer();
-          clipboardData.setData("text/plain", "Anna: hi\\nBen: yo");
-          const event = new Event("paste", {cancelable: true, bubbles: true});
-          document.getElementById("draft").dispatchEvent(Object.assign(event, {clipboardData}));
+          document.getElementById("draft").focus();
+          document.execCommand("insertText", false, "Anna: hi\\nBen: yo");
         })()"""
     )
     assert "2 messages by Anna, Ben" in firefox.wait_for("document.getElementById('paste-found')?.textContent")

@@ -163,8 +163,7 @@ export function Composer({ page }) {
         aria-describedby="draft-help"
         placeholder=${t("placeholder")}
         value=${state.draft}
-        onInput=${(event) => on.write(event.target.value)}
-        onPaste=${on.pasteDraft}
+        onInput=${on.input}
         onKeyDown=${(event) => {
           if (!isEnter(event)) return;
           event.preventDefault();

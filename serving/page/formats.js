@@ -33,9 +33,9 @@ export function read(pasted, nobody = new Set()) {
 }
 
 const MARKS = /^[\u200E\u200F\u202A-\u202E\u2066-\u2069\uFEFF]+/; // direction marks before a line or a text
-const TIME = "\\d{1,2}[:.]\\d{2}(?:[:.]\\d{2})?(?:\\s?[ap]\\.?\\s?m\\.?)?";
-const DATE = "\\d{1,4}[./-]\\d{1,2}[./-]\\d{1,4}";
-const pattern = (source) => new RegExp(source, "iu");
+const TIME = "\\d{1,2}[:.]\\d{2}(?:[:.]\\d{2})?(?:\\s?[apAP]\\.?\\s?[mM]\\.?)?";
+const DATE = "\\d{1,4}[./-]\\d{1,2}(?:[./-]\\d{1,4}|\\.)?"; // WhatsApp copies messages without the year
+const pattern = (source, flags = "iu") => new RegExp(source, flags);
 
 // What a messenger writes in place of a message.
 const PLACEHOLDER = pattern(
@@ -45,7 +45,9 @@ const PLACEHOLDER = pattern(
     "|(?:данное|это) сообщение удалено|вы удалили (?:данное|это) сообщение)\\.?)$",
 );
 const FORWARDED = /^\[(?:forwarded from|переслано от) /iu;
-const ASIDE = /[\s\u200E]*<(?:this message was edited|сообщение изменено)>$|^\[(?:in reply to|в ответ) [^\]]*\]\n/giu;
+const ASIDE = /[\s\u200E]*(?:<(?:this message was edited|сообщение изменено)>|\((?:edited|изменено)\))$/gimu;
+// A time in brackets at the start of a line that begins no message: whose the line is would be a guess.
+const STRAY = `^[\\s,]*\\[[^\\]]*${TIME}\\]`;
 
 /** Collects messages and leaves out what nobody said; `add` begins a message, `more` goes on with it. */
 class Collector {
@@ -60,7 +62,9 @@ class Collector {
     this.#said = { who: name && !MARKS.test(text) ? name : null, lines: [text] };
   }
 
-  more(line) {
+  /** Go on with the message, unless the line looks like the `stray` header of another. */
+  more(line, stray) {
+    if (stray.test(line)) unreadable("strayHeader", { line: line.trim() });
     if (this.#said) this.#said.lines.push(line);
     else if (line.trim()) this.skipped += 1;
   }
@@ -71,9 +75,9 @@ class Collector {
     this.#said = null;
     const kept = lines.filter((line, at) => at === 0 || !PLACEHOLDER.test(line.trim()));
     const text = kept.join("\n").trim().replace(ASIDE, "").trim();
-    this.skipped += lines.length - kept.length;
-    if (who === null || PLACEHOLDER.test(text) || FORWARDED.test(text)) this.skipped += 1;
-    else if (text) this.messages.push({ who, text });
+    const isSaid = who !== null && text && !PLACEHOLDER.test(text) && !FORWARDED.test(text);
+    this.skipped += lines.length - kept.length || Number(!isSaid);
+    if (isSaid) this.messages.push({ who, text });
   }
 
   result(format) {
@@ -83,54 +87,70 @@ class Collector {
   }
 }
 
-/** Tell whether enough lines begin messages: the first one, or two. `isHeader` is asked with a line and the next one. */
-function areHeaders(isHeader, lines) {
-  const headers = lines.filter((line, at) => isHeader(line, lines[at + 1]));
-  return headers.length > 1 || headers[0] === lines[0];
-}
-
 // WhatsApp ("12/11/2025, 14:03 - Anna: hi" and "[12.11.25, 14:03:22] Anna: hi") and logs ("[14:03] <Anna> hi").
 const STAMPED = pattern(`^(?:\\[(?:${DATE},?\\s+)?${TIME}\\]|${DATE},?\\s+${TIME})(?:\\s*[-–—:]\\s*|\\s*)(\\S.*)?$`);
+const STRAYED = pattern(STRAY);
 const SAID_STAMPED = /^(?:<([^<>]{1,128})>\s*|([^:"“”«»]{1,128}?)\s*:(?:\s|$))(.*)$/u;
 
 function readStamped(lines) {
-  if (!areHeaders((line) => SAID_STAMPED.test(line.match(STAMPED)?.[1] ?? ""), lines)) return null;
+  const headers = lines.filter((line) => SAID_STAMPED.test(line.match(STAMPED)?.[1] ?? ""));
+  if (headers.length < 2 && headers[0] !== lines[0]) return null;
   const found = new Collector();
   for (const line of lines) {
     const stamped = line.match(STAMPED);
     const [, nick, name, text] = stamped?.[1]?.match(SAID_STAMPED) ?? [];
     if (stamped) found.add(nick ?? name ?? null, text ?? "");
-    else found.more(line);
+    else found.more(line, STRAYED);
   }
   return found.result("formatStamped");
 }
 
-// A name and a time, then lines of text: Telegram, Discord, and Slack, which also has the time on a line of its own.
-const HEADERS = [
-  ["formatTelegram", pattern(`^(.{1,128}?), \\[${DATE},?\\s+${TIME}\\]$`)],
+// A name and a time, then lines of text: Telegram, Discord and Slack. What is copied from the last two may have a tag after
+// the name, and each part on a line of its own. With each: what begins a message, what is not said, what must not be left.
+const DAY = "[Tt]oday|[Yy]esterday|[Сс]егодня|[Вв]чера|(?:[Ll]ast\\s+)?(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day";
+const headerOf = (rest) => pattern(`^[^\\S\\n]*(\\S.{0,127}?)${rest}[^\\S\\n]*$`, "mu");
+const GAP = "\\s[^\\S\\n]*"; // at most one line break
+const TAG = `(?:${GAP}(?:✓\\s*)?(?:APP|BOT|БОТ|ПРИЛОЖЕНИЕ))?`;
+// Below a message: reactions, and the day before the next header.
+const MONTH_DAY = "(?:\\p{L}+\\s+\\d{1,2},|\\d{1,2}\\.?\\s+\\p{L}+)\\s+\\d{4}(?:\\s+г\\.)?";
+const REACTION = "(?:\\p{Extended_Pictographic}\\S*|:[\\w+-]+:)\\s?\\d+";
+const UNSAID = pattern(`(\\S) *(?:\\n+ *(?:${REACTION}|[—– ]*${MONTH_DAY}[—– ]*(?!\\s*\\S)))+$`, "gimu");
+const BLOCKS = [
+  [
+    "formatTelegram",
+    headerOf(`, \\[${DATE},?\\s+${TIME}\\]`),
+    /^(\s*)\[?(?:in reply to|в ответ) .*\n/iu,
+    pattern(`${STRAY}|\\[${DATE},?\\s+${TIME}\\]$`),
+  ],
   [
     "formatDiscord",
-    pattern(`^(.{1,128}?)\\s+[—–]\\s+(?:(?:today|yesterday|сегодня|вчера)(?:\\s+(?:at|в))?,?\\s+|${DATE},?\\s+)?${TIME}$`),
+    headerOf(`${TAG}${GAP}[—–]${GAP}(?:(?:${DAY})(?:\\s+(?:at|в))?,?\\s+|${DATE},?\\s+)?${TIME}`),
+    UNSAID,
+    pattern(`${STRAY}|(?:^|\\s)[—–]\\s+(?:\\S+\\s+){0,4}${TIME}\\s*$`),
   ],
-  ["formatSlack", pattern(`^(.{1,128}?)(?:\\s{2,}${TIME}|\\s+\\[${TIME}\\])$`)],
+  [
+    "formatSlack",
+    headerOf(`${TAG}(?:\\n?[^\\S\\n]{2,}${TIME}|[^\\S\\n]+\\[${TIME}\\])`),
+    UNSAID,
+    pattern(`${STRAY}|^\\s{2,}${TIME}\\s*$`),
+  ],
 ];
-const INDENTED_TIME = pattern(`^\\s{2,}${TIME}\\s*$`);
-const TIME_AGAIN = pattern(`^(?:${TIME}$|\\[${TIME}\\])`); // the next message of the same one
+const TIME_AGAIN = pattern(`^(?:${TIME}$|\\[${TIME}\\](?=\\s*\\S))`); // the next message of the same one
 
 function readBlocks(lines) {
-  for (const [format, header] of HEADERS) {
-    const nameAt = (line, next) =>
-      line.match(header)?.[1] ?? (format === "formatSlack" && INDENTED_TIME.test(next ?? "") && line.trim() ? line : null);
-    if (!areHeaders((line, next) => nameAt(line, next) !== null, lines)) continue;
+  for (const [format, header, unsaid, stray] of BLOCKS) {
+    const [before, ...parts] = lines.join("\n").split(header); // each name and what follows it
+    if (parts.length < 4 && (before || !parts.length)) continue;
     const found = new Collector();
-    let who = null;
-    lines.forEach((line, at) => {
-      const name = nameAt(line, lines[at + 1]);
-      who = name ?? who;
-      if (name !== null) found.add(who, "");
-      else if (who !== null && TIME_AGAIN.test(line)) found.add(who, line.replace(TIME_AGAIN, ""));
-      else if (!INDENTED_TIME.test(line)) found.more(line);
-    });
+    for (const line of before.split("\n")) found.more(line, stray);
+    for (let at = 0; at < parts.length; at += 2) {
+      found.add(parts[at], "");
+      const text = parts[at + 1].replace(unsaid, (_, kept) => ((found.skipped += 1), kept));
+      for (const line of text.split("\n")) {
+        if (format !== "formatTelegram" && TIME_AGAIN.test(line)) found.add(parts[at], line.replace(TIME_AGAIN, ""));
+        else found.more(line, stray);
+      }
+    }
     return found.result(format);
   }
   return null;
@@ -152,7 +172,12 @@ function readTable(lines, text) {
   const [who, said] = [find(WHOS), find(TEXTS)];
   if (who < 0 || said < 0) return null;
   const found = new Collector();
-  for (const row of rows) if (row.length > 1) found.add(row[who] ?? null, row[said] ?? "");
+  rows.forEach((row, at) => {
+    if (row.length < 2 && !row[0]?.trim()) return;
+    const isWhole = row.length > Math.max(who, said) && !row.slice(head.length).some(Boolean);
+    if (!isWhole) unreadable("tableMalformed", { row: at + 2 }); // a cell with a separator or a line break in it is cut
+    found.add(row[who], row[said]);
+  });
   return found.result("formatTable");
 }
 

@@ -325,12 +325,15 @@ const on = {
     document.getElementById("draft").focus();
   },
   example: ({ messages }) => replace(messages.map((text, at) => ({ who: "AB"[at % 2], text })), t("replaced")),
-  pasteDraft(event) {
-    const pasted = event.clipboardData.getData("text/plain");
-    if (isGame() || !isChat(pasted)) return;
-    event.preventDefault();
-    const { selectionStart: start, selectionEnd: end } = event.target;
-    open(Paste, { text: pasted, isDraft: true, place: [start, end] });
+  /** Take what is in the box now; a chat that got in at once, pasted, dropped or from a phone's keyboard, is asked about. */
+  input({ target }) {
+    const { draft } = state;
+    const end = draft.length - (target.value.length - target.selectionEnd);
+    let start = 0;
+    while (start < end && draft[start] === target.value[start]) start += 1;
+    const text = target.value.slice(start, target.selectionEnd);
+    if (isGame() || !isChat(text)) on.write(target.value);
+    else open(Paste, { text, isDraft: true, place: [start, end] });
   },
   keepAsDraft(text) {
     const [start, end] = state.dialog.props.place;
@@ -375,7 +378,7 @@ function isChat(text) {
     return chats.length > 1 || chats[0].messages.length > 1;
   } catch (error) {
     if (!(error instanceof UnreadableError)) throw error;
-    return false; // it is a text
+    return error.key === "strayHeader"; // a chat, of which the dialog says what is wrong; else it is a text
   }
 }
 
