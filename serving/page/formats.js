@@ -145,7 +145,10 @@ function readBlocks(lines) {
     for (const line of before.split("\n")) found.more(line, stray);
     for (let at = 0; at < parts.length; at += 2) {
       found.add(parts[at], "");
-      const text = parts[at + 1].replace(unsaid, (_, kept) => ((found.skipped += 1), kept));
+      const text = parts[at + 1].replace(unsaid, (_, kept) => {
+        found.skipped += 1;
+        return kept;
+      });
       for (const line of text.split("\n")) {
         if (format !== "formatTelegram" && TIME_AGAIN.test(line)) found.add(parts[at], line.replace(TIME_AGAIN, ""));
         else found.more(line, stray);
