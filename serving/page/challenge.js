@@ -8,7 +8,7 @@ import { reasonsOf, Signals } from "./verdict.js";
 export const MODES = ["pass", "stay"];
 export const YOU = "you";
 const SCRIPT = "script";
-export const GOAL = 0.92; // the probability to pass; in most chats, that of high confidence
+export const GOAL = 0.92; // the probability to pass
 const MOST = 6; // messages of the visitor's
 const TOLD = 3; // signals at the end
 const LEAST_WORDS = 5; // of a whole sentence
