@@ -75,9 +75,8 @@ class Turns:
         self.lowered: list[str] = []
         self.lengths: list[int] = []
         self.spoken = 0  # messages with a text; of them:
-        self.start_capital = self.end_stop = self.end_question = self.end_letter = self.end_bracket = (
-            self.have_lines
-        ) = 0
+        self.start_capital = self.end_stop = self.end_question = self.end_letter = self.end_bracket = 0
+        self.have_lines = 0
         self.replies = self.answered = 0  # number of replies, and of characters they replied to
 
     def add(self, position: int, text: str) -> None:

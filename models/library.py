@@ -86,8 +86,7 @@ class Classifier:
 
         A chat is a `Chat`, or a dict with the JSON of a request to `/predict`. Returns one prediction, or a list of
         them in order; the participants of each are in the order of their first message. Raises `InvalidChatError`,
-        which names the invalid fields, before anything is scored. `expected_bot_share` is as for
-        `load`.
+        which names the invalid fields, before anything is scored. `expected_bot_share` is as for `load`.
         """
         _check_share(expected_bot_share)
         if isinstance(chat, Chat | Mapping):

@@ -267,10 +267,8 @@ def _verdict(comparisons: Sequence[Comparison]) -> str:
     drifted = [comparison for comparison in comparisons if comparison.drifted()]
     if not drifted:
         return "No drift: this traffic looks like the training data."
-    most = list(dict.fromkeys(f"“{in_words(value)}”" for comparison in drifted for value in comparison.drifted()[:3]))[
-        :3
-    ]
-    return f"Drift: this traffic differs from the training data, most of all in {_listed(most)}."
+    named = dict.fromkeys(f"“{in_words(value)}”" for comparison in drifted for value in comparison.drifted()[:3])
+    return f"Drift: this traffic differs from the training data, most of all in {_listed(list(named)[:3])}."
 
 
 def _listed(words: Sequence[str]) -> str:

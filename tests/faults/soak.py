@@ -167,7 +167,7 @@ async def soak(served: Process, minutes: float) -> bool:
     memory = {"at the start": served.memory()}
     clients = [asyncio.create_task(traffic.client(served.url, begin + 60 * minutes, seed)) for seed in range(CLIENTS)]
 
-    kills = 0
+    kills = int(minutes)
 
     async def watch() -> bool:
         """Print where the run is and read the memory at the end of each minute; returns whether `/metrics` worked."""
@@ -187,13 +187,11 @@ async def soak(served: Process, minutes: float) -> bool:
         return is_served
 
     async def harm() -> None:
-        nonlocal kills
-        for minute in range(int(minutes)):
+        for minute in range(kills):
             await asyncio.sleep(begin + 60 * minute + KILL_AT - time.monotonic())
-            if minute == int(minutes) // 2:
+            if minute == kills // 2:
                 shutil.rmtree(served.folder_of_metrics())
             served.kill(served.workers()[-1])
-            kills += 1
 
     watching = asyncio.create_task(watch())
     await asyncio.gather(watching, harm(), *clients)
