@@ -16,6 +16,7 @@ from typing import cast
 
 from .bulk import BulkError, Settings, State, score_stream
 from .score_files import NothingToResumeError, ScoreFiles, Sink, Streams
+from .validation import share_argument
 from .weights import SHIPPED, ModelError, read_artifact
 
 
@@ -69,13 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--expected-bot-share",
         metavar="SHARE",
-        type=_share,
+        type=share_argument,
         help="share of bots among the participants, between 0 and 1 (default: that of the game)",
     )
     score.add_argument(
         "--finished",
         action="store_true",
-        help="the dialogs, in the You are Bot format, are complete recordings of the game (JSON Lines: see the field)",
+        help="all chats are complete recordings of the game, not only those with the field finished",
     )
     score.add_argument(
         "--processes", metavar="N", type=_positive, default=_cores(), help="worker processes (default: all cores)"
@@ -97,13 +98,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("has to be at least 1")
     return number
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 < share < 1:
-        raise argparse.ArgumentTypeError("has to be between 0 and 1")
-    return share
 
 
 def _cores() -> int:

@@ -71,10 +71,9 @@ class _Dialog(BaseModel):
     chat_id: str
     messages: list[_DialogMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
 
-    def chat(self, *, finished: bool) -> Chat:
+    def chat(self) -> Chat:
         return Chat.model_construct(
             chat_id=self.chat_id,
-            finished=finished,
             messages=[
                 Message.model_construct(message_id=one.message, text=one.text, participant_id=one.participant_index)
                 for one in self.messages
@@ -87,18 +86,21 @@ def score_lines(
 ) -> list[bytes | InvalidChatError]:
     """Score chats in JSON; returns a prediction in JSON for each line, or why it is no chat.
 
-    `finished` is that of each dialog; lines have it in themselves.
+    All chats are `finished`, or those that say so.
     """
     found: list[Chat | InvalidChatError] = []
     for line in lines:
         try:
             if kind == "dialog":
-                found.append(validate_json(_Dialog, line, root="dialog").chat(finished=finished))
+                found.append(validate_json(_Dialog, line, root="dialog").chat())
             else:
                 found.append(validate_json(Chat, line, root="line"))
         except InvalidChatError as error:
             found.append(error)
     chats = [chat for chat in found if isinstance(chat, Chat)]
+    if finished:
+        for chat in chats:
+            chat.finished = True
     scores = (
         to_json(prediction)
         for start in range(0, len(chats), BATCH)
@@ -124,9 +126,9 @@ class Scored:
 
 @dataclass(frozen=True)
 class Settings:
-    """How chats are scored: with which model, for which share of bots, and whether dialogs are complete recordings.
+    """How chats are scored: with which model, for which share of bots, and whether all are complete recordings.
 
-    `expected_bot_share` is that of `Classifier`; `finished` is that of `Chat`, for the You are Bot format alone.
+    `expected_bot_share` is that of `Classifier`, `finished` that of `Chat`.
     """
 
     folder: Path = SHIPPED
@@ -269,8 +271,6 @@ def score_stream(
     state = state or State()
     try:
         chunks, kind = open_chats(stream)
-        if settings.finished and kind == "line":
-            raise BulkError('--finished is for the You are Bot format; in JSON Lines each chat has a field "finished"')
         checksum = 0
         for chunk in islice(chunks, state.chunks):
             checksum = zlib.crc32(chunk, checksum)

@@ -31,6 +31,7 @@ from .features import Floats, Ints, Side, read_sides
 from .ngrams import Ngrams
 from .signals import SIGNALS, combine, mean_of_others
 from .trees import Forest
+from .validation import check_share
 from .weights import SHIPPED, Rules, Weights, read_artifact
 
 _CYRILLIC, _LATIN = SIGNALS.index("Cyrillic letters"), SIGNALS.index("Latin letters")
@@ -88,13 +89,13 @@ class Classifier:
 
     `expected_bot_share` is the share of bots among the participants where the classifier is used; by default that of
     the game it was trained on. It shifts the log odds (Saerens, Latinne and Decaestecker 2002,
-    https://doi.org/10.1162/089976602753284446).
+    https://doi.org/10.1162/089976602753284446). One that is not between 0 and 1 raises ValueError.
     """
 
     def __init__(self, weights: Weights, version: str, expected_bot_share: float | None = None) -> None:
         self.version = version
         self.weights = weights
-        self.expected_bot_share = weights.base if expected_bot_share is None else expected_bot_share
+        self.expected_bot_share = weights.base if expected_bot_share is None else check_share(expected_bot_share)
         self.ngrams = Ngrams(np.pad(weights.ngrams.T.astype(np.float64), ((0, 1), (0, 0))))
         self._forest = Forest(weights.boosted, weights.randomised)
 
@@ -143,7 +144,7 @@ class Classifier:
         sums, talk = self.ngrams.sums(sides), np.array([side.talk for side in sides])
         signals = combine(sums, talk, sizes)
         score = self.score(signals)
-        share = self.expected_bot_share if expected_bot_share is None else expected_bot_share
+        share = self.expected_bot_share if expected_bot_share is None else check_share(expected_bot_share)
         shift = float(log_odds(share) - log_odds(self.weights.base))
         probabilities, alone = to_probability(np.array([pair(score, sizes), score]) + shift)
         less, more = np.minimum(probabilities, alone), np.maximum(probabilities, alone)

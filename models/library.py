@@ -59,7 +59,6 @@ class Classifier:
         `expected_bot_share` is the share of bots among the participants, between 0 and 1; by default that of the game.
         Raises `ModelError` if the folder holds no artifact that this version can use.
         """
-        _check_share(expected_bot_share)
         return cls(classifier.Classifier.load(Path(folder), expected_bot_share))
 
     @property
@@ -88,7 +87,6 @@ class Classifier:
         them in order; the participants of each are in the order of their first message. Raises `InvalidChatError`,
         which names the invalid fields, before anything is scored. `expected_bot_share` is as for `load`.
         """
-        _check_share(expected_bot_share)
         if isinstance(chat, Chat | Mapping):
             return self._predict([_validate(chat)], expected_bot_share)[0]
         if isinstance(chat, str | bytes) or not isinstance(chat, Iterable):
@@ -108,11 +106,6 @@ class Classifier:
         explanation = Explanation.model_construct(**vars(explain.explain(self._core, valid)))
         explanation._chat = valid
         return explanation
-
-
-def _check_share(expected_bot_share: float | None) -> None:
-    if expected_bot_share is not None and not 0 < expected_bot_share < 1:
-        raise ValueError(f"expected_bot_share has to be between 0 and 1, not {expected_bot_share}")
 
 
 def _validate(chat: Any, within: Location = ()) -> Chat:

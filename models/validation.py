@@ -1,5 +1,6 @@
-"""Validate what comes from outside. Errors name the invalid fields and repeat nothing that was sent."""
+"""Validate what comes from outside. Errors of a chat name the invalid fields and repeat nothing that was sent."""
 
+import argparse
 import json
 from typing import Any, TypeVar
 
@@ -34,6 +35,21 @@ def _path(location: Location) -> str:
         elif part not in (CHAT, MESSAGE):
             path += f".{part}" if path else part
     return path
+
+
+def check_share(share: float) -> float:
+    """Return an expected share of bots; raises ValueError."""
+    if not 0 < share < 1:
+        raise ValueError(f"the expected share of bots has to be between 0 and 1, not {share:g}")
+    return share
+
+
+def share_argument(text: str) -> float:
+    """Return an expected share of bots given on the command line, for `argparse`."""
+    try:
+        return check_share(float(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def validate(kind: type[Model], value: Any, within: Location = ()) -> Model:

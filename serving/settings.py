@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models.validation import check_share
 from models.weights import SHIPPED
 from records.history_url import SqliteFile, parse_history_url, resolve
 
@@ -150,10 +151,8 @@ class Settings(BaseSettings):
         default=None,
         description="Tag of another model in BentoML's model store, as in `bot_or_human:latest`.",
     )
-    expected_bot_share: float | None = Field(
+    expected_bot_share: Annotated[float, AfterValidator(check_share)] | None = Field(
         default=None,
-        gt=0,
-        lt=1,
         description="Share of bots among the participants whose chats are scored, between 0 and 1.",
     )
     history_url: HistoryUrl | None = Field(

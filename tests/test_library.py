@@ -1,5 +1,6 @@
 """The library in the checkout; `tests/test_wheel.py` has what is installed."""
 
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from typing import Any
 
@@ -7,10 +8,12 @@ import pytest
 
 import models
 from models import Chat, Classifier, InvalidChatError
+from models.__main__ import main as score_main
 from models.explain import explain
 from models.tables import MOST_ROWS
 from models.weights import SHIPPED
 from tests.conftest import CURL_CHAT, sample_bodies
+from train.__main__ import main as train_main
 
 MARKUP = "<script>alert('&')</script>"
 
@@ -90,10 +93,25 @@ def test_the_share_of_bots_is_that_of_the_model_or_of_one_call(library: Classifi
     )
     assert rare.participants[0].is_bot_probability < library.predict(CURL_CHAT).participants[0].is_bot_probability
     for share in (0, 1.5):
-        with pytest.raises(ValueError, match="expected_bot_share has to be between 0 and 1"):
+        with pytest.raises(ValueError, match=f"has to be between 0 and 1, not {share}$"):
             library.predict(CURL_CHAT, expected_bot_share=share)
-        with pytest.raises(ValueError, match="expected_bot_share has to be between 0 and 1"):
+        with pytest.raises(ValueError, match=f"has to be between 0 and 1, not {share}$"):
             Classifier.load(expected_bot_share=share)
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [(score_main, ["score", "chats", "--out", "-"]), (train_main, ["predict", "models", "chats"])],
+)
+@pytest.mark.parametrize("share", ["0", "1", "nan", "-inf"])
+def test_the_commands_reject_a_share_in_the_same_words(
+    capsys: pytest.CaptureFixture[str], main: Callable[[Sequence[str]], int], arguments: list[str], share: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, f"--expected-bot-share={share}"])
+    with pytest.raises(ValueError, match="between 0 and 1") as error:
+        Classifier.load(expected_bot_share=float(share))
+    assert capsys.readouterr().err.endswith(f"argument --expected-bot-share: {error.value}\n")
 
 
 @pytest.mark.parametrize("value", ["chat", b"chat", 3, None])

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from models.classifier import Classifier
+from models.validation import share_argument
 from models.weights import SHIPPED, ModelError
 from train.artifact import check_artifact, read_trained_on, write_artifact
 from train.card import write_card
@@ -231,13 +232,6 @@ def _replay(options: argparse.Namespace) -> None:
     _check_any(measured)
 
 
-def _share(text: str) -> float:
-    """Return a share given on the command line; raises ValueError."""
-    if not 0 < float(text) < 1:
-        raise ValueError("not between 0 and 1")
-    return float(text)
-
-
 def _print(measured: Sequence[Measured]) -> None:
     for part in measured:
         auc = f"ROC AUC {part.roc_auc():.4f}" if part.has_both() else f"no ROC AUC (no {_absent(part)})"
@@ -362,7 +356,7 @@ def _predict_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="the file to write, for example submission.csv")
     parser.add_argument(
         "--expected-bot-share",
-        type=_share,
+        type=share_argument,
         metavar="SHARE",
         help="share of bots among the participants, between 0 and 1 (default: that of the training data)",
     )

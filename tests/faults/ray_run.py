@@ -21,8 +21,8 @@ FILE, FOLDER = sys.argv[1], Path(sys.argv[2])
 class ScoreUntilKilled(ScoreLines):
     """Scores lines; the first actor to get to its third batch dies while it has it."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self._batches = 0
         (FOLDER / f"node-{ray.get_runtime_context().get_node_id()}").touch()
 
@@ -46,7 +46,9 @@ def main() -> None:
     context.execution_options.preserve_order = True
     lines = ray.data.read_text(FILE).repartition(8)
     with (FOLDER / "scores").open("wb") as scores, (FOLDER / "errors").open("w") as errors:
-        for row in lines.map_batches(ScoreUntilKilled, batch_size=16, concurrency=3).iter_rows():
+        options = {"expected_bot_share": 0.1, "finished": True}
+        scored = lines.map_batches(ScoreUntilKilled, fn_constructor_kwargs=options, batch_size=16, concurrency=3)
+        for row in scored.iter_rows():
             if row["score"]:
                 scores.write(row["score"].encode() + b"\n")
             else:

@@ -81,11 +81,13 @@ def test_a_packed_file_a_pipe_and_the_game_s_format_give_the_same(tmp_path: Path
 
 
 def test_settings_reach_the_workers() -> None:
-    """`--finished` makes dialogs of the game what `finished` makes a chat, and the share is that of the classifier."""
+    """`--finished` makes each chat what the field `finished` makes it, and the share is that of the classifier."""
+    running = "".join(json.dumps(body) + "\n" for body in sample_bodies()).encode()
     lines = "".join(json.dumps({**body, "finished": True}) + "\n" for body in sample_bodies()).encode()
     finished = score("-", "--out", "-", stdin=lines).stdout
     assert score(SAMPLE / "train.json", "--finished", "--out", "-").stdout == finished
-    assert score(SAMPLE / "train.json", "--out", "-").stdout != finished
+    assert score("-", "--finished", "--out", "-", stdin=running).stdout == finished
+    assert score("-", "--out", "-", stdin=running).stdout != finished
     rare = Classifier.load(expected_bot_share=0.02)
     found = score("-", "--expected-bot-share", "0.02", "--out", "-", stdin=lines).stdout.splitlines()
     assert [json.loads(line) for line in found] == [
@@ -181,7 +183,6 @@ def _end(of: bytes) -> bytes:
         (lambda _: None, ["chats", "--out", "scores", "--rejected", "chats"], "chats: would be overwritten"),
         (lambda _: None, ["chats", "--out", "scores", "--model", "no-model"], "no-model/metrics.json: No such file"),
         (lambda _: None, ["chats", "--out", "-", "--resume"], "--resume needs a file"),
-        (lambda _: None, ["chats", "--out", "-", "--finished"], "--finished is for the You are Bot format"),
         (
             lambda f: (f / "chats").write_bytes(_end(gzip.compress(b"\n" * 10_000))),
             ["chats", "--out", "scores"],
@@ -291,7 +292,7 @@ def test_a_cluster_whose_worker_is_killed_gives_the_bytes_of_the_command(tmp_pat
     write_chats(tmp_path / "chats", 500)
     lines = (tmp_path / "chats").read_bytes().splitlines()
     (tmp_path / "chats").write_bytes(b"\n".join([*lines[:300], b'{"chat_id": 1}', *lines[300:]]))
-    score(tmp_path / "chats", "--out", tmp_path / "expected")
+    score(tmp_path / "chats", "--finished", "--expected-bot-share", "0.1", "--out", tmp_path / "expected")
     script = Path(__file__).with_name("ray_run.py")
     done = subprocess.run(
         [RAY_PYTHON, script, tmp_path / "chats", tmp_path],
