@@ -1,4 +1,4 @@
-"""What relies on private parts of BentoML's app, except for its OpenAPI document (`swagger.py`).
+"""What relies on private parts of BentoML's app.
 
 `tests/test_bentoml_internals.py` checks each assumption about BentoML, so that an upgrade fails there with a clear
 message. Written for BentoML 1.4.40.

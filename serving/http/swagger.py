@@ -5,11 +5,12 @@ BentoML's own page contains an analytics tag and loads badges, and its specifica
 """
 
 import hashlib
-import json
 from base64 import b64encode
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
@@ -17,6 +18,7 @@ from starlette.routing import Route
 from models.chat import EXAMPLE_CHAT, EXAMPLE_MESSAGE
 from serving.errors import Problem
 from serving.http.access import HEALTH
+from serving.http.bentoml_app import api_methods
 from serving.page.policy import headers
 
 DESCRIPTION = """Send a chat, get each participant's probability of being a bot.
@@ -49,6 +51,12 @@ _HEADERS = headers(
 )
 
 _OF_PREDICTIONS = (400, 401, 408, 409, 413, 415, 429, 500, 503)
+_OF_BENTOML = {  # BentoML's own routes: what they tell, and their error
+    "/livez": ("The process is alive.", None),
+    "/readyz": ("Chats can be scored and messages stored.", 503),
+    "/healthz": ("The older name of `/livez`.", None),
+    "/metrics": ("Prometheus metrics.", 401),
+}
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -68,7 +76,7 @@ class Error(BaseModel):
 
 def swagger_routes(service: Any, needs_key: bool) -> list[Route]:
     """Return the routes of Swagger UI at `/` and of the specification at `/docs.json`, which is built once, here."""
-    document = specification(service.openapi_spec.asdict(), needs_key)
+    document = specification(service, needs_key)
 
     async def page(_: Request) -> HTMLResponse:
         return HTMLResponse(_PAGE, headers=_HEADERS)
@@ -79,51 +87,58 @@ def swagger_routes(service: Any, needs_key: bool) -> list[Route]:
     return [Route("/", page), Route("/docs.json", docs)]
 
 
-def specification(spec: dict[str, Any], needs_key: bool) -> dict[str, Any]:
-    """Return BentoML's OpenAPI specification with the errors that the service returns."""
-    spec = json.loads(json.dumps(spec).replace("IODescriptor", ""))  # BentoML's suffix of the names of types
-    version = spec["info"]["version"].replace("None", "development")  # of the Bento; without one there is none
-    spec["info"] = {"title": spec["info"]["title"], "version": version, "description": DESCRIPTION}
-    schemas = spec["components"]["schemas"]
-    for unused in ("TaskStatusResponse", "InvalidArgument", "NotFound", "InternalServerError"):
-        schemas.pop(unused)
-    schemas |= {kind.__name__: kind.model_json_schema(ref_template=_REFERENCE) for kind in (Fault, Error)}
-    schemas["Error"].pop("$defs")
-    for path, methods in spec["paths"].items():
-        if "get" in methods:
-            methods["get"]["responses"] = {
-                "200": {
-                    "description": "Successful Response",
-                    "content": {"text/plain": {"schema": {"type": "string"}}},
-                },
-                **({"401": _error(401)} if needs_key and path == "/metrics" else {}),
-                **({"503": _error(503)} if path == "/readyz" else {}),
+def specification(service: Any, needs_key: bool) -> dict[str, Any]:
+    """Return the OpenAPI specification of a service, from the types of its API methods."""
+    paths: dict[str, Any] = {}
+    types: set[type[BaseModel]] = {Error}
+    for path, (body, method) in api_methods(service).items():
+        answer = get_type_hints(method)["return"]
+        types |= {body, answer}
+        errors = [status for status in _OF_PREDICTIONS if path == "/predict" or status != 409]
+        paths[path] = {
+            "post": {
+                "tags": ["Predictions"],
+                "description": method.__doc__,
+                "requestBody": {"required": True, "content": _json(body)},
+                "responses": _responses(_json(answer), errors, needs_key),
             }
-            continue
-        methods["post"]["requestBody"]["required"] = True
-        content = methods["post"]["requestBody"]["content"]["application/json"]
-        schema = content["schema"]
-        schema.pop("root_input", None)
-        if "oneOf" in schema:  # a body that matches both is a chat
-            schema["anyOf"] = schema.pop("oneOf")
-            content["examples"] = {
-                "a chat": {"value": EXAMPLE_CHAT},
-                "a message of a dialog": {"value": EXAMPLE_MESSAGE},
-            }
-        methods["post"]["responses"] = {"200": methods["post"]["responses"]["200"]} | {
-            str(status): _error(status)
-            for status in _OF_PREDICTIONS
-            if (needs_key or status != 401) and (path == "/predict" or status != 409)
         }
-    if needs_key:
-        spec["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        for path, methods in spec["paths"].items():
-            if path not in HEALTH:
-                next(iter(methods.values()))["security"] = [{"key": []}]
-    return spec
+    paths["/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"] = {
+        "a chat": {"value": EXAMPLE_CHAT},
+        "a message of a dialog": {"value": EXAMPLE_MESSAGE},
+    }
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    for path, (description, status) in _OF_BENTOML.items():
+        responses = _responses(text, [status] if status else [], needs_key)
+        paths[path] = {"get": {"tags": ["Infrastructure"], "description": description, "responses": responses}}
+        if path in HEALTH:
+            paths[path]["get"]["security"] = []  # open even where the rest needs a key
+    _, schemas = models_json_schema([(kind, "validation") for kind in types], ref_template=_REFERENCE)
+    of_request = schemas["$defs"]["ChatOrMessage"]
+    of_request["anyOf"] = of_request.pop("oneOf")  # a body that matches both is a chat
+    key = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if needs_key else {}
+    return {
+        "openapi": "3.0.3",  # in 3.1, 1.0 would be an integer
+        "info": {
+            "title": service.name,
+            "version": service.bento.tag.version if service.bento else "development",
+            "description": DESCRIPTION,
+        },
+        "servers": [{"url": "."}],
+        "paths": paths,
+        "components": {"schemas": schemas["$defs"], **key},
+        "security": [{"key": []}] if needs_key else [],
+    }
 
 
-def _error(status: int) -> dict[str, Any]:
-    description = "; ".join(problem.cause for problem in Problem if problem.status == status)
-    schema = {"$ref": _REFERENCE.format(model="Error")}
-    return {"description": description.capitalize(), "content": {"application/json": {"schema": schema}}}
+def _json(kind: type[BaseModel]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": _REFERENCE.format(model=kind.__name__)}}}
+
+
+def _responses(content: dict[str, Any], errors: Iterable[int], needs_key: bool) -> dict[str, Any]:
+    causes = {status: [problem.cause for problem in Problem if problem.status == status] for status in errors}
+    return {"200": {"description": "Successful Response", "content": content}} | {
+        str(status): {"description": "; ".join(cause), "content": _json(Error)}
+        for status, cause in causes.items()
+        if needs_key or status != 401
+    }
