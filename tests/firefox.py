@@ -97,11 +97,6 @@ class Firefox:
             "input.performActions", context=self._tab, actions=[{"type": "key", "id": "keys", "actions": actions}]
         )
 
-    def screenshot(self) -> str:
-        """Return a PNG of what can be seen, in base64."""
-        data: str = self._send("browsingContext.captureScreenshot", context=self._tab)["data"]
-        return data
-
 
 @contextmanager
 def opened_firefox() -> Iterator[Firefox]:
