@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from threading import Thread
 import pytest
 
 from models.classifier import Classifier
-from models.weights import ARTIFACT, COMMITTED, METRICS, SHIPPED, ModelError
+from models.weights import COMMITTED, METRICS, SHIPPED, ModelError
 from tests.conftest import ROOT, SAMPLE, free_port, make_chat, wait_until
 from train.__main__ import main
 from train.artifact import check_artifact, read_trained_on
@@ -24,12 +23,11 @@ from train.card import CARD
 from train.data import FINGERPRINT, Edition, fingerprint, read_editions, write_edition
 from train.evaluate import FINISHED_CHATS, WHOLE_CHATS, streamed
 from train.files import UNFINISHED
-from train.reference import DIALOGS, REFERENCE, Reference
+from train.reference import DIALOGS, Reference
 from train.report import REPORT
 
 pytestmark = pytest.mark.training
 
-MODEL_FILES = (ARTIFACT, METRICS, REFERENCE, CARD, REPORT)
 SAMPLE_EDITION = read_editions([SAMPLE])[0]
 Relabel = Callable[[list[int]], list[int]]
 
@@ -114,55 +112,22 @@ def test_a_model_of_short_chats_has_a_reference_without_long_dialogs(trained: Pa
     assert Reference.load(trained, classifier.version).of_kind[DIALOGS].chats == 0
 
 
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
-@contextmanager
-def training(out: Path, *, file_size: int | None = None, quiet: bool = True) -> Iterator["subprocess.Popen[str]"]:
-    """Train on the sample in a process of its own, which may not write larger files."""
-    limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))) if file_size else None
-    with subprocess.Popen(
-        [sys.executable, "-m", "train", str(SAMPLE), "--out", str(out), *["--quiet"] * quiet],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=limit,
-    ) as process:
-        yield process
-        process.kill()
-
-
-def is_training(out: Path) -> bool:
-    return any(out.glob(f"{UNFINISHED}*"))
-
-
-def test_a_model_that_cannot_be_written_leaves_the_old_one(trained: Path, tmp_path: Path) -> None:
-    """The arrays are the first file that is larger than 50 kB, as on a disk that fills up."""
-    out = Path(shutil.copytree(trained, tmp_path / "model"))
-    before = snapshot(out)
-    with training(out, file_size=50_000) as process:
-        error = process.communicate()[1]
-    assert process.returncode == 1
-    assert error.splitlines()[-1] == f"train: {out}: cannot be written: File too large"
-    assert "Traceback" not in error
-    assert snapshot(out) == before
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, 130)])
-def test_a_training_that_is_stopped_leaves_the_old_model(
-    trained: Path, tmp_path: Path, number: signal.Signals, code: int
+def test_a_training_says_how_long_it_takes_and_leaves_the_old_model_when_it_is_stopped(
+    trained: Path, tmp_path: Path
 ) -> None:
+    """`tests/test_files.py` stops the writing itself at every step."""
     out = Path(shutil.copytree(trained, tmp_path / "model"))
-    before = snapshot(out)
-    with training(out) as process:
-        wait_until(lambda: is_training(out))
-        process.send_signal(number)
-        error = process.communicate()[1]
-    assert process.returncode == code
-    assert error == ("train: interrupted\n" if number == signal.SIGINT else "")
-    assert {name: (out / name).read_bytes() for name in before} == before
-    assert Classifier.load(out).version == Classifier.load(trained).version
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    command = [sys.executable, "-m", "train", str(SAMPLE), "--out", str(out)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: any(out.glob(f"{UNFINISHED}*")))
+        process.send_signal(signal.SIGINT)
+        first, *_, last = process.communicate()[1].splitlines()
+    assert process.returncode == 130
+    assert first.startswith("train: 40 chats, ")
+    assert "about a minute" in first
+    assert last == "train: interrupted"
+    assert {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()} == before
 
 
 def test_a_model_between_two_places_is_read_where_it_is(trained: Path, tmp_path: Path) -> None:
@@ -200,23 +165,18 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_chats_that_the_model_was_trained_on_are_left_out(
+def test_chats_that_the_model_was_trained_on_are_left_out_or_on_demand_measured_and_marked(
     trained: Path, unseen: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(trained), str(unseen)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "left out: 30 of 40 chats of data, which the model was trained on"
-    assert lines[1].startswith(f"data, {FINISHED_CHATS}: ROC AUC")
-    assert lines[1].endswith(", 20 answers")
-
-
-def test_chats_that_the_model_was_trained_on_are_measured_on_demand_and_marked(
-    trained: Path, unseen: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    left_out, first, *_ = capsys.readouterr().out.splitlines()
+    assert left_out == "left out: 30 of 40 chats of data, which the model was trained on"
+    assert first.startswith(f"data, {FINISHED_CHATS}: ROC AUC")
+    assert first.endswith(", 20 answers")
     assert main(["evaluate", str(trained), str(unseen), "--include-trained"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"data (trained on 30 of 40 chats), {FINISHED_CHATS}: ROC AUC")
-    assert lines[0].endswith(", 80 answers")
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"data (trained on 30 of 40 chats), {FINISHED_CHATS}: ROC AUC")
+    assert first.endswith(", 80 answers")
 
 
 def test_nothing_is_measured_where_the_model_was_trained_on_everything(
@@ -295,28 +255,24 @@ def test_a_file_in_the_place_of_a_folder_and_a_folder_in_that_of_a_file(
 
 
 def run(*arguments: str, output: int, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "train", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdout=output,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "train", *arguments]
+    given = {**os.environ, **environment}
+    return subprocess.run(command, cwd=ROOT, env=given, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
 
 
-def test_output_that_nobody_reads_or_that_cannot_be_written_is_an_error_of_one_line() -> None:
-    reader, closed = os.pipe()
-    os.close(reader)
-    full = os.open("/dev/full", os.O_WRONLY)
-    for output, error in ((closed, "Broken pipe"), (full, "No space left on device")):
-        done = run("evaluate", str(SHIPPED), str(SAMPLE), output=output)
-        os.close(output)
-        (line,) = done.stderr.splitlines()
-        assert line.startswith("train: ")
-        assert line.endswith(error)
-        assert done.returncode == 1
+@pytest.mark.parametrize("error", ["Broken pipe", "No space left on device"])
+def test_output_that_nobody_reads_or_that_cannot_be_written_is_an_error_of_one_line(error: str) -> None:
+    if error == "Broken pipe":
+        reader, output = os.pipe()
+        os.close(reader)
+    else:
+        output = os.open("/dev/full", os.O_WRONLY)
+    done = run("evaluate", str(SHIPPED), str(SAMPLE), output=output)
+    os.close(output)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("train: ")
+    assert line.endswith(error)
+    assert done.returncode == 1
 
 
 def test_a_name_that_no_terminal_can_show_is_shown_with_escapes(tmp_path: Path) -> None:
@@ -334,20 +290,24 @@ def test_a_submission_goes_to_a_pipe() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-class Handler(BaseHTTPRequestHandler):
-    """A service of another kind, which answers everything with the same body."""
+@contextmanager
+def answering(body: bytes, status: int = 200) -> Iterator[str]:
+    """Run a service of another kind, which answers everything the same; yields its address."""
 
-    body = b""
-    status = 200
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
 
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(self.status)
-        self.end_headers()
-        self.wfile.write(self.body)
+        def log_message(self, *_: object) -> None:
+            """Be silent."""
 
-    def log_message(self, *_: object) -> None:
-        """Be silent."""
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -363,36 +323,21 @@ class Handler(BaseHTTPRequestHandler):
 def test_replay_to_another_service_is_an_error_of_one_line(
     capsys: pytest.CaptureFixture[str], status: int, body: bytes, error: str
 ) -> None:
-    handler = type("Answering", (Handler,), {"status": status, "body": body})
-    with HTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        line = error_of(["replay", f"http://127.0.0.1:{server.server_port}", str(SAMPLE), "--quiet"], capsys)
-        server.shutdown()
+    with answering(body, status) as url:
+        line = error_of(["replay", url, str(SAMPLE), "--quiet"], capsys)
     assert error in line
     assert len(line) < 400
 
 
 def test_replay_needs_the_model_that_the_service_has(capsys: pytest.CaptureFixture[str]) -> None:
     """Or it could not tell which chats that model was trained on."""
-    handler = type("Answering", (Handler,), {"body": b'{"model_version": "other", "is_bot_probability": 0.5}'})
-    with HTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        arguments = ["replay", f"http://127.0.0.1:{server.server_port}", str(SAMPLE), "--quiet"]
+    with answering(b'{"model_version": "other", "is_bot_probability": 0.5}') as url:
+        arguments = ["replay", url, str(SAMPLE), "--quiet"]
         assert "model other answers, and" in error_of(arguments, capsys)
         assert main([*arguments, "--include-trained"]) == 0
-        server.shutdown()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "model other may have been trained on any of these chats"
     assert lines[1].startswith(f"sample, {streamed(1)}: ROC AUC 0.5000")
-
-
-def test_training_says_how_long_it_takes(tmp_path: Path) -> None:
-    with training(tmp_path / "model", quiet=False) as process:
-        wait_until(lambda: is_training(tmp_path / "model"))
-        process.send_signal(signal.SIGINT)
-        error = process.communicate()[1]
-    assert error.startswith("train: 40 chats, ")
-    assert "about a minute" in error.splitlines()[0]
 
 
 @pytest.mark.parametrize(
@@ -408,22 +353,11 @@ def test_replay_to_nobody_is_an_error_of_one_line(capsys: pytest.CaptureFixture[
     assert error in error_of(["replay", url, str(SAMPLE), "--quiet"], capsys)
 
 
-def test_a_store_of_bentoml_that_cannot_be_written_is_an_error_of_one_line(trained: Path) -> None:
-    code = f"""
-from pathlib import Path
-from train.data import DataError
-from train.registry import register
-try:
-    register(Path({str(trained)!r}))
-except DataError as error:
-    print(error)
-"""
-    environment = {**os.environ, "BENTOML_HOME": "/dev/null", "BENTOML_DO_NOT_TRACK": "True"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    (line,) = done.stdout.splitlines()
-    assert line.startswith("BentoML's model store: ")
+def test_a_store_of_bentoml_that_cannot_be_written_is_an_error(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = f"from pathlib import Path; from train.registry import register; register(Path({str(trained)!r}))"
+    monkeypatch.setenv("BENTOML_HOME", "/dev/null")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].startswith("train.data.DataError: BentoML's model store: ")
 
 
 def test_data_sets_are_not_read_from_files_that_were_half_written(tmp_path: Path) -> None:

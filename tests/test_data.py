@@ -188,11 +188,6 @@ def test_a_dialog_that_is_no_list_of_messages_is_named(data: Path, messages: obj
     assert refusal(data) == f"train.json: dialog {FIRST}: expected a list of messages, found {error}"
 
 
-def test_messages_in_another_order_are_refused(data: Path) -> None:
-    rewrite(data, lambda dialogs: dialogs[FIRST].reverse())
-    assert f"train.json: dialog {FIRST}, message 2 of" in refusal(data)
-
-
 def test_a_dialog_that_occurs_twice_is_refused(data: Path) -> None:
     content = (data / CHATS).read_text().strip()
     other = [{"message": 0, "text": "secret", "participant_index": 0}]

@@ -38,29 +38,19 @@ def version_of(home: Path) -> str:
     return Classifier.load(home / "trained").version
 
 
-def test_bentoml_lists_the_model_with_the_figures_of_its_card(home: Path) -> None:
+def test_bentoml_lists_the_model_once_with_the_figures_of_its_card_and_exports_it(home: Path, tmp_path: Path) -> None:
+    again = f"from pathlib import Path; from train.registry import register; register(Path({str(home / 'trained')!r}))"
+    run(home, "-c", again)
     (listed,) = json.loads(run(home, "-m", "bentoml", "models", "list", "-o", "json"))
     assert listed["tag"] == f"{NAME}:{version_of(home)}"
     shown = yaml.safe_load(run(home, "-m", "bentoml", "models", "get", listed["tag"], "-o", "yaml"))
     metrics = json.loads((home / "trained" / METRICS).read_text())
     for row in metrics["measured"]:
         assert shown["metadata"]["measured"][f"{row['on']}; {row['how']}"]["roc_auc"] == row["roc_auc"]
-
-
-def test_an_exported_model_is_a_folder_that_can_be_served(home: Path, tmp_path: Path) -> None:
     run(home, "-m", "bentoml", "models", "export", f"{NAME}:latest", str(tmp_path / "model.zip"))
     shutil.unpack_archive(tmp_path / "model.zip", tmp_path / "model")
     assert (tmp_path / "model" / ARTIFACT).read_bytes() == (home / "trained" / ARTIFACT).read_bytes()
     assert Classifier.load(tmp_path / "model").version == version_of(home)
-
-
-def test_the_same_model_is_registered_once(home: Path) -> None:
-    run(
-        home,
-        "-c",
-        f"from pathlib import Path; from train.registry import register; register(Path({str(home / 'trained')!r}))",
-    )
-    assert len(json.loads(run(home, "-m", "bentoml", "models", "list", "-o", "json"))) == 1
 
 
 def test_a_model_of_the_store_is_served(home: Path, tmp_path: Path) -> None:
