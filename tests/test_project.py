@@ -123,11 +123,8 @@ def test_the_changelog_names_the_version_and_its_date() -> None:
     assert re.search(rf"^## \[{version}\] - \d{{4}}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
-def test_a_release_runs_pinned_actions_and_checks_its_tag() -> None:
+def test_a_release_checks_its_tag() -> None:
     (job,) = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"].values()
-    actions = [step["uses"] for step in job["steps"] if "uses" in step]
-    assert actions
-    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in actions)
     (check,) = [step["run"] for step in job["steps"] if step.get("name") == "The tag is the version"]
     version = PYPROJECT["project"]["version"]
     for tag, code in ((f"v{version}", 0), ("v9.9.9", 1), (f"v{version}.1", 1)):

@@ -122,20 +122,9 @@ def test_variables_of_compose_are_set_where_they_last() -> None:
         assert re.findall(r"\b[A-Z_]+=\S+ docker\s+compose .*", page.read_text()) == []
 
 
-def test_every_variable_of_compose_is_in_the_example_environment_file() -> None:
+def test_every_variable_of_compose_is_documented_and_in_the_example_environment_file() -> None:
     compose = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
     assert compose
     assert compose <= set(re.findall(r"^(?:# )?(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-
-
-def test_every_variable_of_compose_is_documented() -> None:
-    compose = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
     pages = "".join((ROOT / "docs" / name).read_text() for name in ("reference.md", "operation.md"))
     assert compose <= set(re.findall(r"`([A-Z_]+)`(?=[^|\n]*\|)", pages))
-
-
-def test_the_help_of_training_names_its_options() -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "train", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    assert "--out" in shown.stdout
