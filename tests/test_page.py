@@ -973,8 +973,8 @@ def test_a_result_is_shared_as_text_as_a_link_and_as_a_picture(browser: Browser,
 
 @pytest.mark.browser
 def test_a_long_chat_gets_no_link(page: Page) -> None:
-    noise = hashlib.shake_256(b"noise").hexdigest(20_000)
-    paste(page, lines([("AB"[at % 2], noise[at * 400 : at * 400 + 400]) for at in range(100)]))
+    noise = hashlib.shake_256(b"noise").hexdigest(8_000)
+    paste(page, lines([("AB"[at % 2], noise[at * 800 : at * 800 + 800]) for at in range(20)]))
     click(page, "Share")
     expect(page.locator("#share .note")).to_contain_text("too long for a link")
     assert page.get_by_label("Link").count() == 0
