@@ -1,16 +1,17 @@
 """Limits of requests, each from both sides, and hostile bodies."""
 
+import asyncio
 import json
+import re
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
-import httpx
 import pytest
 
 from models.chat import MAX_CHATS, MAX_EXPLAINED, MAX_MESSAGES
-from tests.conftest import CLIENT, CURL_CHAT, Server, send
+from serving.errors import RefusedError
+from serving.http.bodies import read_body
+from tests.conftest import CLIENT, CURL_CHAT, Server, send, wait_until
 
 
 def chat_of(number: int = 1, **fields: Any) -> dict[str, Any]:
@@ -103,25 +104,29 @@ BAD_BODIES = [
 
 @pytest.mark.parametrize("path", ["/predict", "/predict_batch", "/explain"])
 @pytest.mark.parametrize("body", BAD_BODIES, ids=lambda body: repr(body[:16]))
-def test_invalid_bodies_get_a_short_4xx_that_does_not_repeat_them(server: Server, path: str, body: bytes) -> None:
-    answer = send(f"{server.url}{path}", raw=body)
-    assert 400 <= answer.status < 500
-    assert set(answer.json) == {"error", "detail"}
+def test_invalid_bodies_get_a_short_4xx_and_a_warning_that_do_not_repeat_them(
+    server: Server, path: str, body: bytes
+) -> None:
+    answer = CLIENT.post(f"{server.url}{path}", content=body, headers={"Content-Type": "application/json"})
+    assert 400 <= answer.status_code < 500
+    assert set(answer.json()) == {"error", "detail"}
     assert len(answer.text) < 4_096
     assert "SECRET" not in answer.text
     assert "http" not in answer.text
+    request_id = answer.headers["x-request-id"]
+    wait_until(lambda: request_id in server.log.read_text())
+    log = server.log.read_text()
+    (line,) = [line for line in log.splitlines() if request_id in line]
+    assert re.search(rf"\[WARNING\].* {path} {answer.status_code}: the ", line)
+    assert "SECRET" not in log
 
 
-def test_reading_a_chunked_body_stops_at_the_limit(server: Server) -> None:
-    sent = 0
+def test_reading_a_body_in_chunks_stops_at_the_limit() -> None:
+    sizes = iter([60, 40, 1, 1])
 
-    def spaces() -> Iterator[bytes]:
-        nonlocal sent
-        for _ in range(2_000):
-            yield b" " * 65_536
-            sent += 65_536
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b" " * next(sizes), "more_body": True}
 
-    with suppress(httpx.TransportError):
-        CLIENT.post(f"{server.url}/predict", content=spaces(), headers={"Content-Type": "application/json"})
-    assert sent < 100 * 2**20
-    assert send(f"{server.url}/predict", CURL_CHAT).status == 200
+    with pytest.raises(RefusedError, match="larger than 100 bytes"):
+        asyncio.run(read_body({"headers": [(b"content-type", b"application/json")]}, receive, 100))
+    assert list(sizes) == [1]

@@ -32,15 +32,6 @@ def numbers(answer: Any) -> list[float]:
     return [side["is_bot_probability"] for side in answer["participants"]]
 
 
-def test_a_chat_is_scored(server: Server, classifier: Classifier) -> None:
-    answer = send(f"{server.url}/predict", CURL_CHAT)
-    assert answer.status == 200
-    assert answer.json["chat_id"] == 42
-    assert [side["participant_id"] for side in answer.json["participants"]] == [0, 1]
-    assert all(0 < number < 1 for number in numbers(answer.json))
-    assert answer.json["model_version"] == classifier.version
-
-
 def test_identifiers_come_back_as_given(server: Server) -> None:
     body = {
         "chat_id": "chat 7",
@@ -64,23 +55,26 @@ def sample_server(tmp_path_factory: pytest.TempPathFactory, fitted: Fitted) -> I
     """Serve a freshly trained model from another folder."""
     folder = tmp_path_factory.mktemp("sample-model")
     write_artifact(folder, fitted.weights(), read_editions([SAMPLE]), [])
-    with running(folder, MODEL_FOLDER=str(folder)) as started:
+    with running(folder, MODEL_FOLDER=str(folder), WORKERS="1") as started:
         yield started
 
 
 def test_single_queued_and_batch_requests_give_the_probabilities_of_training(
     sample_server: Server, fitted: Fitted
 ) -> None:
+    """Each request of a burst gets its own answer, and some are scored together."""
     server = sample_server
-    in_process = Classifier(fitted.weights(), "test").predict([Chat.model_validate(body) for body in sample_bodies()])
-    from_training = [side.is_bot_probability for answer in in_process for side in answer.participants]
     bodies = sample_bodies()
-    single = [number for body in bodies for number in numbers(send(f"{server.url}/predict", body).json)]
-    queued = [number for answer in send_together(server, bodies) for number in numbers(answer.json)]
+    of_classifier = Classifier(fitted.weights(), "test").predict([Chat.model_validate(body) for body in bodies])
+    expected = [pytest.approx(numbers(answer.model_dump()), abs=1e-9) for answer in of_classifier]
+    answers = [send(f"{server.url}/predict", body) for body in bodies] + send_together(server, bodies * 2)
+    assert {answer.status for answer in answers} == {200}
+    assert [numbers(answer.json) for answer in answers] == expected * 3
+    sizes = server.batch_sizes()
+    assert sizes[float("inf")] > sizes[1.0]
     batch = send(f"{server.url}/predict_batch", {"chats": bodies}).json["predictions"]
+    assert [numbers(answer) for answer in batch] == expected
     assert [answer["chat_id"] for answer in batch] == [body["chat_id"] for body in bodies]
-    for got in (single, queued, [number for answer in batch for number in numbers(answer)]):
-        assert got == pytest.approx(from_training, abs=1e-9)
 
 
 def test_the_expected_share_of_bots_is_that_of_the_setting(tmp_path: Path, classifier: Classifier) -> None:
@@ -110,23 +104,6 @@ def send_together(server: Server, bodies: list[dict[str, Any]]) -> list[Answer]:
         answers.append(Answer(response.status, response.read().decode()))
         connection.close()
     return answers
-
-
-def test_a_burst_of_64_is_answered_in_batches(tmp_path: Path, classifier: Classifier) -> None:
-    """On an idle server: every request gets 200 and its own answer, and some are scored together."""
-    with running(tmp_path, WORKERS="1") as server:
-        bodies = [{**body, "chat_id": f"{body['chat_id']}/{n}"} for n in range(2) for body in sample_bodies()][:64]
-        expected = classifier.predict([Chat.model_validate(body) for body in bodies])
-        for _ in range(5):
-            answers = send_together(server, bodies)
-            assert [answer.status for answer in answers] == [200] * 64
-            for answer, prediction in zip(answers, expected, strict=True):
-                assert answer.json["chat_id"] == prediction.chat_id
-                assert numbers(answer.json) == pytest.approx(
-                    [side.is_bot_probability for side in prediction.participants], abs=1e-9
-                )
-        sizes = server.batch_sizes()
-        assert sizes[float("inf")] > sizes[1.0]
 
 
 def test_the_default_port_is_8000() -> None:

@@ -1,7 +1,6 @@
 """Swagger UI at `/`, in a real browser."""
 
 import json
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
@@ -12,11 +11,18 @@ OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", 
 
 
 @pytest.mark.browser
-def test_try_it_out_scores_the_example(server: Server, tmp_path: Path) -> None:
+def test_try_it_out_scores_the_example_and_loads_nothing_from_other_hosts(server: Server) -> None:
+    """On a host other than localhost, where Swagger UI would contact its online validator."""
+    home = f"http://bots.example:{server.url.rsplit(':', 1)[1]}/"
+    asked: list[str] = []
+    complaints: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=OPTIONS)
+        options = [*OPTIONS, "--host-resolver-rules=MAP bots.example 127.0.0.1"]
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=options)
         page = browser.new_page(viewport={"width": 1200, "height": 1400})
-        page.goto(server.url)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.goto(home)
         route = page.locator(".opblock").filter(has=page.locator("[data-path='/predict']"))
         route.locator(".opblock-summary-control").click()
         route.get_by_role("button", name="Try it out").click()
@@ -25,5 +31,8 @@ def test_try_it_out_scores_the_example(server: Server, tmp_path: Path) -> None:
         answer = route.locator(".live-responses-table .response")
         expect(answer.locator(".response-col_status")).to_contain_text("200")
         expect(answer.locator(".response-col_description")).to_contain_text("is_bot_probability")
-        page.screenshot(path=tmp_path / "swagger.png", full_page=True)
+        page.wait_for_load_state("networkidle")
         browser.close()
+    assert f"{home}predict" in asked
+    assert [url for url in asked if not url.startswith(("data:", home))] == []
+    assert complaints == [], "the content security policy blocked nothing"

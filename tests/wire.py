@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import parse_headers
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -37,6 +38,14 @@ def read_response(stream: BinaryIO) -> Response:
     if len(body) < length:
         raise ConnectionError("the response broke off")
     return Response(int(line.split()[1]), headers, body)
+
+
+def exchange(url: str, sent: bytes) -> Response:
+    """Send bytes on a new connection to the host of a URL; returns the response."""
+    address = urlsplit(url)
+    with socket.create_connection((address.hostname, address.port), timeout=20) as client, client.makefile("rb") as got:
+        client.sendall(sent)
+        return read_response(got)
 
 
 def sent_before_the_end(client: socket.socket, first: bytes, more: bytes) -> int:

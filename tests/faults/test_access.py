@@ -7,14 +7,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import bentoml
 import httpx
 import pytest
-from playwright.sync_api import Request, expect, sync_playwright
+from bentoml.exceptions import BentoMLException
 
 from serving.errors import RefusedError
 from serving.http.access import Access
-from tests.conftest import CLIENT, CURL_CHAT, ROOT, Answer, Server, find_chromium, running, send, start_server
-from tests.test_swagger import OPTIONS
+from tests.conftest import CLIENT, CURL_CHAT, ROOT, Answer, Server, running, send, start_server
 
 pytestmark = pytest.mark.faults
 KEYS = "first-key, второй-ключ"
@@ -71,12 +71,12 @@ def test_each_key_gives_access_to_predictions(guarded: Server, key: str) -> None
 
 
 def test_the_python_client_sends_the_key(guarded: Server) -> None:
-    script = (
-        f"import bentoml\nwith bentoml.SyncHTTPClient({guarded.url!r}, token='first-key') as client:\n"
-        f"    print(client.predict({CURL_CHAT}))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert "is_bot_probability" in done.stdout
+    with bentoml.SyncHTTPClient(guarded.url) as client, pytest.raises(BentoMLException) as missing:
+        client.predict(CURL_CHAT)
+    assert missing.value.error_code == 401
+    assert "an API key is required" in str(missing.value)
+    with bentoml.SyncHTTPClient(guarded.url, token="first-key") as client:  # noqa: S106
+        assert client.predict(CURL_CHAT)["chat_id"] == 42
 
 
 def test_the_specification_documents_the_key(guarded: Server) -> None:
@@ -126,14 +126,8 @@ def test_every_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("MAX_BODY_BYTES", "1MB"),
-        ("MAX_CONCURRENCY", "0"),
         ("WORKERS", "-1"),
-        ("API_KEYS", ","),
-        ("HISTORY_DAYS", "-1"),
-        ("HISTORY_DAYS", "inf"),
         ("HISTORY_URL", "mysql://me:s3cr3t@host/db"),
-        ("HISTORY_URL", "postgresql://me:s3cr3t/1@host/db"),
         ("HISTORY_URL", "postgresql://me:s3cr3t@host/db?sslmode=on"),
     ],
 )
@@ -167,7 +161,7 @@ def test_unknown_paths_add_no_metrics(server: Server) -> None:
 @pytest.mark.parametrize(
     ("path", "place"), [("/predict/", "/predict"), ("/predict//?a=b", "/predict?a=b"), ("/metrics/", "/metrics")]
 )
-def test_a_slash_too_many_is_redirected(server: Server, path: str, place: str) -> None:
+def test_a_trailing_slash_is_redirected(server: Server, path: str, place: str) -> None:
     answer, headers = get(f"{server.url}{path}", "POST")
     assert (answer.status, headers["location"]) == (307, place)
 
@@ -199,29 +193,6 @@ def test_configured_origins_have_access(tmp_path: Path) -> None:
         assert (answer.status, headers["access-control-allow-origin"]) == (200, ORIGIN)
         answer, headers = get(f"{served.url}/predict/", "POST", Origin=ORIGIN)
         assert (answer.status, headers["access-control-allow-origin"]) == (307, ORIGIN)
-
-
-@pytest.mark.browser
-def test_swagger_ui_loads_nothing_from_other_hosts(server: Server) -> None:
-    """On a host other than localhost, where Swagger UI would contact its online validator."""
-    asked: list[Request] = []
-    complaints: list[str] = []
-    port = server.url.rsplit(":", 1)[1]
-    with sync_playwright() as playwright:
-        options = [*OPTIONS, "--host-resolver-rules=MAP bots.example 127.0.0.1"]
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=options)
-        page = browser.new_page()
-        page.on("request", lambda request: asked.append(request))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.goto(f"http://bots.example:{port}/")
-        expect(page.locator("[data-path='/predict']")).to_be_visible()
-        page.wait_for_load_state("networkidle")
-        browser.close()
-    assert len(asked) >= 4
-    assert {
-        url for request in asked if not (url := request.url).startswith(("data:", f"http://bots.example:{port}/"))
-    } == set()
-    assert complaints == [], "the content security policy blocked nothing"
 
 
 def test_the_page_refers_to_no_other_host(server: Server) -> None:
