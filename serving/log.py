@@ -1,6 +1,6 @@
 """The log: BentoML's lines, with the id of the request that a line is about; as text or, with `LOG_FORMAT`, as JSON.
 
-A request is followed from task to task by hand: what a request has started, such as a batch, may serve others as well.
+Ids are not inherited by the tasks that a request starts: such a task, as a batch does, may serve others as well.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ def about(request_ids: Iterable[str]) -> Iterator[None]:
 
 
 def configure_log(log_format: str) -> None:
-    """Add what this module adds to BentoML's handler of log lines."""
+    """Give BentoML's log handler the ids of requests and, with `json`, the format."""
     for handler in logging.getLogger("bentoml").handlers:
         handler.addFilter(_name_request)
         if log_format == "json":

@@ -81,7 +81,7 @@ def _check_exporter(endpoint: str) -> str:
 
 
 def say_who_cannot_write(folder: Path, error: OSError) -> str:
-    """Return why a file in a folder cannot be written, and, if the user may not, what gives the folder to the user."""
+    """Return why a file in a folder cannot be written, and the command that helps if permission is missing."""
     if not isinstance(error, PermissionError):
         return f"{error.filename or folder}: {error.strerror}"
     user = f"{os.geteuid()}:{os.getegid()}"
@@ -98,7 +98,7 @@ def _find_model(tag: str) -> str:
         raise ValueError(f"{who} cannot read {error.filename}: {error.strerror}; `chmod -R a+rX` lets it") from None
     except (BentoMLException, ValueError):
         store = BentoMLContainer.model_store_dir.get()
-        raise ValueError(f"There is no model {tag} in {store}; `bentoml models list` names those there are") from None
+        raise ValueError(f"There is no model {tag} in {store}; `bentoml models list` shows those that exist") from None
 
 
 def _check_history_url(url: SecretStr) -> SecretStr:

@@ -40,7 +40,7 @@ DEFAULT_KEEP_ALIVE = 5  # seconds; uvicorn's and BentoML's default, which stands
 
 
 class Timeout:
-    """A timer that can be started while it runs, without effect, and stopped."""
+    """A timer; starting it while it runs has no effect."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_expiry: Callable[[], None]) -> None:
         self._loop = loop
@@ -115,7 +115,6 @@ class HttpProtocol(HttpToolsProtocol):
     _head_timeout: Timeout
     _read_timeout: Timeout
     _head_bytes = 0  # received since the last end of a head, part of a body, or end of a request
-    _progress = False  # whether the data being parsed contain one of these
     _may_keep_alive = False  # whether the connection may be kept once the request is complete
     _refused: RefusedError | None = None  # what is wrong with a head that can be parsed
 
@@ -144,13 +143,12 @@ class HttpProtocol(HttpToolsProtocol):
             self._transport.discard(len(data))
             return
         self._unset_keepalive_if_required()
-        self._progress = False
+        self._head_bytes += len(data)
         try:
             self._parse(memoryview(data))
         except httptools.HttpParserError:
             self._reject(self._refused or RefusedError(Problem.NOT_HTTP))
             return
-        self._head_bytes = 0 if self._progress else self._head_bytes + len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
             self._reject(RefusedError(Problem.HEAD_TOO_LARGE, limit=MAX_HEAD_BYTES))
         elif self._is_responding():
@@ -167,21 +165,21 @@ class HttpProtocol(HttpToolsProtocol):
             raise httptools.HttpParserError
         super().on_headers_complete()
         self.headers = []  # a trailer's fields are not added to the headers that the app reads
-        self._progress = True
+        self._head_bytes = 0
         self._transport.request_incomplete = True
         self._may_keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
     def on_body(self, body: bytes) -> None:
-        """Note the progress."""
+        """Note that the head is over."""
         super().on_body(body)
-        self._progress = True
+        self._head_bytes = 0
 
     def on_message_complete(self) -> None:
         """Keep the connection after the response, unless that has already begun."""
         if self.parser.should_upgrade():
             return
         super().on_message_complete()
-        self._progress = True
+        self._head_bytes = 0
         self._transport.request_incomplete = False
         if not self.cycle.response_started:
             self.cycle.keep_alive = self._may_keep_alive

@@ -1,7 +1,7 @@
 """ASGI middleware: known paths, CORS, API keys, and one shape for all errors, BentoML's and Starlette's included."""
 
 import logging
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, MutableMapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -47,18 +47,14 @@ class KnownPaths:
 
 
 def known_paths(routes: Iterable[BaseRoute]) -> frozenset[str]:
-    """Return the paths of routes, of mounted apps, and of the files in static folders."""
-    return frozenset(_paths(routes))
-
-
-def _paths(routes: Iterable[BaseRoute]) -> Iterator[str]:
+    """Return the paths of routes, and of the files in static folders."""
+    paths: set[str] = set()
     for route in routes:
         if isinstance(route, Mount) and isinstance(route.app, StaticFiles):
-            yield from (f"{route.path}/{file.name}" for file in Path(route.app.directory or "").iterdir())
-        elif isinstance(route, Mount):
-            yield from (route.path + path for path in _paths(route.routes))
+            paths |= {f"{route.path}/{file.name}" for file in Path(route.app.directory or "").iterdir()}
         elif isinstance(route, Route):
-            yield route.path
+            paths.add(route.path)
+    return frozenset(paths)
 
 
 class Cors(CORSMiddleware):

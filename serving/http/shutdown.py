@@ -44,7 +44,7 @@ class Shutdown:
             if str(os.getppid()) == os.environ.get(PARENT, str(os.getppid())):
                 loop.call_later(CHECK_PARENT_EVERY, check_parent)
             else:
-                logger.error("The process that was started is gone; this worker ends")
+                logger.error("The parent process is gone; this worker exits")
                 signal.raise_signal(signal.SIGTERM)
 
         signal.signal(signal.SIGTERM, begin)

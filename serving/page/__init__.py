@@ -1,4 +1,4 @@
-"""The page to try a chat, at `/try`: plain HTML, CSS and JavaScript modules, served as they lie in this folder.
+"""The page to try a chat, at `/try`: plain HTML, CSS and JavaScript modules, served as they are in this folder.
 
 They hold no secret, so they are open to everyone, also where requests need a key: a browser cannot send one when it
 opens a page. The page asks `/predict_batch` and `/explain`, which store nothing. What it says about the model that is
@@ -33,7 +33,7 @@ _TYPES: Mapping[str, str] = {
     ".mjs": "text/javascript",
 }
 _HEADERS: Mapping[str, str] = {
-    # the browser refuses to make markup or code of a string, whatever the scripts do
+    # the browser refuses to turn strings into markup or code, whatever the scripts do
     **headers(more="require-trusted-types-for 'script'; trusted-types 'none'"),
     "Cache-Control": "no-cache",
     "Vary": "Accept-Encoding",
@@ -57,7 +57,7 @@ def routes(model: Path, *, needs_key: bool, docs_are_open: bool) -> list[Route]:
     contents = {path: (file.read_bytes(), file.suffix) for file, path in paths.items()}
     contents[f"{PATH}/data.js"] = module.encode(), ".js"
     html, kind = contents.pop(f"{PATH}/{_PAGE}")
-    # the browser asks for all of them at once, not for each one when it has read another that needs it
+    # the browser fetches all of them at once, instead of finding them one import after the other
     modules = "".join(f'<link rel="modulepreload" href="{path[1:]}">\n' for path in contents if path.endswith("js"))
     contents[PATH] = html.replace(b"<!-- modules -->\n", modules.encode()), kind
     return [_route(path, *content) for path, content in contents.items()]
