@@ -20,7 +20,8 @@ from serving.dialogs.dialog import Outcome
 from serving.dialogs.postgres_store import PostgresStore
 from serving.dialogs.readiness import Readiness
 from serving.dialogs.sqlite_store import SqliteStore, prepare_file
-from serving.dialogs.store import GIVE_UP, Store, cancel, in_time, try_twice
+from serving.dialogs.store import Store
+from serving.dialogs.tasks import GIVE_UP, cancel, in_time, try_twice
 from serving.dialogs.upkeep import Upkeep
 from serving.errors import Problem, RefusedError
 from serving.log import about, get_request_id
@@ -78,7 +79,7 @@ class Dialogs:
 
         A message that is stored already (same `id` and content) is not stored again, and gives the same chat. Raises
         `RefusedError` with 409 for other content under the same `id`, 413 for a dialog that is full, 400 for a message
-        that the store cannot hold, and 503 when it is not stored within `GIVE_UP` seconds (`store.py`).
+        that the store cannot hold, and 503 when it is not stored within `GIVE_UP` seconds (`tasks.py`).
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Chat] = loop.create_future()
@@ -86,9 +87,8 @@ class Dialogs:
         self._waiting.append((new, future, get_request_id()))
         if self._storing is None or self._storing.done():
             self._storing = asyncio.create_task(self._store_waiting())
-        timer = loop.call_later(
-            GIVE_UP, _settle, future, RefusedError(Problem.STORE_DOWN)
-        )  # whatever happens to the group
+        # whatever happens to the group
+        timer = loop.call_later(GIVE_UP, _settle, future, RefusedError(Problem.STORE_DOWN))
         try:
             return await future
         finally:
@@ -99,7 +99,6 @@ class Dialogs:
         return await self._readiness.is_ready()
 
     async def _store_waiting(self) -> None:
-        self._upkeep.clean_if_due()
         while self._waiting:
             group, self._waiting = self._waiting[:GROUP_SIZE], self._waiting[GROUP_SIZE:]
             await self._store_group(group)
@@ -124,7 +123,7 @@ class Dialogs:
             problem = Problem.UNSTORABLE if cause is Cause.MESSAGE else Problem.STORE_DOWN
             outcomes = [RefusedError(problem) for _ in group]
         else:
-            self._upkeep.count_if_due()
+            self._upkeep.start_if_due()
         for (_, future, _), outcome in zip(group, outcomes, strict=True):
             _settle(future, outcome)
 

@@ -1,7 +1,6 @@
 """The table of messages in PostgreSQL."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -14,14 +13,18 @@ import asyncpg
 from records.history_url import PostgresAddress
 from records.messages import COLUMNS, KINDS, VERSION, Cause, StoredMessage, cause_of, check_columns, upgrade_from
 from serving.dialogs.dialog import Outcome, admit
-from serving.dialogs.store import COUNT_DIALOGS, FIND_AT_ONCE, FIND_OLD, GIVE_UP, in_parts, make_probe
+from serving.dialogs.store import COUNT_DIALOGS, DELETE_OLD, FIND_OLD, make_probe
+from serving.dialogs.tasks import GIVE_UP
 
 ARRAYS = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(KINDS, 1))  # parameters, one for each column
 SCHEMA_LOCK = 0x7475_7269  # any number, for PostgreSQL's lock while the table is created
-STORE_SECONDS = 2  # for a statement that stores messages, or a pause between two; the worker has given up by then
-DELETE_SECONDS = 60  # the same where old dialogs are deleted
-# A server that waits for a lock, such as that of an ALTER TABLE, does not notice that its client has given up.
-LIMIT_OF_LOCKS = f"SET LOCAL lock_timeout = {GIVE_UP * 1000:.0f}"
+# Each dialog is locked, so that its messages are stored one after the other, and none while it is deleted. The locks
+# come before the statement that reads, which would otherwise not see what was committed while it waited for them.
+# Both limits are for the server, which does not notice that a worker has given up or is gone: such a worker would go on
+# to wait for a lock, for example that of an ALTER TABLE, or to hold its own.
+BEGIN = f"""BEGIN ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL lock_timeout = {GIVE_UP * 1000:.0f}; SET LOCAL idle_in_transaction_session_timeout = '2s';
+    SELECT pg_advisory_xact_lock(dialog) FROM unnest(ARRAY[{{dialogs}}]::bigint[]) AS dialog"""  # noqa: S608
 
 
 class _Session(NamedTuple):
@@ -40,25 +43,13 @@ class PostgresStore:
         SELECT {COLUMNS}, now()
         FROM unnest({ARRAYS}) WITH ORDINALITY AS new ({COLUMNS}, number)
         ORDER BY number"""  # noqa: S608
-    _DELETE = """DELETE FROM messages WHERE dialog_id = ANY($1::text[]) AND dialog_id NOT IN (
-        SELECT dialog_id FROM messages WHERE dialog_id = ANY($1::text[]) AND created_at >= $2
-    )"""
+    _FIND_OLD = FIND_OLD.format(oldest="$1")
+    _DELETE_OLD = DELETE_OLD.format(dialog="$1", oldest="$2")
     _COLUMNS_OF_TABLE = """SELECT attname FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid
         WHERE relname = 'messages' AND pg_table_is_visible(attrelid) AND attnum > 0 AND NOT attisdropped"""
-    # Each dialog is locked, so that its messages are stored one after the other, and none while it is deleted. The
-    # locks come before the statement that reads, which would otherwise not see what was committed while it waited for
-    # them.
-    # The server ends the transaction of a worker that is gone: the transaction would hold on to its locks, or to its
-    # place among the connections.
-    _BEGIN = f"""BEGIN ISOLATION LEVEL READ COMMITTED;
-        {LIMIT_OF_LOCKS}; SET LOCAL statement_timeout = '{{seconds}}s';
-        SET LOCAL idle_in_transaction_session_timeout = '{{seconds}}s';
-        SELECT pg_advisory_xact_lock(dialog) FROM unnest(ARRAY[{{dialogs}}]::bigint[]) AS dialog"""  # noqa: S608
 
     def __init__(self, address: PostgresAddress) -> None:
         self._address = address
-        # the host that answered last comes first
-        self._hosts = deque(zip(address.connect_arguments["host"], address.connect_arguments["port"], strict=True))
         self._session: _Session | None = None
         self._lock = asyncio.Lock()
 
@@ -76,18 +67,16 @@ class PostgresStore:
     async def delete_some(self, oldest: datetime) -> int:
         """See `Store`. It has a connection of its own, so that messages do not wait for it."""
         async with self._own_connection() as connection:
-            async with _limited(connection):
-                found = await connection.fetch(FIND_OLD.format(oldest="$1", limit="$2"), oldest, FIND_AT_ONCE)
-            for part in in_parts(found):
-                # those that have got a message since they were found stay
-                await connection.execute(self._begin(part, DELETE_SECONDS))
-                await connection.execute(self._DELETE, part, oldest)
-                await connection.execute("COMMIT")
+            async with _transaction(connection):
+                found = await connection.fetch(self._FIND_OLD, oldest)
+            for (dialog_id,) in found:
+                async with _transaction(connection, [dialog_id]):
+                    await connection.execute(self._DELETE_OLD, dialog_id, oldest)
         return len(found)
 
     async def count(self) -> int:
         """See `Store`. It has a connection of its own."""
-        async with self._own_connection() as connection, _limited(connection):
+        async with self._own_connection() as connection, _transaction(connection):
             return int(await connection.fetchval(COUNT_DIALOGS))
 
     async def close(self) -> None:
@@ -98,40 +87,31 @@ class PostgresStore:
 
     async def _exchange(self, group: Sequence[StoredMessage], end: str) -> list[Outcome]:
         dialog_ids = list({message.dialog_id for message in group})
-        async with self._lock, self._transaction(dialog_ids, end) as session:
+        async with (
+            self._lock,
+            self._kept_session() as session,
+            _transaction(session.connection, dialog_ids, end),
+        ):
             rows = await session.find([message.id for message in group], dialog_ids)
             outcomes, new = admit(group, [StoredMessage(*row) for row in rows])
             if new:
                 await session.insert(*zip(*new, strict=True))
         return outcomes
 
-    def _begin(self, dialog_ids: Sequence[str], seconds: int = STORE_SECONDS) -> str:
-        """Return the statements that begin a transaction and lock some dialogs.
-
-        The server ends the transaction if a statement, or a pause between two, takes more than so many seconds.
-        """
-        return self._BEGIN.format(dialogs=",".join(map(str, sorted(map(_lock_of, dialog_ids)))), seconds=seconds)
-
     @asynccontextmanager
-    async def _transaction(self, dialog_ids: Sequence[str], end: str) -> AsyncIterator[_Session]:
-        """Run a transaction that locks some dialogs, and ends with the statement `end`, COMMIT or ROLLBACK.
-
-        The session is kept unless it may be stale.
-        """
+    async def _kept_session(self) -> AsyncIterator[_Session]:
+        """Return the session, which is kept unless it may be stale."""
         if self._session is None or self._session.connection.is_closed():
             self._session = await self._open_session()
         session, self._session = self._session, None
         try:
-            await session.connection.execute(self._begin(dialog_ids))
-            try:
-                yield session
-            except Exception as error:
-                if cause_of(error) is Cause.MESSAGE:
-                    await session.connection.execute("ROLLBACK")
-                    self._session = session
-                raise
-            await session.connection.execute(end)
+            yield session
             self._session = session
+        except Exception as error:
+            if cause_of(error) is Cause.MESSAGE:
+                await session.connection.execute("ROLLBACK")
+                self._session = session
+            raise
         finally:
             if self._session is None:
                 session.connection.terminate()  # waits for nothing, whatever the server does
@@ -156,7 +136,7 @@ class PostgresStore:
                 return _Session(
                     connection, partial(connection.fetch, self._FIND), partial(connection.fetch, self._INSERT)
                 )
-            async with _limited(connection):
+            async with _transaction(connection):
                 find, insert = await connection.prepare(self._FIND), await connection.prepare(self._INSERT)
         except BaseException:
             connection.terminate()
@@ -183,22 +163,16 @@ class PostgresStore:
 
     async def _connect_to_any(self) -> "asyncpg.Connection":
         """Connect to the first host that answers within its share of `GIVE_UP` seconds."""
+        arguments = self._address.connect_arguments
+        hosts = list(zip(arguments["host"], arguments["port"], strict=True))
         failed: Exception = OSError("no host")
-        for host, port in tuple(self._hosts):
-            place = {"host": [host], "port": [port], "timeout": GIVE_UP / len(self._hosts)}
-            arguments = {**self._address.connect_arguments, **place}
+        for host, port in hosts:
+            place = {"host": host, "port": port, "timeout": GIVE_UP / len(hosts)}
             try:
                 # no cache of statements: behind a pooler, the next one may go to another connection of the server
-                return await asyncpg.connect(**arguments, statement_cache_size=0)
-            except (
-                OSError,
-                asyncpg.PostgresConnectionError,
-                asyncpg.CannotConnectNowError,
-                asyncpg.TargetServerAttributeNotMatched,
-            ) as error:
+                return await asyncpg.connect(**{**arguments, **place}, statement_cache_size=0)
+            except (OSError, asyncpg.PostgresError, asyncpg.TargetServerAttributeNotMatched) as error:
                 failed = error
-                if self._hosts[0] == (host, port):  # another connection may have moved it already
-                    self._hosts.rotate(-1)
         raise failed
 
     async def _find_version(self, connection: "asyncpg.Connection") -> int:
@@ -211,14 +185,16 @@ class PostgresStore:
 
 
 @asynccontextmanager
-async def _limited(connection: "asyncpg.Connection") -> AsyncIterator[None]:
-    """Run a transaction that waits for a lock for `GIVE_UP` seconds at most.
+async def _transaction(
+    connection: "asyncpg.Connection", dialog_ids: Sequence[str] = (), end: str = "COMMIT"
+) -> AsyncIterator[None]:
+    """Run a transaction that locks some dialogs, and ends with the statement `end`, COMMIT or ROLLBACK.
 
     After an error it is left open, as a server that does not answer would not end it either: close the connection.
     """
-    await connection.execute(f"BEGIN; {LIMIT_OF_LOCKS}")
+    await connection.execute(BEGIN.format(dialogs=",".join(map(str, sorted(map(_lock_of, dialog_ids))))))
     yield
-    await connection.execute("COMMIT")
+    await connection.execute(end)
 
 
 def _lock_of(dialog_id: str) -> int:

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-import time
 
 from records.messages import reason_of
-from serving.dialogs.store import Store, cancel, in_time, try_twice
+from serving.dialogs.store import Store
+from serving.dialogs.tasks import Periodic, in_time, try_twice
 from serving.dialogs.upkeep import Upkeep
 
 PROBE_EVERY = 0.5  # seconds between two probes of the store, at least
@@ -19,23 +19,18 @@ class Readiness:
     def __init__(self, store: Store, upkeep: Upkeep) -> None:
         self._store = store
         self._upkeep = upkeep
-        self._probe: asyncio.Task[bool] | None = None
-        self._probed = 0.0  # when
+        self._probe = Periodic(self._try_to_store, PROBE_EVERY)
         self._was_ready = True
 
     async def is_ready(self) -> bool:
         """Return whether a message could be stored; concurrent callers share one probe."""
-        if self._probe is None or (self._probe.done() and time.monotonic() - self._probed > PROBE_EVERY):
-            self._probed = time.monotonic()
-            self._probe = asyncio.create_task(self._try_to_store())
-        return await asyncio.shield(self._probe)
+        return await asyncio.shield(self._probe.start_if_due())
 
     async def close(self) -> None:
         """Stop a probe that is going on."""
-        await cancel(self._probe)
+        await self._probe.close()
 
     async def _try_to_store(self) -> bool:
-        self._upkeep.clean_if_due()
         try:
             await in_time(try_twice(self._store.probe))
         except Exception as error:  # after any error, nothing was stored
@@ -46,5 +41,5 @@ class Readiness:
             if not self._was_ready:
                 logger.info("%s: messages can be stored again", self._store)
             self._was_ready = True
-            self._upkeep.count_if_due()
+            self._upkeep.start_if_due()
         return self._was_ready

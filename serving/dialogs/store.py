@@ -8,24 +8,21 @@ Any number of processes may share the table: one transaction at a time writes to
 for each dialog.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 from uuid import uuid4
 
-from records.messages import Cause, StoredMessage, cause_of
+from records.messages import StoredMessage
 from serving.dialogs.dialog import Outcome
 
-GIVE_UP = 1.5  # seconds to wait for a store
-FIND_AT_ONCE = 200  # old dialogs, in one search
-DELETE_AT_ONCE = 1_000  # messages of old dialogs, in one transaction; a dialog is never cut
 COUNT_DIALOGS = "SELECT count(DISTINCT dialog_id) FROM messages"
-FIND_OLD = """SELECT dialog_id, count(*) FROM messages
+FIND_OLD = """SELECT dialog_id FROM messages
     WHERE dialog_id IN (SELECT DISTINCT dialog_id FROM messages WHERE created_at < {oldest})
-    GROUP BY dialog_id HAVING max(created_at) < {oldest} LIMIT {limit}"""
-
-T = TypeVar("T")
+    GROUP BY dialog_id HAVING max(created_at) < {oldest} LIMIT 200"""
+# A dialog that has got a message since it was found stays.
+DELETE_OLD = """DELETE FROM messages WHERE dialog_id = {dialog}
+    AND NOT EXISTS (SELECT 1 FROM messages WHERE dialog_id = {dialog} AND created_at >= {oldest})"""
 
 
 class Store(Protocol):
@@ -42,7 +39,7 @@ class Store(Protocol):
     async def delete_some(self, oldest: datetime) -> int:
         """Delete some of the dialogs whose last message is older; returns how many were found, 0 if there are no more.
 
-        A transaction deletes a few of them, so that messages get in between.
+        Each has a transaction of its own, so that messages get in between.
         """
         ...
 
@@ -55,47 +52,7 @@ class Store(Protocol):
         ...
 
 
-def in_parts(found: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
-    """Cut dialogs, each with its number of messages, into parts of about `DELETE_AT_ONCE` messages."""
-    part: list[str] = []
-    filled = 0
-    for dialog_id, messages in found:
-        if part and filled + messages > DELETE_AT_ONCE:
-            yield part
-            part, filled = [], 0
-        part.append(dialog_id)
-        filled += messages
-    if part:
-        yield part
-
-
 def make_probe() -> StoredMessage:
     """Return a message that no dialog has, to find out whether messages can be stored."""
     name = f"probe-{uuid4()}"
     return StoredMessage(name, "", name, 0)
-
-
-async def try_twice(work: Callable[[], Awaitable[T]]) -> T:
-    """Do something, and retry once after an error that may be gone."""
-    try:
-        return await work()
-    except Exception as error:
-        if cause_of(error) is not Cause.TRY_AGAIN:
-            raise
-    return await work()
-
-
-async def in_time(work: Awaitable[T], seconds: float = GIVE_UP) -> T:
-    """Wait for something; raises TimeoutError that says for how long. One that comes from inside keeps its message."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await work
-    except TimeoutError as error:
-        raise TimeoutError(str(error) or f"no answer within {seconds} seconds") from None
-
-
-async def cancel(task: "asyncio.Task[Any] | None") -> None:
-    """Cancel a task, and wait for its end."""
-    if task is not None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-import math
 import time
 from datetime import UTC, datetime, timedelta
 
 from records.messages import reason_of
-from serving.dialogs.store import Store, cancel, in_time
+from serving.dialogs.store import Store
+from serving.dialogs.tasks import Periodic, in_time
 from serving.scoring.metrics import set_dialogs
 
 CLEAN_EVERY = 3600  # seconds between two deletions of old dialogs
@@ -25,31 +25,24 @@ class Upkeep:
     def __init__(self, store: Store, days: float | None) -> None:
         self._store = store
         self._days = days
-        self._cleaned = -math.inf  # when; -inf: clean at the first use, as the clock may start at 0
-        self._count_at = -math.inf  # when the next count is due
-        self._cleaning: asyncio.Task[None] | None = None
-        self._counting: asyncio.Task[None] | None = None
+        self._cleaning = Periodic(self._clean, CLEAN_EVERY)
+        self._counting = Periodic(self._count, COUNT_EVERY)
 
-    def clean_if_due(self) -> None:
-        """Start deleting old dialogs, if that was not done for an hour and is not going on."""
-        if self._days is None or (self._cleaning and not self._cleaning.done()):
-            return
-        if time.monotonic() - self._cleaned > CLEAN_EVERY:
-            self._cleaned = time.monotonic()
-            self._cleaning = asyncio.create_task(self._clean(datetime.now(UTC) - timedelta(days=self._days)))
-
-    def count_if_due(self) -> None:
-        """Start counting the dialogs, if that was not done for a while and is not going on."""
-        if time.monotonic() > self._count_at and (self._counting is None or self._counting.done()):
-            self._counting = asyncio.create_task(self._count())
+    def start_if_due(self) -> None:
+        """Start what is due; called after messages were stored, or could have been."""
+        self._cleaning.start_if_due()
+        self._counting.start_if_due()
 
     async def close(self) -> None:
         """Stop what is going on."""
-        await cancel(self._cleaning)
-        await cancel(self._counting)
+        await self._cleaning.close()
+        await self._counting.close()
 
-    async def _clean(self, oldest: datetime) -> None:
-        """Delete the dialogs whose last message is older, some at a time, so that messages come in between."""
+    async def _clean(self) -> None:
+        """Delete the dialogs whose last message is too old, some at a time, so that messages come in between."""
+        if self._days is None:
+            return
+        oldest = datetime.now(UTC) - timedelta(days=self._days)
         try:
             while await in_time(self._store.delete_some(oldest), CLEAN_SECONDS):
                 await asyncio.sleep(0.05)
@@ -62,5 +55,4 @@ class Upkeep:
             set_dialogs(await in_time(self._store.count(), COUNT_SECONDS))
         except Exception as error:  # after any error, the gauge keeps its value until the next count
             logger.warning("%s: dialogs were not counted: %s", self._store, reason_of(error))
-        end = time.monotonic()
-        self._count_at = end + max(COUNT_EVERY, (end - start) / COUNT_SHARE)
+        await asyncio.sleep((time.monotonic() - start) / COUNT_SHARE)  # until then, no other count is started
