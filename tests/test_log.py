@@ -136,7 +136,12 @@ def test_a_line_about_several_requests_names_all_of_them(
     async def store() -> None:
         dialogs = Dialogs(f"sqlite:///{tmp_path}/dialogs.sqlite", days=1)
         message = PlatformMessage(text="hi", dialog_id="d", id="1", participant_index=0)
-        await all_fail(lambda: dialogs.store_message(message))
+
+        async def work() -> None:
+            dialogs._upkeep.start_if_due()
+            await dialogs.store_message(message)
+
+        await all_fail(work)
         await dialogs.close()
 
     monkeypatch.setattr(Classifier, "assess", fail)
