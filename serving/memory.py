@@ -1,12 +1,13 @@
 """Whether the service fits into the memory that a container is given: one that does not is killed without a word."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 # MiB with the shipped model, measured with `docker run -m` (docs/operation.md): 224 for one worker, 352 for two.
 OF_SERVICE = 96
 OF_WORKER = 128
+# of version 2 of Linux's control groups, and of version 1
+LIMITS = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 logger = logging.getLogger("bentoml.memory")
 
@@ -14,8 +15,8 @@ logger = logging.getLogger("bentoml.memory")
 def check_memory(workers: int, root: Path = Path("/")) -> None:
     """Log one line if the workers need more than the limit; it is no error, as another model may need less."""
     need = OF_SERVICE + workers * OF_WORKER
-    limit = min(_limits(root), default=need * 2**20) // 2**20
-    if limit >= need:
+    limit = _limit(root)
+    if limit is None or limit >= need:
         return
     fit = (limit - OF_SERVICE) // OF_WORKER
     remedy = f"set WORKERS={fit}, or raise the limit to {need} MiB" if fit > 0 else f"raise the limit to {need} MiB"
@@ -25,25 +26,11 @@ def check_memory(workers: int, root: Path = Path("/")) -> None:
     )
 
 
-def _limits(root: Path) -> Iterator[int]:
-    """Yield the limits of the control groups that the process is in, in bytes (version 2 and 1 of Linux's cgroups).
-
-    In a container, the groups of the host are not seen, and those at the root are the container's own.
-    """
-    try:
-        entries = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
-    except OSError:  # not Linux
-        return
-    for _, controllers, path in entries:
-        if controllers == "":
-            folder, name = root / "sys/fs/cgroup", "memory.max"
-        elif "memory" in controllers.split(","):
-            folder, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-        else:
+def _limit(root: Path) -> int | None:
+    """Return the limit of the container, in MiB: its control group is the root of those that it sees."""
+    for file in LIMITS:
+        try:
+            return int((root / file).read_text()) // 2**20
+        except (OSError, ValueError):  # another version of cgroups, or "max"
             continue
-        group = Path(path.lstrip("/"))
-        for part in (group, *group.parents):
-            try:
-                yield int((folder / part / name).read_text())
-            except (OSError, ValueError):  # no such group here, or "max"
-                continue
+    return None

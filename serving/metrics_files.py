@@ -74,9 +74,6 @@ class MetricsFiles:
 
     def __init__(self, folder: Path) -> None:
         self.owner = _Owner()
-        self._folder = folder
-        self._complained = False
-        folder.mkdir(parents=True, exist_ok=True)
         _remove_gauges_of_dead_workers(folder)
         self._files = {
             folder / f"{kind}_{self.owner}.db": _write(folder / f"{kind}_{self.owner}.db", bytes(room))
@@ -89,19 +86,16 @@ class MetricsFiles:
         if not missing:
             return
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
             for path in missing:
                 removed = self._files[path]
                 removed.seek(0)
                 self._files[path] = _write(path, removed.read())
                 removed.close()
         except OSError as error:
-            if not self._complained:
-                logger.error("The metrics of this worker were removed from %s: %s", self._folder, error.strerror)
-            self._complained = True
+            logger.error("This worker has no metrics any more: cannot write to %s: %s", path.parent, error.strerror)
+            self._files = {}  # do not try again
         else:
-            logger.warning("Metrics were removed from %s; this worker has written its own again", self._folder)
-            self._complained = False
+            logger.warning("Metrics were removed from %s; this worker has written its own again", path.parent)
             self.owner = _Owner()
 
 
@@ -114,14 +108,16 @@ class _Owner:
 
 def _write(path: Path, content: bytes) -> BinaryIO:
     """Write a file at once, so that nobody reads half of it; returns it, open."""
-    written = path.with_suffix(".new").open("w+b")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    written = new.open("w+b")
     try:
         written.write(content)
         written.flush()
-        Path(written.name).replace(path)
+        new.replace(path)
     except OSError:
         written.close()
-        Path(written.name).unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
         raise
     return written
 

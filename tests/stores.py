@@ -107,15 +107,12 @@ class Sqlite:
 class PostgreSql:
     """PostgreSQL on a free port, run as a user who is not root."""
 
-    def __init__(self, primary: "PostgreSql | None" = None) -> None:
+    def __init__(self) -> None:
         self._bin = find_postgresql() or Path()
         self.data = open_folder("postgresql")
         self.port = free_port()
         self.url = self.url_of()
-        if primary is None:
-            run(self._bin / "initdb", "-D", self.data, "-U", "dialogs", "--auth=trust", "--encoding=UTF8")
-        else:  # a standby that follows it
-            run(self._bin / "pg_basebackup", "-D", self.data, "-d", primary.url, "-R", "--checkpoint=fast")
+        run(self._bin / "initdb", "-D", self.data, "-U", "dialogs", "--auth=trust", "--encoding=UTF8")
 
     def url_of(self, user: str = "dialogs", host: str = "127.0.0.1", database: str = "postgres") -> str:
         return f"postgresql://{user}@{host}:{self.port}/{database}"
@@ -128,10 +125,6 @@ class PostgreSql:
 
     def stop(self) -> None:
         run(self._bin / "pg_ctl", "stop", "-w", "-m", "fast", "-D", self.data)
-
-    def promote(self) -> None:
-        """Make the primary of a standby."""
-        run(self._bin / "pg_ctl", "promote", "-w", "-D", self.data)
 
     def remove(self) -> None:
         self.stop()

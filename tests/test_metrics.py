@@ -1,6 +1,5 @@
 """The metrics of the model in `/metrics`, for all workers together."""
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -15,11 +14,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.metrics import without_metrics
-from models.chat import Chat
 from models.classifier import Classifier
 from records.monitoring_log import CONFIDENCES
-from serving.scoring import batching
 from serving.scoring.batching import LARGE
 from serving.scoring.metrics import PROBABILITIES, BulkHistogram
 from tests.conftest import ROOT, Server, running, sample_bodies, send, wait_until
@@ -196,19 +192,6 @@ asyncio.run(main())
     assert 'turing_test_answers_total{confidence="medium",model_version="v"} 2.0' in outputs[1]
 
 
-def test_the_benchmark_finds_what_it_takes_out() -> None:
-    scorer = batching.Scorer(Classifier.load())
-    chat = Chat.model_validate(sample_bodies()[0])
-
-    async def count() -> int:
-        await scorer.predict([chat])
-        return len(scorer._metrics._scored)
-
-    with without_metrics():
-        assert asyncio.run(count()) == 0
-    assert asyncio.run(count()) == 1
-
-
 def test_many_observations_at_once_are_those_one_by_one() -> None:
     """The one place that relies on private parts of prometheus_client."""
     at_once, one_by_one = (
@@ -220,8 +203,6 @@ def test_many_observations_at_once_are_those_one_by_one() -> None:
     for value in values:
         one_by_one.observe(value)
     (got,), (expected,) = at_once.collect(), one_by_one.collect()
-    assert [s.value for s in got.samples if "sum" not in s.name and "created" not in s.name] == [
-        s.value for s in expected.samples if "sum" not in s.name and "created" not in s.name
-    ]
-    (got_sum,), (expected_sum,) = ([s.value for s in m.samples if s.name.endswith("_sum")] for m in (got, expected))
-    assert got_sum == pytest.approx(expected_sum)
+    assert [s.value for s in got.samples if s.name != "test_created"] == pytest.approx(
+        [s.value for s in expected.samples if s.name != "test_created"]
+    )

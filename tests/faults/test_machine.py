@@ -152,25 +152,22 @@ def test_workers_end_with_the_process_that_was_started(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cgroup", "files", "limit"),
+    ("files", "limit"),
     [
-        ("0::/", {"memory.max": "268435456"}, 256),
-        ("0::/system.slice/chat.service", {"memory.max": "max", "system.slice/memory.max": "268435456"}, 256),
-        ("0::/system.slice", {"memory.max": "max"}, None),
-        ("3:cpu:/\n2:memory:/docker/0123", {"memory/memory.limit_in_bytes": "268435456"}, 256),
-        ("2:memory:/", {"memory/memory.limit_in_bytes": "9223372036854771712"}, None),
-        (None, {}, None),
+        ({"memory.max": "268435456"}, 256),
+        ({"memory.max": "max"}, None),
+        ({"memory/memory.limit_in_bytes": "268435456"}, 256),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712"}, None),
+        ({}, None),
     ],
 )
 def test_a_limit_of_memory_is_found(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, cgroup: str | None, files: dict[str, str], limit: int | None
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, files: dict[str, str], limit: int | None
 ) -> None:
-    for name, content in {f"sys/fs/cgroup/{name}": content for name, content in files.items()}.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(f"{content}\n")
-    if cgroup is not None:
-        (tmp_path / "proc/self").mkdir(parents=True)
-        (tmp_path / "proc/self/cgroup").write_text(f"{cgroup}\n")
+    for name, content in files.items():
+        file = tmp_path / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True)
+        file.write_text(f"{content}\n")
     check_memory(2, tmp_path)
     assert [f"the limit is {limit}" in line for line in caplog.messages] == ([True] if limit else [])
 
