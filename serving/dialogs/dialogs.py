@@ -110,7 +110,7 @@ class Dialogs:
             return
         try:
             messages = [message for message, *_ in group]
-            outcomes: Sequence[Outcome] = await in_time(try_twice(lambda: self._store.exchange(messages)))
+            outcomes: Sequence[Outcome] = await in_time(try_twice(lambda: self._store.exchange(messages)), GIVE_UP)
         except Exception as error:  # after any error, every caller gets an answer
             cause = cause_of(error)
             # It may be one message (`Cause` in records/messages.py): find it, and store the others.

@@ -22,7 +22,7 @@ async def try_twice(work: Callable[[], Awaitable[T]]) -> T:
     return await work()
 
 
-async def in_time(work: Awaitable[T], seconds: float = GIVE_UP) -> T:
+async def in_time(work: Awaitable[T], seconds: float) -> T:
     """Wait for something; raises TimeoutError that says for how long. One that comes from inside keeps its message."""
     try:
         async with asyncio.timeout(seconds):

@@ -21,11 +21,12 @@ from bentoml.exceptions import BentoMLConfigException
 from models.chat import PlatformMessage
 from records.history_url import PostgresAddress, SqliteFile, parse_history_url
 from records.messages import VERSION
+from serving.dialogs import dialogs as dialogs_module
 from serving.dialogs import postgres_store, readiness, sqlite_store
 from serving.dialogs.dialogs import Dialogs
 from serving.dialogs.postgres_store import PostgresStore
 from serving.dialogs.sqlite_store import SqliteStore
-from serving.dialogs.tasks import Periodic
+from serving.dialogs.tasks import GIVE_UP, Periodic
 from serving.errors import RefusedError
 from tests.conftest import running, wait_until
 from tests.faults.client import Connection, Reply, closed_loop
@@ -84,15 +85,11 @@ def message(text: str = SECRET, dialog: str | None = None, **other: Any) -> Plat
 
 
 async def status_of(answer: Awaitable[object]) -> int:
-    """Return the status that a message is answered with, which comes within 2 seconds."""
-    start = time.monotonic()
+    """Return the status that a message is answered with."""
     try:
-        async with asyncio.timeout(10):
-            await answer
+        await answer
     except RefusedError as error:
         return error.status
-    finally:
-        assert time.monotonic() - start < 2
     return 200
 
 
@@ -101,12 +98,18 @@ async def statuses_of(dialogs: Dialogs, messages: list[PlatformMessage]) -> list
 
 
 @pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probe stores more often, so that no test has to wait for it."""
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probe stores more often, and wait for them as long as a busy machine takes, if a test is not about that."""
     monkeypatch.setattr(readiness, "PROBE_EVERY", 0.05)
+    wait_for_stores(monkeypatch, 60)
 
 
-async def becomes(dialogs: Dialogs, is_ready: bool, seconds: float = 10) -> None:
+def wait_for_stores(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    for module in (dialogs_module, readiness, sqlite_store, postgres_store):
+        monkeypatch.setattr(module, "GIVE_UP", seconds)
+
+
+async def becomes(dialogs: Dialogs, is_ready: bool, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while await dialogs.is_ready() is not is_ready:
         assert time.monotonic() < deadline, f"is_ready() was not {is_ready} within {seconds} s"
@@ -410,8 +413,7 @@ def test_the_log_of_sqlite_is_emptied_on_a_disk_that_is_always_slow(monkeypatch:
     store.remove()
 
 
-def test_a_process_that_writes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_store, "GIVE_UP", 60)
+def test_a_process_that_writes_is_waited_for() -> None:
     made = Sqlite()
     store = SqliteStore(SqliteFile(made.file))
 
@@ -492,7 +494,9 @@ def test_a_dialog_that_goes_on_while_it_is_deleted_stays_as_a_whole(postgresql: 
 
 
 @pytest.mark.postgresql
-def test_a_locked_table_collects_no_sessions(postgresql: PostgreSql) -> None:
+def test_a_locked_table_collects_no_sessions(postgresql: PostgreSql, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_for_stores(monkeypatch, GIVE_UP)
+
     async def tell() -> None:
         async with opened(postgresql.url) as dialogs:
             await becomes(dialogs, True)
@@ -510,8 +514,11 @@ def test_a_locked_table_collects_no_sessions(postgresql: PostgreSql) -> None:
 
 @pytest.mark.postgresql
 @pytest.mark.parametrize("answer", ["nothing", "no TLS", "the end"])
-def test_a_host_that_does_not_serve_is_passed_over(postgresql: PostgreSql, answer: str) -> None:
+def test_a_host_that_does_not_serve_is_passed_over(
+    postgresql: PostgreSql, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
     """Its port takes connections, and answers nothing, refuses TLS and closes, or closes."""
+    monkeypatch.setattr(postgres_store, "GIVE_UP", GIVE_UP)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if answer == "nothing":
@@ -567,11 +574,14 @@ def test_a_user_without_the_privileges(postgresql: PostgreSql, privilege: str) -
 
 @pytest.mark.postgresql
 def test_the_first_answer_of_a_frozen_server_comes_in_time(
-    postgresql: PostgreSql, caplog: pytest.LogCaptureFixture
+    postgresql: PostgreSql, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    assert GIVE_UP < 2
+
     async def tell() -> None:
         async with opened(postgresql.url) as dialogs:
             assert await status_of(dialogs.store_message(message())) == 200
+            wait_for_stores(monkeypatch, GIVE_UP)
             postgresql.freeze()
             try:
                 assert await statuses_of(dialogs, [message() for _ in range(100)]) == [503] * 100
@@ -579,6 +589,7 @@ def test_the_first_answer_of_a_frozen_server_comes_in_time(
                 assert not await dialogs.is_ready()
             finally:
                 postgresql.thaw()
+            wait_for_stores(monkeypatch, 60)
             await becomes(dialogs, True)
             assert await statuses_of(dialogs, [message() for _ in range(100)]) == [200] * 100
 
@@ -732,9 +743,7 @@ PASSWORD = "p/a#s@s?w:o%r[d] 1$"  # noqa: S105
 
 async def becomes_ready(url: str) -> bool:
     async with opened(url) as dialogs:
-        start = time.monotonic()
         ready = await dialogs.is_ready()
-        assert time.monotonic() - start < 2
         assert await status_of(dialogs.store_message(message())) == (200 if ready else 503)
         return ready
 
