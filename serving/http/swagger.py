@@ -94,7 +94,7 @@ def specification(service: Any, needs_key: bool) -> dict[str, Any]:
     for path, (body, method) in api_methods(service).items():
         answer = get_type_hints(method)["return"]
         types |= {body, answer}
-        errors = [status for status in _OF_PREDICTIONS if path == "/predict" or status != 409]
+        errors = [status for status in _OF_PREDICTIONS if status != 409 or path == "/predict"]
         paths[path] = {
             "post": {
                 "tags": ["Predictions"],
@@ -116,14 +116,11 @@ def specification(service: Any, needs_key: bool) -> dict[str, Any]:
     _, schemas = models_json_schema([(kind, "validation") for kind in types], ref_template=_REFERENCE)
     of_request = schemas["$defs"]["ChatOrMessage"]
     of_request["anyOf"] = of_request.pop("oneOf")  # a body that matches both is a chat
+    version = service.bento.tag.version if service.bento else "development"
     key = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if needs_key else {}
     return {
         "openapi": "3.0.3",  # in 3.1, 1.0 would be an integer
-        "info": {
-            "title": service.name,
-            "version": service.bento.tag.version if service.bento else "development",
-            "description": DESCRIPTION,
-        },
+        "info": {"title": service.name, "version": version, "description": DESCRIPTION},
         "servers": [{"url": "."}],
         "paths": paths,
         "components": {"schemas": schemas["$defs"], **key},

@@ -13,12 +13,11 @@ import aiohttp
 
 @dataclass(frozen=True)
 class Reply:
-    """Status (0: the connection failed), headers by their names in lower case, body, and seconds until it arrived."""
+    """Status (0: the connection failed), headers by their names in lower case, and body."""
 
     status: int
     headers: dict[str, str]
     content: bytes
-    seconds: float
 
     @property
     def json(self) -> Any:
@@ -36,13 +35,12 @@ class Connection:
 
     async def post(self, path: str, body: bytes, kind: str = "application/json") -> Reply:
         """POST a body; returns the answer, or a reply with status 0 if the connection failed."""
-        begin = time.perf_counter()
         try:
             async with self._session.post(path, data=body, headers={"Content-Type": kind}) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Reply(response.status, headers, await response.read(), time.perf_counter() - begin)
+                return Reply(response.status, headers, await response.read())
         except (aiohttp.ClientError, OSError):
-            return Reply(0, {}, b"", time.perf_counter() - begin)
+            return Reply(0, {}, b"")
 
     async def close(self) -> None:
         """Close it, in the middle of a request if there is one."""

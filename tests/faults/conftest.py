@@ -48,8 +48,8 @@ class Process:
         self.server.process.terminate()
 
     def exit_code(self) -> int:
-        """Wait at most 10 seconds for the exit; returns its code."""
-        return self.server.process.wait(timeout=10)
+        """Wait for the exit; returns its code."""
+        return self.server.process.wait(timeout=60)
 
     def log(self) -> str:
         return self.server.log.read_text()
@@ -79,7 +79,7 @@ class Contained:
         subprocess.run(["docker", "kill", "--signal=TERM", self.container.name], check=True, stdout=subprocess.DEVNULL)
 
     def exit_code(self) -> int:
-        wait_until(lambda: not inspect(self.container.name)["State"]["Running"], 10)
+        wait_until(lambda: not inspect(self.container.name)["State"]["Running"])
         return int(inspect(self.container.name)["State"]["ExitCode"])
 
     def log(self) -> str:
