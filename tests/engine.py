@@ -2,14 +2,18 @@
 
 import json
 import os
+import pty
+import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.weights import METRICS, SHIPPED
 from tests.conftest import ROOT, free_port, is_ready, wait_until
 
 IMAGE = "turing_test_service"
@@ -24,6 +28,37 @@ def docker(*arguments: str, cwd: Path = ROOT, check: bool = True) -> str:
     )
     assert done.returncode == 0 or not check, f"docker {' '.join(arguments)}: {done.stdout}"
     return done.stdout.strip()
+
+
+def sh(command: str, folder: Path = ROOT, **environment: str) -> str:
+    """Run a command line as it is typed; returns its output, standard error included."""
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}"
+    return done.stdout.strip()
+
+
+def type_in_a_terminal(command: str, typed: str, folder: Path = ROOT) -> str:
+    """Run a command on a terminal, type into it, and return what it shows until it ends."""
+    outside, inside = pty.openpty()
+    with subprocess.Popen(command.split(), cwd=folder, stdin=inside, stdout=inside, stderr=inside) as process:
+        os.close(inside)
+        os.write(outside, typed.encode())
+        shown = b""
+        with suppress(OSError):  # the other end is closed
+            while read := os.read(outside, 4096):
+                shown += read
+    os.close(outside)
+    assert process.returncode == 0
+    return shown.decode()
 
 
 def inspect(name: str) -> dict[str, Any]:
@@ -47,7 +82,7 @@ class Container:
 
 
 @contextmanager
-def container(*options: str, port: int | None = None, image: str = IMAGE, seconds: float = 60) -> Iterator[Container]:
+def container(*options: str, port: int | None = None, image: str = IMAGE, seconds: float = 180) -> Iterator[Container]:
     """Run an image with `docker run -d`, wait for some seconds until it is ready, and remove it at the end."""
     started = Container(f"turing-test-{free_port()}", port or free_port())
     published = [] if port else ["-p", f"{started.port}:8000"]
@@ -89,3 +124,15 @@ def _answers(port: int) -> bool:
 def remove_images(*names: str) -> None:
     """Remove images by name, those that are not there silently."""
     docker("rmi", "-f", *names, check=False)
+
+
+def make_store(folder: Path) -> tuple[Path, str]:
+    """Make a model store of BentoML's with a model of another version than the shipped one; returns both."""
+    model = folder / "model"
+    shutil.copytree(SHIPPED, model, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    metrics = json.loads((model / METRICS).read_text())
+    (model / METRICS).write_text(json.dumps({**metrics, "version": "other"}))
+    script = f"from pathlib import Path; from train.registry import register; register(Path({str(model)!r}))"
+    environment = {**os.environ, "BENTOML_HOME": str(folder / "bentoml")}
+    subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, check=True)
+    return folder / "bentoml" / "models", "other"

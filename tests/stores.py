@@ -6,13 +6,12 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Self
 
-from tests.conftest import ROOT, find_postgresql, free_port, wait_until
+from tests.conftest import find_postgresql, free_port, wait_until
 
 NO_ROOT = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []  # for programs that refuse to run as root
 
@@ -35,15 +34,6 @@ def count_messages(database: Path) -> int:
     with closing(sqlite3.connect(database)) as connection:
         ((number,),) = connection.execute("SELECT count(*) FROM messages")
     return int(number)
-
-
-def make_store(folder: Path) -> tuple[Path, str]:
-    """Register a copy of the shipped model in a new model store of BentoML's; returns the store and the version."""
-    script = "from train.registry import register; from models.weights import SHIPPED; print(register(SHIPPED))"
-    environment = {**os.environ, "BENTOML_HOME": str(folder / "bentoml")}
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, env=environment, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    return folder / "bentoml" / "models", done.stdout.split(":")[-1].strip()
 
 
 def make_certificate(host: str, certificate: Path, key: Path, as_user: bool = False) -> None:

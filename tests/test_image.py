@@ -1,6 +1,5 @@
 """The image, on a real Docker engine: that of `make image` and that of `docker build`, which are the same."""
 
-import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -9,13 +8,9 @@ from typing import Any
 
 import pytest
 
-from models.chat import Chat
 from models.classifier import Classifier
-from models.weights import METRICS
 from tests.conftest import CURL_CHAT, ROOT, free_port, send, wait_until
-from tests.engine import IMAGE, NETWORK, Container, container, docker, inspect, remove_images
-from tests.stores import PostgreSql, make_store
-from train.__main__ import main
+from tests.engine import IMAGE, NETWORK, Container, container, docker, inspect, make_store, remove_images
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("image")]
 
@@ -83,16 +78,6 @@ def test_both_images_hold_the_same(of_dockerfile: str) -> None:
         assert listing(of_dockerfile, command) == expected
 
 
-def test_both_images_give_the_same_answers(served: Container, of_dockerfile: str) -> None:
-    with container(image=of_dockerfile) as other:
-        for path, body in (
-            ("/predict", CURL_CHAT),
-            ("/explain", CURL_CHAT),
-            ("/predict_batch", {"chats": [CURL_CHAT]}),
-        ):
-            assert send(f"{other.url}{path}", body).text == send(f"{served.url}{path}", body).text
-
-
 def test_it_says_what_it_is() -> None:
     config = inspect(IMAGE)["Config"]
     labels = {key.removeprefix("org.opencontainers.image."): value for key, value in config["Labels"].items()}
@@ -105,127 +90,82 @@ def test_it_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("port", ["8000", "9000"])
-def test_docker_shows_the_health_of_the_image_of_the_dockerfile(of_dockerfile: str, port: str) -> None:
+def test_the_image_of_the_dockerfile_answers_the_same_and_shows_its_health(
+    served: Container, of_dockerfile: str, port: str
+) -> None:
     assert list(inspect(of_dockerfile)["Config"]["ExposedPorts"]) == ["8000/tcp"]
     published = ["-p", f"{(outside := free_port())}:{port}"]
     with container("-e", f"PORT={port}", *published, port=outside, image=of_dockerfile) as started:
-        wait_until(lambda: "(healthy)" in docker("ps", "--filter", f"name={started.name}", "--format", "{{.Status}}"))
-        assert inspect(started.name)["State"]["Health"]["FailingStreak"] == 0
+        for path, body in (
+            ("/predict", CURL_CHAT),
+            ("/explain", CURL_CHAT),
+            ("/predict_batch", {"chats": [CURL_CHAT]}),
+        ):
+            assert send(f"{started.url}{path}", body).text == send(f"{served.url}{path}", body).text
+        wait_until(lambda: inspect(started.name)["State"]["Health"]["Status"] == "healthy")
 
 
-def test_any_user_of_group_0_can_run_it() -> None:
-    """As OpenShift does; one goes on where another has stopped."""
+def test_it_answers_as_the_shipped_model_names_the_worker_and_is_not_root(
+    served: Container, classifier: Classifier
+) -> None:
+    answer = send(f"{served.url}/predict", CURL_CHAT)
+    assert answer.status == 200
+    assert answer.json["model_version"] == classifier.version
+    assert "swagger" in send(f"{served.url}/").text
+    send(f"{served.url}/predict", {"chat_id": 1})
+    wait_until(lambda: "[entry_service:turing_test_service:" in docker("logs", served.name))
+    unnamed = [line for line in docker("logs", served.name).splitlines() if re.search(r"\[:\d\]", line)]
+    assert all("Service loaded" in line for line in unnamed), "BentoML does not know the name before"
+    assert inspect(IMAGE)["Config"]["User"] not in ("", "root", "0")
+    assert served.exec("id", "-u") == "1034"
+
+
+def test_the_last_line_of_the_build_is_the_command_that_runs_it(image: str) -> None:
+    """BentoML's own would name port 3000, which reaches nothing."""
+    assert image.splitlines()[-1] == f"Run it: docker run -d -p 8000:8000 {IMAGE}:latest"
+
+
+def test_any_user_of_group_0_can_run_it_and_dialogs_live_in_the_volume() -> None:
+    """As OpenShift runs it; one user goes on where another has stopped."""
     volume = f"turing-test-{free_port()}"
     message = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
+    locked = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "-v", f"{volume}:/history"]  # noqa: S108
     try:
-        for number, user in enumerate(("12345:0", "54321:0", "1034:0")):
-            locked = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "-v", f"{volume}:/history"]  # noqa: S108
+        for user in ("12345:0", "54321:0", "1034:0"):
             with container("--user", user, *locked) as started:
-                assert send(f"{started.url}/predict", {**message, "id": str(number)}).status == 200
+                known = 200 if user == "12345:0" else 409
+                assert send(f"{started.url}/predict", {**message, "text": user}).status == known
     finally:
         docker("volume", "rm", volume)
 
 
-@pytest.mark.parametrize("options", [["-v", "/history:ro"], ["--user", "12345:12345"], ["--read-only"]])
-def test_dialogs_that_cannot_be_stored_stop_the_start(options: list[str], tmp_path: Path) -> None:
-    if options[0] == "-v":
-        options = ["-v", f"{tmp_path}:{options[1]}"]
+def refused(*options: str) -> str:
+    """Return the one line with which a container ends that cannot start."""
     name = f"turing-test-{free_port()}"
-    command = ["docker", "run", "--rm", "--name", name, *options, "--tmpfs", "/tmp", IMAGE]  # noqa: S108
+    command = ["docker", "run", "--rm", "--name", name, *options, IMAGE]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     finally:
         docker("rm", "-f", name, check=False)
     assert done.returncode != 0
     (line,) = done.stderr.splitlines()
-    assert re.search(r"cannot store dialogs in /history\S*: \w", line)
+    return line
 
 
-def test_the_last_line_of_the_build_is_a_command_that_works(image: str) -> None:
-    """BentoML's own would name port 3000, which reaches nothing."""
-    command = image.splitlines()[-1].partition(": ")[2].split()
-    assert command == ["docker", "run", "-d", "-p", "8000:8000", f"{IMAGE}:latest"]
-    with container(image=command[-1]) as started:
-        assert send(f"{started.url}/predict", CURL_CHAT).status == 200
+@pytest.mark.parametrize("options", [["--user", "12345:12345"], ["--read-only", "--tmpfs", "/tmp"]])  # noqa: S108
+def test_dialogs_that_cannot_be_stored_stop_the_start(options: list[str]) -> None:
+    assert re.search(r"cannot store dialogs in /history\S*: \w", refused(*options))
 
 
-def test_it_answers_as_the_shipped_model(served: Container, classifier: Classifier) -> None:
-    answer = send(f"{served.url}/predict", CURL_CHAT)
-    assert answer.status == 200
-    assert answer.json["model_version"] == classifier.version
-    assert send(f"{served.url}/").text.count("swagger") > 0
-
-
-def test_log_lines_name_the_worker(served: Container) -> None:
-    send(f"{served.url}/predict", {"chat_id": 1})
-    wait_until(lambda: "[entry_service:turing_test_service:" in docker("logs", served.name), 5)
-    unnamed = [line for line in docker("logs", served.name).splitlines() if re.search(r"\[:\d\]", line)]
-    assert all("Service loaded" in line for line in unnamed), "BentoML does not know the name before"
-
-
-def test_it_is_not_root(served: Container) -> None:
-    assert inspect(IMAGE)["Config"]["User"] not in ("", "root", "0")
-    assert served.exec("id", "-u") == "1034"
-
-
-def test_another_model_from_a_volume(tmp_path: Path) -> None:
-    assert main(["--out", str(tmp_path), "--quiet"]) == 0
-    version = json.loads((tmp_path / METRICS).read_text())["version"]
-    tmp_path.chmod(0o755)
-    with container("-v", f"{tmp_path}:/other:ro", "-e", "MODEL_FOLDER=/other") as started:
-        assert send(f"{started.url}/predict", CURL_CHAT).json["model_version"] == version
-
-
-@pytest.mark.parametrize("options", ["", "--read-only --tmpfs /tmp -v /history", "--user 12345:0"])
-def test_a_model_of_bentomls_store(tmp_path: Path, of_dockerfile: str, options: str) -> None:
+def test_another_model_is_served_from_a_volume_or_from_bentomls_store(tmp_path: Path) -> None:
     """As `docs/operation.md` says; the store is the user's, with the modes that BentoML gives it."""
     store, version = make_store(tmp_path)
-    mounted = ["-v", f"{store}:/bentoml/models:ro", "-e", "MODEL=bot_or_human:latest"]
-    for image in (IMAGE, of_dockerfile):
-        with container(*mounted, *options.split(), image=image) as started:
+    tmp_path.chmod(0o755)
+    folder = ["-v", f"{store}/bot_or_human/{version}:/other:ro", "-e", "MODEL_FOLDER=/other"]
+    tag = ["-v", f"{store}:/bentoml/models:ro", "-e", "MODEL=bot_or_human:latest"]
+    for options in (folder, tag, [*tag, "--user", "12345:0"]):
+        with container(*options) as started:
             assert send(f"{started.url}/predict", CURL_CHAT).json["model_version"] == version
-
-
-def test_a_model_that_the_user_of_the_container_cannot_read_stops_the_start(tmp_path: Path) -> None:
-    store, version = make_store(tmp_path)
     (store / "bot_or_human" / version).chmod(0o700)
-    command = ["docker", "run", "--rm", "-v", f"{store}:/bentoml/models:ro", "-e", "MODEL=bot_or_human:latest", IMAGE]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode != 0
-    (line,) = done.stderr.splitlines()
+    line = refused(*tag)
     assert re.search(r"MODEL: User 1034 .* cannot read /bentoml/models/bot_or_human/\S+: Permission denied", line)
-
-
-def test_dialogs_live_in_the_volume(classifier: Classifier) -> None:
-    """What one container was told, the next one knows."""
-    first = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
-    second = {"text": "are you a bot?", "dialog_id": "d", "id": "2", "participant_index": 1}
-    told = {"chat_id": "d", "messages": [_as_chat(first), _as_chat(second)]}
-    volume = f"turing-test-{free_port()}"
-    try:
-        with container("-v", f"{volume}:/history") as started:
-            assert send(f"{started.url}/predict", first).status == 200
-        with container("-v", f"{volume}:/history") as started:
-            answer = send(f"{started.url}/predict", second).json["is_bot_probability"]
-            (whole,) = classifier.predict([Chat.model_validate(told)])
-            assert answer == pytest.approx(whole.participants[1].is_bot_probability, abs=1e-9)
-    finally:
-        docker("volume", "rm", volume)
-
-
-def _as_chat(message: dict[str, object]) -> dict[str, object]:
-    return {"message_id": message["id"], "text": message["text"], "participant_id": message["participant_index"]}
-
-
-@pytest.mark.postgresql
-def test_dialogs_in_a_postgresql_outside_the_container() -> None:
-    store = PostgreSql()
-    store.start()
-    message = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
-    try:
-        port = free_port()
-        with container("--net=host", "-e", f"PORT={port}", "-e", f"HISTORY_URL={store.url}", port=port) as started:
-            assert send(f"{started.url}/predict", message).status == 200
-        assert store.query("SELECT text FROM messages") == ["hi"]
-    finally:
-        store.remove()

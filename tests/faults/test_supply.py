@@ -1,0 +1,57 @@
+"""What the service is made of: packages with their hashes, one port, and a model that matches its checksum."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from models.weights import ARTIFACT, SHIPPED
+from tests.conftest import ROOT, start_server
+
+pytestmark = pytest.mark.faults
+PINS = re.findall(r"^([\w.-]+)==(\S+)(?: ; (.*?))? \\$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+
+
+def test_every_package_is_pinned_with_hashes() -> None:
+    for file in ("requirements.txt", "requirements-dev.txt"):
+        text = re.sub(r"#.*", "", (ROOT / file).read_text())
+        found = [line for line in re.split(r"\n(?=\S)", text.strip()) if line]
+        assert len(found) > 50
+        assert all(re.match(r"[\w.-]+(\[\w+\])?==\S+", line) and "--hash=sha256:" in line for line in found)
+
+
+def test_the_build_refuses_a_package_with_another_hash(tmp_path: Path) -> None:
+    """The file that a Bento gives its image, installed as the image does."""
+    content = (ROOT / "requirements.txt").read_text()
+    first, rest = content.split("# via", 1)
+    (tmp_path / "requirements.txt").write_text(re.sub(r"sha256:\w{8}", "sha256:00000000", first) + "# via" + rest)
+    uv = str(Path(sys.executable).parent / "uv")
+    subprocess.run([uv, "venv", "--quiet", tmp_path / "environment"], check=True)
+    command = [uv, "pip", "install", "--no-cache", "--python", "environment", "-r", "requirements.txt"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Hash mismatch" in done.stderr
+
+
+def test_compose_publishes_one_port_to_other_machines() -> None:
+    """Without the profile `tls`, whose proxy has two."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    ports = [port for name, service in services.items() if name != "caddy" for port in service.get("ports", [])]
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == ["${PORT:-443}:8000"]
+
+
+@pytest.mark.parametrize(("folder", "why"), [("damaged", "the checksum differs"), ("missing", "No such file")])
+def test_a_model_that_cannot_be_served_stops_the_start(tmp_path: Path, folder: str, why: str) -> None:
+    """In one line; `tests/test_classifier.py` has what else can be wrong with a model."""
+    shutil.copytree(SHIPPED, tmp_path / "damaged", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    with (tmp_path / "damaged" / ARTIFACT).open("r+b") as artifact:
+        artifact.truncate(5000)
+    server = start_server(tmp_path, MODEL_FOLDER=str(tmp_path / folder))
+    assert server.exit_code() != 0
+    (line,) = server.log.read_text().splitlines()
+    assert "cannot serve the model: " in line
+    assert why in line
