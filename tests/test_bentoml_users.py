@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import json
 import os
 import subprocess
 import sys
@@ -23,11 +22,11 @@ from bentoml.exceptions import BentoMLException, InvalidArgument
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from starlette.testclient import TestClient
 
-from models.chat import EXAMPLE_CHAT, Chat, ChatOrMessage
+from models.chat import Chat
 from models.classifier import Classifier
 from models.weights import SHIPPED
 from service import TuringTestService
-from tests.conftest import CURL_CHAT, ROOT, Server, free_port, is_ready, running, send, wait_until
+from tests.conftest import CLIENT, CURL_CHAT, ROOT, Server, free_port, is_ready, running, send, wait_until
 
 BATCH = {"chats": [CURL_CHAT, CURL_CHAT]}
 
@@ -64,17 +63,13 @@ def check(name: str, answer: Any, expected: list[float]) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_the_synchronous_client_calls_every_route(server: Server, name: str, expected: list[float]) -> None:
-    with bentoml.SyncHTTPClient(server.url) as client:
-        check(name, CALLS[name](client), expected)
-
-
-@pytest.mark.parametrize("name", CALLS)
-def test_the_asynchronous_client_calls_every_route(server: Server, name: str, expected: list[float]) -> None:
+def test_both_clients_call_every_route(server: Server, name: str, expected: list[float]) -> None:
     async def call() -> Any:
         async with bentoml.AsyncHTTPClient(server.url) as client:
             return await CALLS[name](client)
 
+    with bentoml.SyncHTTPClient(server.url) as client:
+        check(name, CALLS[name](client), expected)
     check(name, asyncio.run(call()), expected)
 
 
@@ -92,21 +87,15 @@ def test_the_client_raises_what_the_reference_says(server: Server) -> None:
         assert large.value.error_code == 413
 
 
-@pytest.mark.parametrize("wrap", [dict, Chat.model_validate, ChatOrMessage.model_validate])
-def test_a_notebook_calls_the_service_itself(wrap: Callable[[Any], Any], expected: list[float]) -> None:
-    answer = asyncio.run(TuringTestService().predict(wrap(EXAMPLE_CHAT)))
-    assert probabilities(answer.model_dump()) == pytest.approx(expected, abs=1e-9)
-
-
 @pytest.mark.parametrize("wrap", [dict, Chat.model_validate])
-def test_a_notebook_gets_batches_and_explanations(wrap: Callable[[Any], Any], expected: list[float]) -> None:
-    async def both() -> tuple[Any, Any]:
+def test_a_notebook_calls_the_service_itself(wrap: Callable[[Any], Any], expected: list[float]) -> None:
+    async def call() -> list[Any]:
         service = TuringTestService()
-        return await service.predict_batch(BATCH), await service.explain(wrap(CURL_CHAT))
+        chat = wrap(CURL_CHAT)
+        return [await service.predict(chat), await service.predict_batch(BATCH), await service.explain(chat)]
 
-    batch, explanation = asyncio.run(both())
-    check("a batch", batch.model_dump(), expected)
-    check("an explanation", explanation.model_dump(), expected)
+    for name, answer in zip(["a chat", "a batch", "an explanation"], asyncio.run(call()), strict=True):
+        check(name, answer.model_dump(), expected)
 
 
 def test_the_garbage_collector_leaves_alone_what_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -156,18 +145,15 @@ def test_bentomls_own_limits_are_honoured_in_the_one_shape(tmp_path: Path) -> No
         assert all(set(answer.json) == {"error", "detail"} for answer in answers if answer.status != 200)
 
 
-@pytest.mark.curl
 def test_bentomls_own_cors_option_covers_predictions(tmp_path: Path) -> None:
     cors = {"enabled": True, "access_control_allow_origins": ["https://a.example"]}
     with running(tmp_path, BENTOML_CONFIG=config(tmp_path, http={"cors": cors})) as server:
         for path in ("/livez", "/predict"):
-            command = ["curl", "-s", "-i", "-H", "Origin: https://a.example", f"{server.url}{path}"]
-            head = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            assert "access-control-allow-origin: https://a.example" in head
-        command = ["curl", "-s", "-X", "OPTIONS", "-H", "Origin: https://b.example", f"{server.url}/predict"]
-        command += ["-H", "Access-Control-Request-Method: GET"]
-        body = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        assert json.loads(body) == {"error": "Disallowed CORS origin", "detail": []}
+            answer = CLIENT.get(f"{server.url}{path}", headers={"Origin": "https://a.example"})
+            assert answer.headers["access-control-allow-origin"] == "https://a.example"
+        asked = {"Origin": "https://b.example", "Access-Control-Request-Method": "GET"}
+        answer = CLIENT.options(f"{server.url}/predict", headers=asked)
+        assert answer.json() == {"error": "Disallowed CORS origin", "detail": []}
 
 
 def test_two_services_on_one_machine_keep_their_own_metrics(tmp_path: Path) -> None:
