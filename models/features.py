@@ -8,11 +8,10 @@ A signal of a participant's style is declared in one place: what is counted in w
 anything else in `TALK`.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Set
 from functools import lru_cache
 from math import log1p
+from typing import NamedTuple
 from unicodedata import category
 from zlib import crc32
 
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .chat import Chat, Identifier
-from .texts import normal_form, split_words
+from .texts import read_text
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,6 +33,7 @@ UNKNOWN = 0.5  # the value of "has the last word" in a chat that is not finished
 # Odd multipliers of multiplicative hashing in two dimensions: 2^64 over the plastic number and over its square (Roberts
 # 2018, "The unreasonable effectiveness of quasirandom sequences").
 _MIX = (np.uint64(0xC13FA9A902A6328F), np.uint64(0x91E10DA5C79E7B1D))
+_SHIFT = np.uint64(64 - N_BUCKETS.bit_length() + 1)  # leaves the upper bits, as many as number the buckets
 
 _SIGNS = frozenset({"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk"})  # categories of Unicode
 _STOPS, _QUESTIONS, _BRACKETS = ".。", "?？؟", "()"
@@ -72,19 +72,20 @@ class Turns:
         self.first = first
         self.words = [BOUNDARY]
         self.bare: list[str] = []  # words in lower case, without surrounding punctuation
-        self.lowered: list[str] = []
+        self.lowered: list[str] = []  # texts in lower case
+        self.vocabulary: set[str] = set()  # what `bare` holds
+        self.texts: set[str] = set()  # what `lowered` holds
         self.lengths: list[int] = []
         self.spoken = 0  # messages with a text; of them:
         self.start_capital = self.end_stop = self.end_question = self.end_letter = self.end_bracket = 0
         self.have_lines = 0
         self.replies = self.answered = 0  # number of replies, and of characters they replied to
 
-    def add(self, position: int, text: str) -> None:
-        """Add the message at a position of the chat; its text is in normal form."""
+    def add(self, position: int, text: str, words: list[str]) -> None:
+        """Add the message at a position of the chat: its text in normal form, and its words."""
         self.last = position
         self.lengths.append(len(text))
-        lowered = text.lower()
-        self.lowered.append(lowered)
+        self.lowered.append(text.lower())
         if not text:
             return
         self.spoken += 1
@@ -95,7 +96,6 @@ class Turns:
         self.end_letter += end.isalpha()
         self.end_bracket += end in _BRACKETS
         self.have_lines += "\n" in text
-        words = split_words(text)
         self.words += words
         self.words.append(BOUNDARY)
         self.bare += [word.lower().strip(".,?!()") for word in words]
@@ -110,17 +110,16 @@ class Turns:
         return float((sum([(length - mean) ** 2 for length in self.lengths]) / len(self.lengths)) ** 0.5)
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(NamedTuple):
     """What all participants' messages add up to.
 
-    `speakers` holds for each word, and `writers` for each message, how many participants wrote it.
+    `vocabulary` and `texts`: words and texts, in lower case, that more than one participant wrote.
     """
 
     messages: int
     characters: int
-    speakers: Mapping[str, int]
-    writers: Mapping[str, int]
+    vocabulary: Set[str]
+    texts: Set[str]
     finished: bool
 
 
@@ -143,13 +142,13 @@ TALK: Mapping[str, Callable[[Turns, Whole], float]] = {
     "ends with a bracket": lambda own, _: own.end_bracket / (own.spoken or 1),
     "several lines in a message": lambda own, _: own.have_lines / (own.spoken or 1),
     "writes twice in a row": lambda own, _: (len(own.lengths) - own.replies - (own.first == 0)) / len(own.lengths),
-    "repeats own words": lambda own, _: 1 - len(set(own.bare)) / (len(own.bare) or 1),
-    "repeats own messages": lambda own, _: 1 - len(set(own.lowered)) / len(own.lengths),
+    "repeats own words": lambda own, _: 1 - len(own.vocabulary) / (len(own.bare) or 1),
+    "repeats own messages": lambda own, _: 1 - len(own.texts) / len(own.lengths),
     "repeats the other one's words": lambda own, chat: (
-        sum([chat.speakers[word] > 1 for word in own.bare]) / (len(own.bare) or 1)
+        sum([word in chat.vocabulary for word in own.bare]) / (len(own.bare) or 1)
     ),
     "repeats the other one's messages": lambda own, chat: (
-        sum([text != "" and chat.writers[text] > 1 for text in own.lowered]) / len(own.lengths)
+        sum([text in chat.texts for text in own.lowered]) / len(own.lengths)
     ),
     "reply length relative to the other one's": lambda own, _: (
         log1p(own.mean()) - log1p(own.answered / (own.replies or 1))
@@ -160,8 +159,7 @@ TALK: Mapping[str, Callable[[Turns, Whole], float]] = {
 _TALK = tuple(TALK.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(NamedTuple):
     """One participant's side of a chat.
 
     `words` holds the words as written, with a `BOUNDARY` before each non-empty message and after the last one; `talk`
@@ -182,20 +180,30 @@ def read_sides(chat: Chat) -> list[Side]:
         now = turns.get(message.participant_id)
         if now is None:
             now = turns[message.participant_id] = Turns(position)
-        text = normal_form(message.text).strip()
+        text, words = read_text(message.text)
         if before is not None and before is not now:
             now.replies += 1
             now.answered += before.lengths[-1]
         characters += len(text)
-        now.add(position, text)
+        now.add(position, text, words)
         before = now
-    speakers: Counter[str] = Counter()
-    writers: Counter[str] = Counter()
     for own in turns.values():
-        speakers.update(set(own.bare))
-        writers.update(set(own.lowered))
-    whole = Whole(len(chat.messages), characters, speakers, writers, chat.finished)
+        own.vocabulary.update(own.bare)
+        own.texts.update(own.lowered)
+    vocabulary = _shared(own.vocabulary for own in turns.values())
+    texts = _shared(own.texts for own in turns.values()) - {""}
+    whole = Whole(len(chat.messages), characters, vocabulary, texts, chat.finished)
     return [Side(who, own.words, [signal(own, whole) for signal in _TALK]) for who, own in turns.items()]
+
+
+def _shared(sets: Iterable[Set[str]]) -> Set[str]:
+    """Return what is in more than one of the sets."""
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for one in sets:
+        shared |= seen & one
+        seen |= one
+    return shared
 
 
 def word_ngrams(word: str) -> Ints:
@@ -221,9 +229,10 @@ def pair_ngrams(hashes: NDArray[np.uint64]) -> Ints:
     Returns (words,): for each word, the bucket of the pair it begins, or `N_BUCKETS` (no n-gram) at the end and where
     two boundaries meet, as at the seam of two sides, whose words follow one another in the row.
     """
-    mixed = (hashes[:-1] * _MIX[0] + hashes[1:] * _MIX[1]) >> np.uint64(64 - N_BUCKETS.bit_length() + 1)
-    mixed[(hashes[:-1] == 0) & (hashes[1:] == 0)] = N_BUCKETS
-    return np.concatenate([mixed.astype(np.int64), [N_BUCKETS]])
+    first, second = hashes[:-1], hashes[1:]
+    pairs = np.full(len(hashes), N_BUCKETS)
+    pairs[:-1] = np.where(first | second, (first * _MIX[0] + second * _MIX[1]) >> _SHIFT, N_BUCKETS)
+    return pairs
 
 
 @lru_cache(maxsize=1 << 12)

@@ -1,7 +1,8 @@
 """The weights of hashed n-grams, and their sums over the words of a chat."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import islice
+from itertools import accumulate, islice
 
 import numpy as np
 
@@ -38,8 +39,7 @@ class Ngrams:
     def sums(self, sides: Sequence[Side]) -> Floats:
         """Return the columns of `SUMS` for each side, (sides, len(SUMS)), from its words and pairs of words."""
         words = [word for side in sides for word in side.words]
-        lengths = [len(side.words) for side in sides]
-        first = np.cumsum([0, *lengths[:-1]])
+        first = [0, *accumulate(len(side.words) for side in sides[:-1])]
         sums = np.zeros((len(sides), len(SUMS)))
         hashes = np.empty(len(words), np.uint64)
         for start in range(0, len(words), _CHUNK):
@@ -48,11 +48,9 @@ class Ngrams:
                 self._forget()
             rows = [self._rows[word] if word in self._rows else self._look_up(word) for word in part]
             hashes[start : start + _CHUNK] = self._hashes.take(rows)
-            # the sides that have words in this chunk; the first of them may have begun before it, and goes on at 0
-            first_side, end_side = np.searchsorted(first, [start, start + len(part)], side="left")
-            if first[min(first_side, len(first) - 1)] != start:
-                first_side -= 1
-            cuts = np.maximum(first[first_side:end_side] - start, 0)
+            # the sides that have words in this chunk; the first of them may have begun before it
+            first_side, end_side = bisect_right(first, start) - 1, bisect_left(first, start + len(part))
+            cuts = [max(at - start, 0) for at in first[first_side:end_side]]
             sums[first_side:end_side] += np.add.reduceat(self._values.take(rows, axis=0), cuts)
         pairs = pair_ngrams(hashes)
         sums[:, : len(OF_NGRAMS)] += np.add.reduceat(self.weights.take(pairs, axis=0), first)

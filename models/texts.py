@@ -28,10 +28,20 @@ _HAS_NO_SPACES = re.compile(f"[{_NO_SPACES}]")
 _WORD = re.compile(f"(?:[{_NO_SPACES}][\u3099\u309a{UNSEEN}]*){{1,2}}|[^\\s{_NO_SPACES}]+")
 
 
+# Latin and Cyrillic letters, and common signs: a text of these alone is in normal form, with spaces between its words.
+_BEYOND_PLAIN = re.compile("[^\u0000-\u00ac\u00ae-\u02ff\u0400-\u0482\u048a-\u04ff\u2010-\u2027]")
+
+
+def read_text(text: str) -> tuple[str, list[str]]:
+    """Return a text in normal form, without white space around it, and its words."""
+    if _BEYOND_PLAIN.search(text):
+        text = normal_form(text).strip()
+        return text, split_words(text)
+    return text.strip(), text.split()  # the same, three times as fast
+
+
 def normal_form(text: str) -> str:
     """Return a text in Unicode's form NFC without characters that nobody sees; emoji sequences stay whole."""
-    if text.isascii():
-        return text
     composed = text if is_normalized("NFC", text) else normalize("NFC", text)
     if not _HAS_UNSEEN.search(composed):
         return composed
@@ -40,9 +50,7 @@ def normal_form(text: str) -> str:
 
 def split_words(text: str) -> list[str]:
     """Split a text at white space; in scripts that are written without spaces, two characters count as a word."""
-    if text.isascii() or not _HAS_NO_SPACES.search(text):
-        return text.split()
-    return _WORD.findall(text)
+    return _WORD.findall(text) if _HAS_NO_SPACES.search(text) else text.split()
 
 
 def find_words(text: str) -> list[tuple[int, int, str]]:

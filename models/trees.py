@@ -58,7 +58,7 @@ class Forest:
         for levels, leaves, trees in self._stages:
             for feature, threshold in levels:
                 goes_right = values.take(feature.take(node) + row) > threshold.take(node)
-                node *= 2
+                node += node
                 node += goes_right
             found.append(leaves.take(node[:, :trees]))
             node = node[:, trees:] - len(leaves)
