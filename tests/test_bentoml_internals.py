@@ -1,4 +1,4 @@
-"""What this project assumes about private parts of BentoML: an upgrade that changes one of them fails here first."""
+"""What is assumed about private parts of BentoML and prometheus_client: a changed one fails here first."""
 
 import asyncio
 import inspect
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 import pytest
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
+from prometheus_client import Histogram
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
@@ -115,6 +117,17 @@ def test_unknown_middleware_is_kept() -> None:
     app = Starlette(middleware=[Middleware(Other)])  # type: ignore[arg-type]
     kept: list[object] = [middleware.cls for middleware in read_middleware(app).in_front]
     assert kept == [Other]
+
+
+@pytest.mark.parametrize("name", ["bentoml_home", "config", "model_store_dir", "prometheus_multiproc_dir"])
+def test_the_container_has_the_settings_that_are_used(name: str) -> None:
+    assert hasattr(BentoMLContainer, name), CHANGED + "BentoMLContainer"
+
+
+def test_a_histogram_has_the_parts_that_are_added_to() -> None:
+    histogram = Histogram("name", "text", registry=None)
+    for name in ("_sum", "_buckets", "_upper_bounds"):
+        assert hasattr(histogram, name), f"prometheus_client {version('prometheus_client')} changed Histogram"
 
 
 def test_telemetry_is_off() -> None:

@@ -11,7 +11,6 @@ from typing import TypeVar
 from bentoml import server_context
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.marshal.dispatcher import CorkDispatcher, Optimizer
-from bentoml._internal.utils.metrics import exponential_buckets
 from opentelemetry.trace import Tracer
 from prometheus_client import Histogram
 
@@ -84,6 +83,6 @@ def _batch_sizes() -> Histogram:
         "bentoml_service_adaptive_batch_size",
         "Service adaptive batch size",
         labels,
-        buckets=exponential_buckets(1, 2, 64),
+        buckets=[2**power for power in range(7)],
     )
     return histogram.labels(**labels)
