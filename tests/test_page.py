@@ -627,7 +627,10 @@ def test_requests_wait_for_a_pause_are_cancelled_when_out_of_date_and_made_once(
     page.clock.install(time=0)
     page.clock.pause_at(10)
     draft = page.get_by_label("Message", exact=True)
-    draft.press_sequentially("what do you think")
+    for character in "what do you think":
+        draft.press_sequentially(character)
+        page.clock.run_for(20)
+    assert sent == []
     with page.expect_request("**/predict_batch"):
         page.clock.run_for(1_000)
     (asked,) = [request for request in sent if request.url.endswith("predict_batch")]
