@@ -47,23 +47,19 @@ def _has_docker() -> bool:
     )
 
 
+def find(program: str) -> str | None:
+    """Return the path of a program; those of administrators need not be on the PATH of a user."""
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
+
+
 def find_chromium() -> str | None:
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-def find_haproxy() -> str | None:
-    return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
+    return find("chromium") or find("chromium-browser") or find("google-chrome")
 
 
 def find_postgresql() -> Path | None:
     """Return the folder of PostgreSQL's programs: Debian's newest, or the one on the PATH; None without any."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
     return found[-1].parent if found[-1].is_file() else None
-
-
-def find_nginx() -> str | None:
-    """Return the path of nginx, which need not be on the PATH of a user who is not root."""
-    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
 @cache
@@ -76,27 +72,22 @@ def _can_mount() -> bool:
     return mounted.returncode == 0
 
 
-NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
-    "docker": (_has_docker, "Docker with Compose is not available"),
-    "postgresql": (lambda: find_postgresql() is not None, "PostgreSQL is not installed"),
-    "pgbouncer": (lambda: shutil.which("pgbouncer") is not None, "PgBouncer is not installed"),
-    "compiler": (lambda: shutil.which("cc") is not None, "no C compiler is installed"),
-    "mount": (_can_mount, "this user may not mount a file system"),
-    "nginx": (lambda: find_nginx() is not None, "nginx is not installed"),
-    "proxy": (lambda: find_haproxy() is not None, "HAProxy is not installed"),
-    "arm64": (lambda: Path("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists(), "arm64 is not emulated"),
-    "kubernetes": (
-        lambda: all(shutil.which(program) for program in ("podman", "kubectl")),
-        "podman or kubectl is not installed",
-    ),
-    "prometheus": (
-        lambda: all(shutil.which(program) for program in ("prometheus", "promtool")),
-        "Prometheus is not installed",
-    ),
-    "ray": (RAY_PYTHON.with_name("ray").exists, "Ray is not installed (make .venv-ray/ray)"),
-    "curl": (lambda: shutil.which("curl") is not None, "curl is not installed"),
-    "browser": (lambda: find_chromium() is not None, "Chromium is not installed"),
-    "firefox": (lambda: find_firefox() is not None, "Firefox is not installed"),
+# What tests with a marker need; the marker's description in `pyproject.toml` is the reason why others are skipped.
+NEEDS: dict[str, Callable[[], object]] = {
+    "docker": _has_docker,
+    "postgresql": find_postgresql,
+    "pgbouncer": lambda: find("pgbouncer"),
+    "compiler": lambda: find("cc"),
+    "mount": _can_mount,
+    "nginx": lambda: find("nginx"),
+    "proxy": lambda: find("haproxy"),
+    "arm64": Path("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists,
+    "kubernetes": lambda: find("podman") and find("kubectl"),
+    "prometheus": lambda: find("prometheus") and find("promtool"),
+    "ray": RAY_PYTHON.with_name("ray").exists,
+    "curl": lambda: find("curl"),
+    "browser": find_chromium,
+    "firefox": find_firefox,
 }
 
 
@@ -149,11 +140,12 @@ def _used(function: Any, seen: set[str]) -> set[str]:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip tests that this machine cannot run; under CI they fail."""
-    for marker, (is_there, reason) in NEEDS.items():
+    reasons = dict(line.split(": ", 1) for line in item.config.getini("markers") if ": " in line)
+    for marker, is_there in NEEDS.items():
         if item.get_closest_marker(marker) and not is_there():
             if os.environ.get("CI") == "true":
-                pytest.fail(f"{reason}, and CI=true does not allow skips")
-            pytest.skip(reason)
+                pytest.fail(f"{marker}: {reasons[marker]}, and CI=true does not allow skips")
+            pytest.skip(f"{marker}: {reasons[marker]}")
 
 
 @dataclass

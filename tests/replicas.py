@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.conftest import find_haproxy, free_port, is_ready, wait_until
+from tests.conftest import find, free_port, is_ready, wait_until
 from tests.engine import IMAGE, docker, inspect
 
 SLOTS = 4  # places for containers that the proxy knows
@@ -99,7 +99,7 @@ def proxy(replicas: Replicas, folder: Path) -> Iterator[str]:
     servers = "\n".join(f"  server {slot} 127.0.0.1:{port}" for slot, port in enumerate(replicas.ports))
     configuration = folder / "haproxy.cfg"
     configuration.write_text(HAPROXY.format(port=port, servers=servers))
-    command = [find_haproxy() or "haproxy", "-f", str(configuration)]
+    command = [find("haproxy") or "haproxy", "-f", str(configuration)]
     with (folder / "haproxy.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:

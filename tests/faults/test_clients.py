@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import CURL_CHAT, Server, find_nginx, free_port, is_ready, running, send, wait_until
+from tests.conftest import CURL_CHAT, Server, find, free_port, is_ready, running, send, wait_until
 from tests.faults.conftest import Process, connect
 
 pytestmark = pytest.mark.faults
@@ -92,7 +92,7 @@ def url(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Itera
     port, upstream = free_port(), urlsplit(server.url).port
     config = tmp_path / "nginx.conf"
     config.write_text(NGINX.format(folder=tmp_path, port=port, upstream=upstream, keepalive=keepalive, options=options))
-    process = subprocess.Popen([str(find_nginx()), "-p", str(tmp_path), "-c", str(config)])
+    process = subprocess.Popen([str(find("nginx")), "-p", str(tmp_path), "-c", str(config)])
     try:
         wait_until(lambda: is_ready(f"http://127.0.0.1:{port}"))
         yield f"http://127.0.0.1:{port}"
