@@ -10,16 +10,7 @@ import gc
 
 import bentoml
 
-from models.chat import (
-    Answer,
-    ChatOrMessage,
-    Chats,
-    ChatToExplain,
-    Explanation,
-    MessageAnswer,
-    PlatformMessage,
-    Predictions,
-)
+from models.chat import ChatToExplain, Explanation
 from serving.base_image import read_base
 from serving.dialogs.dialogs import Dialogs
 from serving.http.app import PredictionService, check_start
@@ -27,6 +18,7 @@ from serving.http.connections import install_protocol
 from serving.http.shutdown import Shutdown
 from serving.log import configure_log
 from serving.process import configure_process
+from serving.schemas import Answer, ChatOrMessage, Chats, MessageAnswer, PlatformMessage, Predictions
 from serving.scoring.batching import Scorer, load_classifier
 from serving.scoring.monitoring import Monitoring
 from serving.settings import read_settings

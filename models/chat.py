@@ -1,23 +1,18 @@
-"""The types of a chat: request and response bodies, and the dialog that messages add up to.
+"""The types of a chat, of the predictions for it and of their explanation.
 
 Training and serving share the chat: training reads its data sets into the same `Chat` that `/predict` validates, so
 both agree on who spoke, in which order, and what an empty text means (a message without words, which still counts as a
 turn).
 """
 
-from typing import Annotated, Any, Literal
-from uuid import uuid4
+from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
-    Discriminator,
     FailFast,
     Field,
     GetPydanticSchema,
-    RootModel,
-    Tag,
     WithJsonSchema,
     field_validator,
 )
@@ -52,19 +47,8 @@ Identifier = Annotated[
 SaidText = Annotated[str, Field(max_length=8_000)]
 
 
-def _reject_nul(text: str) -> str:
-    """Reject a character that PostgreSQL cannot store."""
-    if "\x00" in text:
-        raise PydanticCustomError("nul", "Must not contain the character NUL")
-    return text
-
-
-StoredText = Annotated[SaidText, AfterValidator(_reject_nul)]
-StoredName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_reject_nul)]
 MAX_MESSAGES = 2_000  # in a chat or dialog
-MAX_CHATS = 256  # in a request to /predict_batch
 MAX_EXPLAINED = 64  # participants in a chat to explain
-
 Confidence = Literal["high", "medium", "low"]
 
 EXAMPLE_CHAT: JsonDict = {
@@ -80,13 +64,6 @@ EXAMPLE_SIGNAL: JsonDict = {
     "meaning": {"en": "commas", "ru": "запятые"},
     "than_usual": "more",
     "weight": 0.42,
-}
-
-EXAMPLE_MESSAGE: JsonDict = {
-    "text": "Hi, how are you?",
-    "dialog_id": "0f2d4682-d939-4af6-beb9-880a5da202a2",
-    "id": "13ab658b-8463-4410-a747-33ea2dfb7b68",
-    "participant_index": 0,
 }
 
 
@@ -135,27 +112,6 @@ class ChatToExplain(Chat):
         return messages
 
 
-class Chats(BaseModel):
-    """Many chats to score in one request."""
-
-    model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": {"chats": [EXAMPLE_CHAT]}})
-
-    chats: Annotated[list[Chat], FailFast()] = Field(
-        min_length=1, max_length=MAX_CHATS, description="Chats to score, at least one."
-    )
-
-
-class PlatformMessage(BaseModel):
-    """One message of a dialog, as the You are Bot platform sends it."""
-
-    model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": EXAMPLE_MESSAGE})
-
-    text: StoredText = Field(description="What was said; may be empty.")
-    dialog_id: StoredName = Field(description="The dialog that the message belongs to.")
-    id: StoredName = Field(description="Identifier of the message; the same one again is a retry.")
-    participant_index: int = Field(strict=True, ge=-(2**31), le=2**31 - 1, description="Who said it.")
-
-
 class Participant(BaseModel):
     """The answer for one participant of a chat."""
 
@@ -170,78 +126,6 @@ class Prediction(BaseModel):
     chat_id: Identifier = Field(description="As given in the chat.")
     participants: list[Participant] = Field(description="Participants in the order of their first message.")
     model_version: str = Field(description="Version of the classifier that answered.")
-
-
-class MessageAnswer(BaseModel):
-    """The answer for one message of a dialog."""
-
-    id: str = Field(description="Identifier of this answer, a new UUID.")
-    message_id: str = Field(description="The message, as given.")
-    dialog_id: str = Field(description="The dialog, as given.")
-    participant_index: int = Field(description="Who said it, as given.")
-    is_bot_probability: float = Field(
-        ge=0, le=1, description="Probability that this participant is a bot, given all messages of the dialog so far."
-    )
-
-    @classmethod
-    def to(cls, message: PlatformMessage, prediction: Prediction) -> "MessageAnswer":
-        """Return the answer to a message: what the prediction for its dialog so far says about its sender."""
-        (probability,) = (
-            participant.is_bot_probability
-            for participant in prediction.participants
-            if participant.participant_id == message.participant_index
-        )
-        return cls.model_construct(
-            id=str(uuid4()),
-            message_id=message.id,
-            dialog_id=message.dialog_id,
-            participant_index=message.participant_index,
-            is_bot_probability=probability,
-        )
-
-
-CHAT, MESSAGE = "chat", "message"  # tags, which pydantic puts in front of the field in an error
-
-
-def _shape(body: Any) -> str | None:
-    """Distinguish a chat (or its prediction) from a message (or its answer) by the fields that only one of them has."""
-    if isinstance(body, Chat | Prediction):
-        return CHAT
-    if isinstance(body, PlatformMessage | MessageAnswer):
-        return MESSAGE
-    if not isinstance(body, dict):
-        return None
-    if {"messages", "chat_id", "participants"} & body.keys():
-        return CHAT
-    return MESSAGE if {"text", "dialog_id", "id", "participant_index"} & body.keys() else None
-
-
-_BY_SHAPE = Discriminator(
-    _shape,
-    custom_error_type="neither_shape",
-    custom_error_message="Send a chat (chat_id, messages) or one message of a dialog (text, dialog_id, id,"
-    " participant_index)",
-)
-
-
-class ChatOrMessage(
-    RootModel[Annotated[Annotated[Chat, Tag(CHAT)] | Annotated[PlatformMessage, Tag(MESSAGE)], _BY_SHAPE]]
-):
-    """The request body of `/predict`: a chat, or one message of a dialog that the service stores."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-
-class Answer(
-    RootModel[Annotated[Annotated[Prediction, Tag(CHAT)] | Annotated[MessageAnswer, Tag(MESSAGE)], _BY_SHAPE]]
-):
-    """The response body of `/predict`: a prediction for a chat, or for a message."""
-
-
-class Predictions(BaseModel):
-    """The answers for many chats, in the order of the request."""
-
-    predictions: list[Prediction] = Field(description="One prediction for each chat, in the order of the request.")
 
 
 class Words(BaseModel):

@@ -6,8 +6,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from .chat import CHAT, MESSAGE
-
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # RFC 8259 8.1 allows a parser to ignore it
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -27,12 +25,12 @@ class InvalidChatError(ValueError):
 
 
 def _path(location: Location) -> str:
-    """Write a location as `messages[1].text`, without the tag that pydantic puts in front."""
+    """Write a location as `messages[1].text`, without the tag of a union's member, which is in angle brackets."""
     path = ""
     for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part not in (CHAT, MESSAGE):
+        elif not part.startswith("<"):
             path += f".{part}" if path else part
     return path
 

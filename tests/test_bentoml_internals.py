@@ -12,11 +12,12 @@ from prometheus_client import Histogram
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from models.chat import ChatOrMessage, Chats, ChatToExplain
+from models.chat import ChatToExplain
 from service import TuringTestService
 from serving.http.bentoml_app import _component_name, api_methods, read_middleware
 from serving.http.request_metrics import LOOKED_UP_ONCE, RequestMetrics
 from serving.process import do_not_track
+from serving.schemas import ChatOrMessage, Chats
 from serving.scoring.adaptive_batching import CorkDispatcher, NoWait, Optimizer, adaptive_batching
 
 CHANGED = f"BentoML {version('bentoml')} changed "

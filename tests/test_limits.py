@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from models.chat import MAX_CHATS, MAX_EXPLAINED, MAX_MESSAGES
+from models.chat import MAX_EXPLAINED, MAX_MESSAGES
 from serving.errors import RefusedError
 from serving.http.bodies import read_body
+from serving.schemas import MAX_CHATS
 from tests.conftest import CLIENT, CURL_CHAT, Server, send, wait_until
 
 

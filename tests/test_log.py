@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from models.chat import PlatformMessage
 from models.classifier import Classifier
 from serving.dialogs.dialogs import Dialogs
 from serving.dialogs.sqlite_store import SqliteStore
 from serving.log import configure_log, set_request_id
+from serving.schemas import PlatformMessage
 from serving.scoring.batching import Scorer
 from tests.conftest import CURL_CHAT, Server, make_chat, running, wait_until
 from tests.test_bentoml_users import collector, config

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from models.chat import Chat, PlatformMessage
+from models.chat import Chat
 from models.weights import SHIPPED
 from serving.dialogs.dialogs import Dialogs
+from serving.schemas import PlatformMessage
 from tests.conftest import SAMPLE
 from tests.stores import PostgreSql, Sqlite
 from train.__main__ import main

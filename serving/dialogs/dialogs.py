@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import asyncpg
 from bentoml.exceptions import BentoMLConfigException
 
-from models.chat import Chat, PlatformMessage
+from models.chat import Chat
 from records.history_url import SqliteFile, parse_history_url
 from records.messages import Cause, StoredMessage, WrongTableError, cause_of, reason_of
 from serving.dialogs.dialog import Outcome
@@ -25,6 +25,7 @@ from serving.dialogs.tasks import GIVE_UP, cancel, in_time, try_twice
 from serving.dialogs.upkeep import Upkeep
 from serving.errors import Problem, RefusedError
 from serving.log import about, get_request_id
+from serving.schemas import PlatformMessage
 
 CHECK_SECONDS = 600  # to bring a large table up to date at the start
 GROUP_SIZE = 64  # messages stored in one transaction

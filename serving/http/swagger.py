@@ -15,11 +15,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
-from models.chat import EXAMPLE_CHAT, EXAMPLE_MESSAGE
+from models.chat import EXAMPLE_CHAT
 from serving.errors import Problem
 from serving.http.access import HEALTH
 from serving.http.bentoml_app import api_methods
 from serving.page.policy import headers
+from serving.schemas import EXAMPLE_MESSAGE
 
 DESCRIPTION = """Send a chat, get each participant's probability of being a bot.
 Write or paste a chat on [the page to try it](try), or open `/predict` here, choose "Try it out" and "Execute"."""

@@ -18,7 +18,6 @@ import asyncpg
 import pytest
 from bentoml.exceptions import BentoMLConfigException
 
-from models.chat import PlatformMessage
 from records.history_url import PostgresAddress, SqliteFile, parse_history_url
 from records.messages import VERSION
 from serving.dialogs import dialogs as dialogs_module
@@ -28,6 +27,7 @@ from serving.dialogs.postgres_store import PostgresStore
 from serving.dialogs.sqlite_store import SqliteStore
 from serving.dialogs.tasks import GIVE_UP, Periodic
 from serving.errors import RefusedError
+from serving.schemas import PlatformMessage
 from tests.conftest import running, wait_until
 from tests.faults.client import Connection, Reply, closed_loop
 from tests.stores import PgBouncer, PostgreSql, SmallDisk, Sqlite, make_certificate
