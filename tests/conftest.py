@@ -206,12 +206,13 @@ class Server:
     log: Path
     process: "subprocess.Popen[bytes]"
 
-    def exit_code(self, seconds: float = 30) -> int:
-        """Wait for a server that stops by itself; one that does not is stopped, and TimeoutExpired raised."""
+    def exit_code(self) -> int:
+        """Wait for a server that stops by itself; one that does not is killed, and TimeoutExpired raised."""
         try:
-            return self.process.wait(timeout=seconds)
+            return self.process.wait(timeout=180)
         finally:
-            self.process.terminate()
+            self.process.kill()
+            self.process.wait()
 
     def batch_sizes(self) -> dict[float, float]:
         """Return the batch-size histogram of all workers: for each bound, the number of batches up to that size."""

@@ -84,10 +84,8 @@ class Sqlite:
         """Do nothing: SQLite lives in the service's own processes."""
 
     def query(self, statement: str) -> list[str]:
-        with sqlite3.connect(self.file, timeout=10) as connection:
-            rows = [str(row[0]) for row in connection.execute(statement)]
-        connection.close()
-        return rows
+        with closing(sqlite3.connect(self.file, timeout=10)) as connection, connection:
+            return [str(row[0]) for row in connection.execute(statement)]
 
     def empty(self) -> None:
         """Remove all tables."""

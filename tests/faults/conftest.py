@@ -48,8 +48,7 @@ class Process:
         self.server.process.terminate()
 
     def exit_code(self) -> int:
-        """Wait for the exit; returns its code."""
-        return self.server.process.wait(timeout=60)
+        return self.server.exit_code()
 
     def log(self) -> str:
         return self.server.log.read_text()

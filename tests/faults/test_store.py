@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -637,11 +637,9 @@ def execute(store: Store, *statements: str) -> None:
     if isinstance(store, PostgreSql):
         store.query(*statements)
         return
-    connection = sqlite3.connect(store.file)
-    with connection:
+    with closing(sqlite3.connect(store.file)) as connection, connection:
         for statement in statements:
             connection.execute(statement)
-    connection.close()
 
 
 def indexes(store: Store) -> list[str]:
