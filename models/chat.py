@@ -72,9 +72,9 @@ class Message(BaseModel):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    message_id: Identifier = Field(description="Identifier of the message, integer or string.", examples=[0])
-    text: SaidText = Field(description="What was said; may be empty.", examples=["How about the money?"])
-    participant_id: Identifier = Field(description="Who said it, integer or string.", examples=[0])
+    message_id: Identifier = Field(description="Identifier of the message, integer or string.")
+    text: SaidText = Field(description="What was said; may be empty.")
+    participant_id: Identifier = Field(description="Who said it, integer or string.")
 
 
 class Chat(BaseModel):
@@ -82,15 +82,15 @@ class Chat(BaseModel):
 
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": EXAMPLE_CHAT})
 
-    chat_id: Identifier = Field(description="Identifier of the chat, echoed in the answer.", examples=[42])
+    chat_id: Identifier = Field(description="Identifier of the chat, echoed in the answer.")
     # fail fast: naming every error in a megabyte of invalid messages took seconds
     messages: Annotated[list[Message], FailFast()] = Field(
         min_length=1, max_length=MAX_MESSAGES, description="Messages in chronological order, at least one."
     )
     finished: Annotated[bool, Field(strict=True)] = Field(
         default=False,
-        description="Whether this is a complete recording of a You are Bot game. Only there does the last word tell"
-        " something.",
+        description="Whether this is a complete recording of a You are Bot game. Only then does it matter who wrote"
+        " last.",
     )
 
     @field_validator("messages")
@@ -117,7 +117,7 @@ class Participant(BaseModel):
 
     participant_id: Identifier = Field(description="As given in the chat.")
     is_bot_probability: float = Field(ge=0, le=1, description="Probability that this participant is a bot.")
-    confidence: Confidence = Field(description="How sure the answer is; the README says how often each is right.")
+    confidence: Confidence = Field(description="How reliable the answer is.")
 
 
 class Prediction(BaseModel):

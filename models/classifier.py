@@ -11,7 +11,7 @@ How a chat is scored (`Classifier.assess`):
 5. `pair`: in the game, at most one of two participants is a bot, so a high score for one lowers the other's.
 6. The expected share of bots shifts the log odds; where it is larger than the game's, both of two may be bots.
 7. `confidence` follows the probability, but never exceeds what the score says before participants are compared. It is
-   never high after one or two messages, or for a participant with few Cyrillic and Latin letters.
+   never high after one or two messages, or for a participant whose letters are mostly of other alphabets.
 
 Training fits all of it with scikit-learn. The artifact holds plain arrays (`models/weights.py`), and they are scored
 with NumPy alone, so loading an artifact runs no code from it and serving starts without scikit-learn.

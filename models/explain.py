@@ -21,11 +21,11 @@ from .words import words_for
 SHOWN_SIGNALS = 10
 SHOWN_SPANS = 10
 METHOD = (
-    "base + signals + rest = score, in log odds. The probability follows from the score after the participants of"
-    " the chat are compared, of whom at most one of two is a bot, and the expected share of bots is applied. A signal's"
-    " weight is approximate: the mean of what the score loses when the signal gets its typical value, and of what a"
-    " typical score gains when it gets this one. The weights of spans are exact shares in the value of a signal that a"
-    " linear model makes of the words."
+    "base + signals + rest = score, in log odds. The probability follows from the score after the participants of the"
+    " chat are compared, which assumes that at most one of two is a bot, and the expected share of bots is applied. A"
+    " signal's weight is approximate: the mean of what the score loses when the signal gets its typical value, and of"
+    " what a typical score gains when it gets this one. The weights of spans are exact shares in the value of a signal"
+    " that a linear model makes of the words."
 )
 
 

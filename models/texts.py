@@ -6,7 +6,7 @@ what is counted is the normal form.
 """
 
 import re
-from unicodedata import is_normalized, normalize
+from unicodedata import normalize
 
 # Category Cf and Default_Ignorable_Code_Point of Unicode 15 (UnicodeData.txt, DerivedCoreProperties.txt).
 UNSEEN = (
@@ -15,8 +15,8 @@ UNSEEN = (
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _EMOJI = "\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
-# Emoji that selectors, joiners or tags make one sign, as a family or the flag of Scotland (UTS #51); or unseen marks.
 _HAS_UNSEEN = re.compile(f"[{UNSEEN}]")
+# An emoji sequence (UTS #51), such as a family or the flag of Scotland, or unseen marks.
 _SEQUENCE_OR_UNSEEN = re.compile(
     f"([{_EMOJI}](?:[\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]|\u200d[{_EMOJI}])+)|[{UNSEEN}]+"
 )
@@ -42,18 +42,17 @@ def read_text(text: str) -> tuple[str, list[str]]:
 
 def normal_form(text: str) -> str:
     """Return a text in Unicode's form NFC without characters that nobody sees; emoji sequences stay whole."""
-    composed = text if is_normalized("NFC", text) else normalize("NFC", text)
-    if not _HAS_UNSEEN.search(composed):
-        return composed
-    return _SEQUENCE_OR_UNSEEN.sub(lambda found: found[1] or "", composed)
+    if _HAS_UNSEEN.search(text):  # first, because a mark between a letter and its accent keeps them apart
+        text = _SEQUENCE_OR_UNSEEN.sub(lambda found: found[1] or "", text)
+    return normalize("NFC", text)
 
 
 def split_words(text: str) -> list[str]:
-    """Split a text at white space; in scripts that are written without spaces, two characters count as a word."""
+    """Split a text at white space; in scripts without spaces, a word is two characters or a last single one."""
     return _WORD.findall(text) if _HAS_NO_SPACES.search(text) else text.split()
 
 
 def find_words(text: str) -> list[tuple[int, int, str]]:
-    """Return the words of a text that is not in normal form: where each begins and ends, and its normal form."""
+    """Return the words of a text as it was sent: where each begins and ends, and its normal form."""
     found = ((match.start(), match.end(), normal_form(match[0])) for match in _WORD.finditer(text))
     return [place for place in found if place[2]]

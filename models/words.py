@@ -1,4 +1,4 @@
-"""A human's words for each signal: what the page at `/try`, `/explain` and the reports call it.
+"""What each signal is called for people: on the page at `/try`, in `/explain` and in the reports.
 
 A signal counts for a bot or for a person, whether it is large or small; its words name what was looked at, not which
 way it points.
@@ -63,7 +63,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
 
 
 def words_for(signal: str) -> Words:
-    """Return a human's words for a signal of `models/signals.py`; raises KeyError for another name."""
+    """Return what people read for a signal of `models/signals.py`; raises KeyError for another name."""
     english, russian = WORDS[signal.removeprefix(OTHER)]
     if signal.startswith(OTHER):
         english, russian = (of.format(words) for of, words in zip(OF_THE_OTHER, (english, russian), strict=True))

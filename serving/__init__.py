@@ -1,1 +1,1 @@
-"""What stands between HTTP and the service: checked requests, short errors, and the way into the batch."""
+"""What serves: HTTP, dialogs, scoring, the page, settings, logs and metrics."""

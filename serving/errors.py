@@ -1,7 +1,8 @@
 """The vocabulary of errors. All have one shape: `{"error": "…", "detail": [{"field": "…", "message": "…"}]}`.
 
 Whatever cannot answer a request raises `RefusedError`. `AccessAndErrors` (`serving/http/middleware.py`) turns it into
-the response and, except for 429, one line in the log; neither contains text of a chat.
+the response and, except for 429, one line in the log; what does not get that far is answered by `Cors` and
+`serving/http/connections.py`. Neither a response nor the log contains text of a chat.
 """
 
 import logging
@@ -24,7 +25,7 @@ class Problem(Enum):
     CUT_OFF = (
         400,
         "the connection or the body ended too early",
-        "half of a body; seen in the log alone, as the client is gone",
+        "half of a body; only in the log, because the client is gone",
     )
     UNSTORABLE = 400, "the store of dialogs cannot hold this message", "characters that the store's encoding lacks"
     NOT_HTTP = 400, "the request is not valid HTTP", "something that is not HTTP, or two `Host` headers"
@@ -44,11 +45,11 @@ class Problem(Enum):
     INTERNAL = 500, "Internal Server Error", "a fault of the service, with a traceback in its log"
     TRANSFER_CODING = 501, "the only transfer coding is chunked", "a `Transfer-Encoding` other than `chunked`"
     TIMEOUT = 503, "no answer in time; try again", "a request that takes longer than 6 seconds"
-    STORE_DOWN = 503, "the store of dialogs does not answer, try again", "a message while the store is down"
+    STORE_DOWN = 503, "the store of dialogs does not answer; try again", "a message while the store is down"
     NOT_READY = (
         503,
         "Service Unavailable",
-        "`/readyz` while chats cannot be scored or messages not be stored, and at the end",
+        "`/readyz` while chats cannot be scored or messages cannot be stored, and during shutdown",
     )
 
     def __init__(self, status: int, text: str, cause: str) -> None:
@@ -58,7 +59,7 @@ class Problem(Enum):
 
 
 class RefusedError(Exception):
-    """A request that is rejected: the status, one sentence, and the invalid fields.
+    """A request that gets an error: the status, one sentence, and the invalid fields.
 
     `values` are those of the names in braces. An error that BentoML or Starlette has answered is known by its status
     alone.

@@ -1,6 +1,6 @@
 """The log: BentoML's lines, with the id of the request that a line is about; as text or, with `LOG_FORMAT`, as JSON.
 
-Ids are not inherited by the tasks that a request starts: such a task, as a batch does, may serve others as well.
+Ids are not inherited by the tasks that a request starts: such a task may serve other requests too, as a batch does.
 """
 
 import asyncio

@@ -156,6 +156,18 @@ def test_other_content_types_get_415(server: Server, kind: str) -> None:
     assert send(f"{server.url}/predict", raw=json.dumps(CURL_CHAT).encode(), content_type=kind).status == 415
 
 
+PREDICTIONS = ["/predict", "/predict_batch", "/explain"]
+
+
+def find_schemas(part: object) -> Iterator[dict[str, object]]:
+    """Yield each object of a specification."""
+    if isinstance(part, dict):
+        yield part
+    if isinstance(part, dict | list):
+        for inner in part.values() if isinstance(part, dict) else part:
+            yield from find_schemas(inner)
+
+
 def test_the_specification_documents_both_bodies_and_both_types_of_identifiers(server: Server) -> None:
     spec = send(f"{server.url}/docs.json").json
     schema = spec["components"]["schemas"]["Message"]["properties"]["participant_id"]
@@ -164,6 +176,9 @@ def test_the_specification_documents_both_bodies_and_both_types_of_identifiers(s
         ("string", None, 128),
     ]
     assert {"Chats", "Predictions", "Explanation"} <= spec["components"]["schemas"].keys()
+    assert not any("examples" in field for field in find_schemas(spec["components"]["schemas"]))  # OpenAPI 3.0 has none
+    unavailable = {path: spec["paths"][path]["post"]["responses"]["503"]["description"] for path in PREDICTIONS}
+    assert ["store" in unavailable[path] for path in PREDICTIONS] == [True, False, False]
     content = spec["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
     names = [part["$ref"].split("/")[-1] for part in spec["components"]["schemas"]["ChatOrMessage"]["anyOf"]]
     assert names == ["Chat", "PlatformMessage"]

@@ -16,6 +16,7 @@ FAMILY, SCOTLAND = "👨\u200d👩\u200d👧", "🏴\U000e0067\U000e0062\U000e00
         ("\u200ehi \u200fthere\ufeff", "hi there"),
         ("co\u00adop\u200berate", "cooperate"),
         ("и\u0306од", "йод"),
+        ("и\u200b\u0306од", "йод"),
         (f"{FAMILY} {SCOTLAND} ❤\ufe0f", f"{FAMILY} {SCOTLAND} ❤\ufe0f"),
         ("a\u200db\ufe0f", "ab"),
         ("می\u200cخواهم", "میخواهم"),
@@ -64,8 +65,9 @@ TURNS = [(0, "Привет! Как твой день?"), (1, "всё ок, й т
         lambda text: text.replace(" ", " \u200b"),
         lambda text: "\u00ad".join(text),
         lambda text: unicodedata.normalize("NFD", text),
+        lambda text: "\u00ad".join(unicodedata.normalize("NFD", text)),
     ],
-    ids=["direction mark", "byte order mark", "zero width space", "soft hyphens", "decomposed"],
+    ids=["direction mark", "byte order mark", "zero width space", "soft hyphens", "decomposed", "both"],
 )
 def test_marks_that_nobody_sees_change_no_answer(classifier: Classifier, disguise: object) -> None:
     asked = [make_chat(*TURNS), make_chat(*((who, disguise(text)) for who, text in TURNS))]  # type: ignore[operator]

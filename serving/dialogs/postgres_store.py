@@ -100,7 +100,7 @@ class PostgresStore:
 
     @asynccontextmanager
     async def _kept_session(self) -> AsyncIterator[_Session]:
-        """Return the session, which is kept unless it may be stale."""
+        """Lend the session; keep it afterwards, unless it may be stale."""
         if self._session is None or self._session.connection.is_closed():
             self._session = await self._open_session()
         session, self._session = self._session, None

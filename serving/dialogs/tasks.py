@@ -57,3 +57,4 @@ class Periodic(Generic[T]):
     async def close(self) -> None:
         """Stop what is going on."""
         await cancel(self._task)
+        self._task = None

@@ -58,7 +58,7 @@ def check_start(service: Any) -> None:
     settings = read_settings()
     load_classifier(settings.folder_of_model)
     access = Access(settings.keys, settings.open_metrics_and_docs)
-    swagger_routes(service, access.needs_key)
+    swagger_routes(service, access)
     Monitoring.check(settings.monitoring)
     asyncio.run(Dialogs(settings.store_url, settings.history_days).check())
     check_memory(settings.workers)
@@ -87,7 +87,7 @@ class PredictionService(bentoml.Service[Any]):
         model = settings.folder_of_model
         pages = page.routes(model, needs_key=access.needs_key, docs_are_open=access.docs_are_open)
         others = Router(
-            [*swagger_routes(self, access.needs_key), *pages],
+            [*swagger_routes(self, access), *pages],
             redirect_slashes=False,
             default=bento.router,
             lifespan=lambda _: bento.router.lifespan_context(bento),  # type: ignore[arg-type]

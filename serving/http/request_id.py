@@ -37,7 +37,7 @@ class RequestId:
 
 
 def id_of(scope: Any) -> str:
-    """Return the id of a request, which its scope keeps. What could break a line of a log is replaced by a new one."""
+    """Return the id of a request, which its scope keeps. One that could break a line of the log is replaced."""
     if _KEY not in scope:
         sent = [value for name, value in scope["headers"] if name == _NAME]
         is_usable = len(sent) == 1 and _USABLE.fullmatch(sent[0])

@@ -1,4 +1,4 @@
-"""Swagger UI and the OpenAPI specification: a page that loads nothing from other hosts, and all errors documented.
+"""Swagger UI and the OpenAPI specification: a page that loads nothing from other hosts, and all errors of predictions.
 
 BentoML's own page contains an analytics tag and loads badges, and its specification lacks the errors of
 `serving/errors.py`. The assets of Swagger UI are those that come with BentoML.
@@ -6,7 +6,7 @@ BentoML's own page contains an analytics tag and loads badges, and its specifica
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, Field
@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from models.chat import EXAMPLE_CHAT
 from serving.errors import Problem
-from serving.http.access import HEALTH
+from serving.http.access import HEALTH, Access
 from serving.http.bentoml_app import api_methods
 from serving.page.policy import headers
 from serving.schemas import EXAMPLE_MESSAGE
@@ -51,12 +51,24 @@ _HEADERS = headers(
     style="'unsafe-inline'",  # Swagger UI writes styles into its elements
 )
 
-_OF_PREDICTIONS = (400, 401, 408, 409, 413, 415, 429, 500, 503)
-_OF_BENTOML = {  # BentoML's own routes: what they tell, and their error
-    "/livez": ("The process is alive.", None),
-    "/readyz": ("Chats can be scored and messages stored.", 503),
-    "/healthz": ("The older name of `/livez`.", None),
-    "/metrics": ("Prometheus metrics.", 401),
+_OF_PREDICTIONS = (
+    Problem.INVALID,
+    Problem.BAD_GZIP,
+    Problem.NO_KEY,
+    Problem.BODY_TIMEOUT,
+    Problem.BODY_TOO_LARGE,
+    Problem.NOT_JSON,
+    Problem.CODING,
+    Problem.OVERLOADED,
+    Problem.INTERNAL,
+    Problem.TIMEOUT,
+)
+_OF_MESSAGES = (Problem.UNSTORABLE, Problem.CONFLICT, Problem.DIALOG_FULL, Problem.STORE_DOWN)
+_OF_BENTOML: dict[str, tuple[str, tuple[Problem, ...]]] = {  # BentoML's own routes: what they tell, and their errors
+    "/livez": ("The process is alive.", ()),
+    "/readyz": ("Chats can be scored and messages stored.", (Problem.NOT_READY,)),
+    "/healthz": ("The older name of `/livez`.", ()),
+    "/metrics": ("Prometheus metrics.", (Problem.NO_KEY,)),
 }
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -75,9 +87,9 @@ class Error(BaseModel):
     detail: list[Fault] = Field(description="The first invalid fields; empty for other errors.")
 
 
-def swagger_routes(service: Any, needs_key: bool) -> list[Route]:
+def swagger_routes(service: Any, access: Access) -> list[Route]:
     """Return the routes of Swagger UI at `/` and of the specification at `/docs.json`, which is built once, here."""
-    document = specification(service, needs_key)
+    document = specification(service, access)
 
     async def page(_: Request) -> HTMLResponse:
         return HTMLResponse(_PAGE, headers=_HEADERS)
@@ -88,20 +100,20 @@ def swagger_routes(service: Any, needs_key: bool) -> list[Route]:
     return [Route("/", page), Route("/docs.json", docs)]
 
 
-def specification(service: Any, needs_key: bool) -> dict[str, Any]:
+def specification(service: Any, access: Access) -> dict[str, Any]:
     """Return the OpenAPI specification of a service, from the types of its API methods."""
     paths: dict[str, Any] = {}
     types: set[type[BaseModel]] = {Error}
     for path, (body, method) in api_methods(service).items():
         answer = get_type_hints(method)["return"]
         types |= {body, answer}
-        errors = [status for status in _OF_PREDICTIONS if status != 409 or path == "/predict"]
+        problems = _OF_PREDICTIONS + (_OF_MESSAGES if path == "/predict" else ())
         paths[path] = {
             "post": {
                 "tags": ["Predictions"],
                 "description": method.__doc__,
                 "requestBody": {"required": True, "content": _json(body)},
-                "responses": _responses(_json(answer), errors, needs_key),
+                "responses": _responses(_json(answer), problems, access.needs_key),
             }
         }
     paths["/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"] = {
@@ -109,23 +121,24 @@ def specification(service: Any, needs_key: bool) -> dict[str, Any]:
         "a message of a dialog": {"value": EXAMPLE_MESSAGE},
     }
     text = {"text/plain": {"schema": {"type": "string"}}}
-    for path, (description, status) in _OF_BENTOML.items():
-        responses = _responses(text, [status] if status else [], needs_key)
+    for path, (description, problems) in _OF_BENTOML.items():
+        needs_key = path not in HEALTH and not access.docs_are_open
+        responses = _responses(text, problems, needs_key)
         paths[path] = {"get": {"tags": ["Infrastructure"], "description": description, "responses": responses}}
-        if path in HEALTH:
-            paths[path]["get"]["security"] = []  # open even where the rest needs a key
+        if not needs_key:
+            paths[path]["get"]["security"] = []
     _, schemas = models_json_schema([(kind, "validation") for kind in types], ref_template=_REFERENCE)
     of_request = schemas["$defs"]["ChatOrMessage"]
     of_request["anyOf"] = of_request.pop("oneOf")  # a body that matches both is a chat
     version = service.bento.tag.version if service.bento else "development"
-    key = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if needs_key else {}
+    key = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if access.needs_key else {}
     return {
         "openapi": "3.0.3",  # in 3.1, 1.0 would be an integer
         "info": {"title": service.name, "version": version, "description": DESCRIPTION},
         "servers": [{"url": "."}],
         "paths": paths,
         "components": {"schemas": schemas["$defs"], **key},
-        "security": [{"key": []}] if needs_key else [],
+        "security": [{"key": []}] if access.needs_key else [],
     }
 
 
@@ -133,10 +146,12 @@ def _json(kind: type[BaseModel]) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": _REFERENCE.format(model=kind.__name__)}}}
 
 
-def _responses(content: dict[str, Any], errors: Iterable[int], needs_key: bool) -> dict[str, Any]:
-    causes = {status: [problem.cause for problem in Problem if problem.status == status] for status in errors}
+def _responses(content: dict[str, Any], problems: Sequence[Problem], needs_key: bool) -> dict[str, Any]:
+    causes: dict[int, list[str]] = {}
+    for problem in problems:
+        if needs_key or problem is not Problem.NO_KEY:
+            causes.setdefault(problem.status, []).append(problem.cause)
     return {"200": {"description": "Successful Response", "content": content}} | {
-        str(status): {"description": "; ".join(cause), "content": _json(Error)}
-        for status, cause in causes.items()
-        if needs_key or status != 401
+        str(status): {"description": "; ".join(of_status), "content": _json(Error)}
+        for status, of_status in sorted(causes.items())
     }

@@ -101,6 +101,9 @@ def test_open_metrics_and_docs_need_no_key(tmp_path: Path) -> None:
         assert [get(f"{served.url}{path}", "POST")[0].status for path in PREDICTIONS] == [401] * len(PREDICTIONS)
         answer, _ = get(f"{served.url}/predict", "POST", Authorization="Bearer another-key")
         assert answer.status == 415
+        documented = get(f"{served.url}/docs.json")[0].json["paths"]["/metrics"]["get"]
+        assert documented["security"] == []
+        assert "401" not in documented["responses"]
         assert "need one of 2 API keys; metrics and docs are open" in served.log.read_text()
 
 
