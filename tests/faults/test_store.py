@@ -194,7 +194,7 @@ def test_an_id_that_came_in_with_other_content_meanwhile_is_a_conflict(store: St
     assert asyncio.run(tell()) == [[200, 409]] * 20
 
 
-def test_periodic_work_is_not_started_while_it_goes_on_or_before_its_time() -> None:
+def test_periodic_work_is_started_once_at_a_time_not_before_its_time_and_anew_after_its_end() -> None:
     async def tell() -> list[int]:
         begun: list[float] = []
         goes_on = asyncio.Event()
@@ -214,9 +214,12 @@ def test_periodic_work_is_not_started_while_it_goes_on_or_before_its_time() -> N
             await first
             await periodic.start_if_due()
             counts.append(len(begun))
+            await periodic.close()
+            await periodic.start_if_due()
+            counts.append(len(begun))
         return counts
 
-    assert asyncio.run(tell()) == [0, 2, 2, 3]
+    assert asyncio.run(tell()) == [0, 2, 3, 3, 4, 5]
 
 
 # A store that cannot be written
