@@ -4,6 +4,7 @@ The PostgreSQL driver reads the parameters. What precedes them is split here, be
 no error may quote the URL, as a character of the password that should have been encoded moves pieces of it anywhere.
 """
 
+import codecs
 import os
 import re
 import ssl
@@ -149,7 +150,8 @@ def _check_files(parameters: Mapping[str, str]) -> None:
         if not file or file == "system":
             continue
         try:
-            Path(file).read_bytes()
+            if Path(file).read_bytes().startswith(codecs.BOM_UTF8):  # which neither OpenSSL nor libpq reads over
+                raise ValueError(f"{name} begins with a byte order mark; save {file} without it")
             if name == "sslrootcert":
                 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
         except OSError as error:  # as are those of TLS

@@ -95,6 +95,8 @@ def test_other_characters_of_a_password_are_read_as_libpq_reads_them(password: s
         ("postgresql://host/db?sslmode=verify-ca&sslrootcert=/nowhere.crt", "sslrootcert cannot be read: No such file"),
         ("postgresql://host/db?sslmode=require&sslcert=/nowhere.crt", "sslcert cannot be read: No such file"),
         ("postgresql://host/db?sslmode=verify-ca&sslrootcert={not_a_certificate}", "sslrootcert cannot be read"),
+        ("postgresql://host/db?sslmode=verify-ca&sslrootcert={marked}", "sslrootcert begins with a byte order mark"),
+        ("postgresql://host/db?sslmode=require&sslcert={marked}", "sslcert begins with a byte order mark"),
         ("sqlite://", "has to name a file"),
         ("sqlite:///", "has to name a file"),
         ("sqlite://dialogs.sqlite", "has to name a file"),
@@ -108,8 +110,9 @@ def test_what_cannot_work_is_refused_in_one_line(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "file").write_text("no certificate")
+    (tmp_path / "marked").write_text("-----BEGIN CERTIFICATE-----", encoding="utf-8-sig")
     with pytest.raises(ValueError, match=why) as refused:
-        parse_history_url(url.format(not_a_certificate=tmp_path / "file"))
+        parse_history_url(url.format(not_a_certificate=tmp_path / "file", marked=tmp_path / "marked"))
     assert "\n" not in str(refused.value)
     assert PIECE not in str(refused.value)
 
