@@ -150,7 +150,7 @@ class SqliteStore:
         try:
             if self._connection is None:
                 self._connection = self._connect()
-            _begin(self._connection)
+            _when_free(self._connection, "BEGIN IMMEDIATE")
             result = work(self._connection)
             self._connection.execute("COMMIT")
         except BaseException as error:
@@ -188,13 +188,12 @@ class SqliteStore:
     def _connect(self) -> sqlite3.Connection:
         """Connect, and bring the table up to date."""
         _create_file(self._file)
-        connection = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=GIVE_UP)
+        connection = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=0)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
+            _when_free(connection, "PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
             connection.execute("PRAGMA synchronous=NORMAL")  # what is committed survives the end of any process
             connection.execute("PRAGMA wal_autocheckpoint=0")  # see `_move_log`
-            connection.execute("PRAGMA busy_timeout=0")  # see `_begin`
-            _begin(connection)
+            _when_free(connection, "BEGIN IMMEDIATE")
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             version = int("messages" in tables)
             if version and "messages_version" in tables:
@@ -215,15 +214,16 @@ class SqliteStore:
             self._connection = None
 
 
-def _begin(connection: sqlite3.Connection) -> None:
-    """Begin a transaction when no other process writes, and keep others from writing.
+def _when_free(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement that needs a lock, when no other process has it.
 
-    SQLite's own wait looks again after up to 0.1 s; a process that looks at the wrong moments waits for seconds.
+    SQLite's own wait looks again after up to 0.1 s; a process that looks at the wrong moments waits for seconds. For a
+    change of the journal's mode, SQLite does not always wait.
     """
     deadline = time.monotonic() + GIVE_UP
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(statement)
         except sqlite3.OperationalError as error:
             if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
                 raise

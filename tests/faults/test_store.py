@@ -4,6 +4,7 @@ import asyncio
 import json
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing
@@ -654,6 +655,14 @@ def indexes(store: Store) -> list[str]:
 async def checked(url: str) -> None:
     async with opened(url) as dialogs:
         await dialogs.check()
+
+
+def test_a_process_that_makes_the_table_of_sqlite_is_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "dialogs.sqlite"
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        threading.Timer(0.1, other.execute, ["COMMIT"]).start()
+        asyncio.run(checked(f"sqlite:///{file}"))
 
 
 def test_a_table_of_the_first_version_is_brought_up_to_date(store: Store) -> None:
