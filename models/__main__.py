@@ -123,9 +123,11 @@ def _score(options: argparse.Namespace) -> None:
             progress.show(state)
         progress.end()
         sink.finish()
+    if state.rejected_lines and not state.chats:
+        raise BulkError(f"{options.chats}: no line is a chat; JSON Lines are needed, with a chat on each line")
     if not options.quiet:
         seconds = monotonic() - begin
-        rejected = f"; {state.rejected_lines:,} lines are no chats" if state.rejected_lines else ""
+        rejected = f"; {state.rejected_lines:,} lines were rejected" if state.rejected_lines else ""
         print(f"{state.chats:,} chats scored in {seconds:,.0f} s{rejected}", file=sys.stderr)
 
 

@@ -10,6 +10,11 @@ from typing import BinaryIO, Protocol
 
 from .bulk import BulkError, Scored, State
 
+try:
+    import fcntl
+except ImportError:  # on Windows, where nothing keeps two runs from writing one file
+    fcntl = None  # type: ignore[assignment]
+
 SAVED = 1.0  # seconds between two states
 
 
@@ -51,7 +56,7 @@ class ScoreFiles:
     """Two files, and the state of the run beside them while it is not complete.
 
     Once a second everything is brought to the disk, then the state. A run that is resumed cuts off what was written
-    after the last state, so that no line is lost or there twice.
+    after the last state, so that no line is lost or there twice. The file of scores is locked while a run goes on.
     """
 
     def __init__(self, scores: Path, rejected: Path, settings: Mapping[str, object], *, resume: bool) -> None:
@@ -62,16 +67,17 @@ class ScoreFiles:
         self._file = scores.with_name(scores.name + ".state")
         self._rejected_file = rejected
         self._settings = dict(settings)
+        there = _open(scores) if scores.exists() else None
         interrupted = self._read()
         if interrupted and not resume:
             raise BulkError(f"{self._file}: an earlier run did not end; continue it with --resume, or delete this file")
-        if resume and not interrupted and scores.exists():
+        if resume and there and not interrupted:
             raise NothingToResumeError
         self.state = interrupted or State()
         if not interrupted:
             self._save(self.state)  # before any scores, so that there is always a state while a run is not complete
-        self._scores = _open(scores, self.state.scores, anew=not interrupted)
-        self._rejected = _open(rejected, self.state.rejected, anew=not interrupted)
+        self._scores = _cut(there or _open(scores), self.state.scores)
+        self._rejected = _cut(_open(rejected), self.state.rejected)
         self._saved = monotonic()
 
     def write(self, state: State, scored: Scored) -> None:
@@ -87,11 +93,11 @@ class ScoreFiles:
     def finish(self) -> None:
         """End a run that is complete: no state is left, nor an empty file of rejected lines."""
         self._sync()
-        self._scores.close()
         self._rejected.close()
         if not self.state.rejected:
             self._rejected_file.unlink()
         self._file.unlink()
+        self._scores.close()  # last, with its lock
 
     def _sync(self) -> None:
         for file in (self._scores, self._rejected):
@@ -124,11 +130,20 @@ class ScoreFiles:
         return state
 
 
-def _open(file: Path, size: int, *, anew: bool) -> BinaryIO:
-    """Open a file to write on from a size, in bytes; raises `BulkError` if it is shorter."""
-    opened = file.open("wb" if anew else "r+b")
-    if opened.seek(0, os.SEEK_END) < size:
-        raise BulkError(f"{file}: is shorter than it was when the run was interrupted")
-    opened.truncate(size)
-    opened.seek(size)
+def _open(file: Path) -> BinaryIO:
+    """Open a file to write on at its end, and lock it; raises `BulkError` if another run writes it."""
+    opened = file.open("ab")
+    if fcntl:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BulkError(f"{file}: another run is writing this file") from None
     return opened
+
+
+def _cut(file: BinaryIO, size: int) -> BinaryIO:
+    """Cut a file off at a size, in bytes; raises `BulkError` if it is shorter."""
+    if file.seek(0, os.SEEK_END) < size:
+        raise BulkError(f"{file.name}: is shorter than it was when the run was interrupted")
+    file.truncate(size)
+    return file

@@ -112,7 +112,7 @@ def test_a_line_that_is_no_chat_is_named_and_the_run_goes_on(tmp_path: Path) -> 
     lines = [line for bad, _ in INVALID[:-1] for line in (bad, b"", good)]
     (tmp_path / "chats").write_bytes(b"\n".join(lines))
     done = score(tmp_path / "chats", "--out", tmp_path / "scores")
-    assert done.stderr.decode().endswith(f"; {len(INVALID) - 1} lines are no chats\n")
+    assert done.stderr.decode().endswith(f"; {len(INVALID) - 1} lines were rejected\n")
     expected = [{"line": 3 * number + 1, "error": error} for number, (_, error) in enumerate(INVALID[:-1])]
     assert lines_of(tmp_path / "scores.rejected") == expected
     assert len(lines_of(tmp_path / "scores")) == len(INVALID) - 1
@@ -177,6 +177,11 @@ def _end(of: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("prepare", "arguments", "error"),
     [
+        (
+            lambda f: (f / "chats").write_text(json.dumps([CURL_CHAT], indent=1)),
+            ["chats", "--out", "scores"],
+            "chats: no line is a chat; JSON Lines are needed, with a chat on each line",
+        ),
         (lambda _: None, ["no-such-file", "--out", "scores"], "no-such-file: No such file or directory"),
         (lambda _: None, ["chats", "--out", "no/folder"], "No such file or directory"),
         (lambda _: None, ["chats", "--out", "chats"], "chats: would be overwritten"),
@@ -234,6 +239,9 @@ def test_a_run_that_was_killed_is_resumed_to_the_same_bytes(tmp_path: Path) -> N
         wait_until(lambda chunks=least: chunks_done(state) >= chunks)  # type: ignore[misc]
         workers = _children(process.pid)
         assert len(workers) >= 2
+        process.send_signal(signal.SIGSTOP)
+        second = score(*arguments, "--resume", check=False, command=SMALL_STEPS)
+        assert b"scores: another run is writing this file" in second.stderr
         process.kill()
         assert process.wait() == -signal.SIGKILL, "it was killed before it was done"
         wait_until(lambda those=workers: not any(_runs(worker) for worker in those))  # type: ignore[misc]
