@@ -27,9 +27,7 @@ Ints = NDArray[np.int64]
 N_BUCKETS = 1 << 17  # hash buckets for n-grams
 MAX_NGRAM = 4  # characters; longer n-grams did not help in cross-validation
 BOUNDARY = "\n"  # precedes each message's words and follows the last message; cannot occur in a word
-LONGEST_WORD = (
-    40  # characters of a word that are hashed and counted, so that a pasted blob costs no more than a sentence
-)
+LONGEST_WORD = 40  # characters that are hashed and counted, so that a pasted blob costs no more than a sentence
 UNKNOWN = 0.5  # the value of "has the last word" in a chat that is not finished
 
 # Odd multipliers of multiplicative hashing in two dimensions: 2^64 over the plastic number and over its square (Roberts

@@ -26,8 +26,6 @@ _NO_SPACES = (
 )
 _HAS_NO_SPACES = re.compile(f"[{_NO_SPACES}]")
 _WORD = re.compile(f"(?:[{_NO_SPACES}][\u3099\u309a{UNSEEN}]*){{1,2}}|[^\\s{_NO_SPACES}]+")
-
-
 # Latin and Cyrillic letters, and common signs: a text of these alone is in normal form, with spaces between its words.
 _BEYOND_PLAIN = re.compile("[^\u0000-\u00ac\u00ae-\u02ff\u0400-\u0482\u048a-\u04ff\u2010-\u2027]")
 

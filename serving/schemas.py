@@ -88,7 +88,7 @@ class MessageAnswer(BaseModel):
         )
 
 
-# Tags, which pydantic puts in front of the field in an error; `models/validation.py` leaves out what is in brackets.
+# Tags in angle brackets, which pydantic puts in front of the field; `models/validation.py` leaves them out.
 CHAT, MESSAGE = "<chat>", "<message>"
 
 
