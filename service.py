@@ -66,6 +66,7 @@ class TuringTestService:
     async def start(self) -> None:
         """Let `/readyz` answer 503 before the worker stops; let the garbage collector leave alone what stays."""
         SHUTDOWN.watch()
+        self.dialogs.start_upkeep()
         gc.collect()
         gc.freeze()  # each full collection went through the model and all of BentoML: 90 ms without an answer
 

@@ -1,6 +1,5 @@
 """The table of messages: its columns, its versions, and what the errors of a store mean."""
 
-import re
 import sqlite3
 from collections.abc import Sequence
 from enum import Enum, auto
@@ -16,7 +15,7 @@ VERSION = 2  # of the tables below
 class StoredMessage(NamedTuple):
     """One message as the store keeps it; the one list of columns, from which both stores make their statements.
 
-    A new field needs a statement in `_UPGRADES` as well, and a field of its name in `PlatformMessage`.
+    A new field needs a statement in `_UPGRADES` as well, and its value in `Dialogs.store_message`.
     """
 
     id: str
@@ -53,16 +52,15 @@ _UPGRADES = {  # from a version to the next; 0 is an empty database, and 1 a tab
 }
 
 
-class WrongTableError(Exception):
-    """The store holds a table that this version of the service cannot use."""
+class UnusableStoreError(Exception):
+    """The store cannot be used as it is: its table, its file, or the file system."""
 
 
 class Cause(Enum):
     """Why a group of messages was not stored."""
 
-    TRY_AGAIN = auto()  # the connection was lost, or another process was faster; the second time as UNKNOWN
-    MESSAGE = auto()  # the store cannot hold some message of the group; halving the group finds it
-    UNKNOWN = auto()  # possibly some message of the group; halving it tells
+    TRY_AGAIN = auto()  # the connection was lost, or another process was faster
+    MESSAGE = auto()  # the store cannot hold some message of the group
     STORE = auto()  # nothing can be stored for now
 
 
@@ -70,49 +68,39 @@ def cause_of(error: Exception) -> Cause:
     """Return the cause of an error of a store."""
     match error:
         case (
-            WrongTableError()
-            | asyncpg.ClientConfigurationError()
-            | asyncpg.TargetServerAttributeNotMatched()
-            | sqlite3.OperationalError()
-        ):
-            return Cause.STORE
-        case OSError():  # before ValueError, which an error of a certificate is, too
-            return Cause.TRY_AGAIN if isinstance(error, ConnectionResetError) else Cause.STORE
-        case asyncpg.DataError() | sqlite3.DataError() | ValueError() | OverflowError():
-            return Cause.MESSAGE
-        case (
-            asyncpg.PostgresConnectionError()
+            ConnectionResetError()
+            | asyncpg.PostgresConnectionError()
             | asyncpg.AdminShutdownError()
             | asyncpg.IdleInTransactionSessionTimeoutError()
-            | asyncpg.InterfaceError()  # with the next, how the driver shows that the server has closed a session
-            | asyncpg.InternalClientError()
             | asyncpg.TransactionRollbackError()
             | asyncpg.IntegrityConstraintViolationError()
             | sqlite3.IntegrityError()
         ):
             return Cause.TRY_AGAIN
-        case asyncpg.PostgresError():
-            return Cause.STORE
-    return Cause.STORE if type(error) is sqlite3.DatabaseError else Cause.UNKNOWN
+        case OSError() | asyncpg.ClientConfigurationError() | asyncpg.TargetServerAttributeNotMatched():
+            return Cause.STORE  # before what they are, too: ValueError, and errors of the driver
+        case asyncpg.DataError() | ValueError() | OverflowError():
+            return Cause.MESSAGE
+        case asyncpg.InterfaceError() | asyncpg.InternalClientError():
+            return Cause.TRY_AGAIN  # how the driver shows that the server has closed a session
+    return Cause.STORE
 
 
 def reason_of(error: Exception) -> str:
-    """Return one line for the log: the error's class and message, cut before anything that may quote a message."""
-    text = error.reason if isinstance(error, UnicodeEncodeError) else str(error).partition("\n")[0]
-    if cause_of(error) is not Cause.STORE:  # errors of the store itself are not about a message
-        text = re.split(r"['\"\[:]|\b0x", text, maxsplit=1)[0]
-    return f"{type(error).__name__}: {text.strip()}".removesuffix(": ")
+    """Return one line for the log: the error's class and its message, which is left out where it may quote a chat."""
+    text = "" if cause_of(error) is Cause.MESSAGE else str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def upgrade_from(version: int, **types: str) -> list[str]:
-    """Return the statements that bring a table up to date; raises WrongTableError for one of a newer version."""
+    """Return the statements that bring a table up to date; raises UnusableStoreError for one of a newer version."""
     if version > VERSION:
-        raise WrongTableError(f"the table messages has version {version}, and this service knows {VERSION} at most")
+        raise UnusableStoreError(f"the table messages has version {version}, and this service knows {VERSION} at most")
     return [statement.format(**types) for old in range(version, VERSION) for statement in _UPGRADES[old]]
 
 
 def check_columns(names: Sequence[str]) -> None:
-    """Raise WrongTableError if a table lacks a column."""
+    """Raise UnusableStoreError if a table lacks a column."""
     missing = [name for name in ("seq", *StoredMessage._fields, "created_at") if name not in names]
     if missing:
-        raise WrongTableError(f"the table messages is not this service's: it has no column {', '.join(missing)}")
+        raise UnusableStoreError(f"the table messages is not this service's: it has no column {', '.join(missing)}")

@@ -7,30 +7,37 @@ message. `readiness.py` probes the store, and `upkeep.py` deletes old dialogs an
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import asyncpg
 from bentoml.exceptions import BentoMLConfigException
 
 from models.chat import Chat
 from records.history_url import SqliteFile, parse_history_url
-from records.messages import Cause, StoredMessage, WrongTableError, cause_of, reason_of
+from records.messages import Cause, StoredMessage, UnusableStoreError, cause_of, reason_of
 from serving.dialogs.dialog import Outcome
 from serving.dialogs.postgres_store import PostgresStore
 from serving.dialogs.readiness import Readiness
 from serving.dialogs.sqlite_store import SqliteStore, prepare_file
 from serving.dialogs.store import Store
 from serving.dialogs.tasks import GIVE_UP, cancel, in_time, try_twice
-from serving.dialogs.upkeep import Upkeep
+from serving.dialogs.upkeep import keep_up
 from serving.errors import Problem, RefusedError
 from serving.log import about, get_request_id
 from serving.schemas import PlatformMessage
 
 CHECK_SECONDS = 600  # to bring a large table up to date at the start
 GROUP_SIZE = 64  # messages stored in one transaction
-Waiting = tuple[StoredMessage, "asyncio.Future[Chat]", str]  # and the id of its request
 logger = logging.getLogger("bentoml.dialogs")
+
+
+class Waiting(NamedTuple):
+    """A message that is not stored yet, what its caller waits for, and the id of the caller's request."""
+
+    message: StoredMessage
+    chat: "asyncio.Future[Chat]"
+    request_id: str
 
 
 class Dialogs:
@@ -44,35 +51,37 @@ class Dialogs:
         self._store: Store = (
             SqliteStore(self._address) if isinstance(self._address, SqliteFile) else PostgresStore(self._address)
         )
-        self._upkeep = Upkeep(self._store, days)
-        self._readiness = Readiness(self._store, self._upkeep)
+        self._days = days
+        self._readiness = Readiness(self._store)
         self._waiting: list[Waiting] = []
         self._storing: asyncio.Task[None] | None = None
+        self._upkeep: asyncio.Task[None] | None = None
 
     async def check(self) -> None:
         """Check at the start that messages can be stored, and create the table or bring it up to date.
 
-        Raises BentoMLConfigException if the table is not one that this version can use, or a file of SQLite cannot be
-        written. A store that does not answer may be there later, and is only logged.
+        Raises BentoMLConfigException if the store cannot be used as it is, or a file of SQLite cannot be written. A
+        store that does not answer may be there later, and is only logged.
         """
         if isinstance(self._address, SqliteFile):
             prepare_file(self._address.file)
         try:
             await in_time(self._store.probe(), CHECK_SECONDS)
-        except (WrongTableError, asyncpg.ClientConfigurationError) as error:
+        except (UnusableStoreError, asyncpg.ClientConfigurationError) as error:
             raise BentoMLConfigException(f"HISTORY_URL: {self._store}: {reason_of(error)}") from None
         except Exception as error:  # any error goes into the log
-            if type(error) is sqlite3.DatabaseError:  # the file is damaged, or not SQLite's
-                raise BentoMLConfigException(f"HISTORY_URL: {self._store}: {error}") from None
             logger.warning("%s: messages cannot be stored yet: %s", self._store, reason_of(error))
         finally:
             await self.close()
 
+    def start_upkeep(self) -> None:
+        """Delete old dialogs and count the others beside the messages, until `close`."""
+        self._upkeep = asyncio.create_task(keep_up(self._store, self._readiness, self._days))
+
     async def close(self) -> None:
         """Stop what is going on and close the connection to the store; the next use opens another."""
         await cancel(self._storing)
-        await self._readiness.close()
-        await self._upkeep.close()
+        await cancel(self._upkeep)
         await self._store.close()
 
     async def store_message(self, message: PlatformMessage) -> Chat:
@@ -82,18 +91,16 @@ class Dialogs:
         `RefusedError` with 409 for other content under the same `id`, 413 for a dialog that is full, 400 for a message
         that the store cannot hold, and 503 when it is not stored within `GIVE_UP` seconds (`tasks.py`).
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Chat] = loop.create_future()
-        new = StoredMessage(*(getattr(message, name) for name in StoredMessage._fields))
-        self._waiting.append((new, future, get_request_id()))
+        new = StoredMessage(message.id, message.text, message.dialog_id, message.participant_index)
+        waiting = Waiting(new, asyncio.get_running_loop().create_future(), get_request_id())
+        self._waiting.append(waiting)
         if self._storing is None or self._storing.done():
             self._storing = asyncio.create_task(self._store_waiting())
-        # whatever happens to the group
-        timer = loop.call_later(GIVE_UP, _settle, future, RefusedError(Problem.STORE_DOWN))
         try:
-            return await future
-        finally:
-            timer.cancel()
+            async with asyncio.timeout(GIVE_UP):  # whatever happens to the group
+                return await waiting.chat
+        except TimeoutError:
+            raise RefusedError(Problem.STORE_DOWN) from None
 
     async def is_ready(self) -> bool:
         """Return whether a message could be stored."""
@@ -102,37 +109,29 @@ class Dialogs:
     async def _store_waiting(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting[:GROUP_SIZE], self._waiting[GROUP_SIZE:]
-            await self._store_group(group)
+            group = [one for one in group if not one.chat.done()]  # the others have given up
+            if group:
+                await self._store_group(group)
 
     async def _store_group(self, group: Sequence[Waiting]) -> None:
-        """Store messages and answer their callers; those who have given up are left out."""
-        group = [one for one in group if not one[1].done()]
-        if not group:
-            return
+        """Store messages and answer their callers."""
+        messages = [one.message for one in group]
         try:
-            messages = [message for message, *_ in group]
             outcomes: Sequence[Outcome] = await in_time(try_twice(lambda: self._store.exchange(messages)), GIVE_UP)
         except Exception as error:  # after any error, every caller gets an answer
             cause = cause_of(error)
-            # It may be one message (`Cause` in records/messages.py): find it, and store the others.
-            if cause is not Cause.STORE and len(group) > 1:
-                await self._store_group(group[: len(group) // 2])
-                await self._store_group(group[len(group) // 2 :])
+            if cause is Cause.MESSAGE and len(group) > 1:  # of one of them: store the others
+                for one in group:
+                    await self._store_group([one])
                 return
-            with about(request_id for *_, request_id in group):
+            with about(one.request_id for one in group):
                 logger.warning("%s: %d messages were not stored: %s", self._store, len(group), reason_of(error))
             problem = Problem.UNSTORABLE if cause is Cause.MESSAGE else Problem.STORE_DOWN
             outcomes = [RefusedError(problem) for _ in group]
-        else:
-            self._upkeep.start_if_due()
-        for (_, future, _), outcome in zip(group, outcomes, strict=True):
-            _settle(future, outcome)
-
-
-def _settle(future: "asyncio.Future[Chat]", outcome: Outcome) -> None:
-    if future.done():  # the caller has given up
-        return
-    if isinstance(outcome, RefusedError):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
+        for one, outcome in zip(group, outcomes, strict=True):
+            if one.chat.done():  # the caller has given up
+                continue
+            if isinstance(outcome, RefusedError):
+                one.chat.set_exception(outcome)
+            else:
+                one.chat.set_result(outcome)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import asyncpg
 
 from records.history_url import PostgresAddress
-from records.messages import COLUMNS, KINDS, VERSION, Cause, StoredMessage, cause_of, check_columns, upgrade_from
+from records.messages import COLUMNS, KINDS, VERSION, StoredMessage, check_columns, upgrade_from
 from serving.dialogs.dialog import Outcome, admit
 from serving.dialogs.store import COUNT_DIALOGS, DELETE_OLD, FIND_OLD, make_probe
 from serving.dialogs.tasks import GIVE_UP
@@ -69,10 +69,10 @@ class PostgresStore:
         async with self._own_connection() as connection:
             async with _transaction(connection):
                 found = await connection.fetch(self._FIND_OLD, oldest)
-            for (dialog_id,) in found:
-                async with _transaction(connection, [dialog_id]):
-                    await connection.execute(self._DELETE_OLD, dialog_id, oldest)
-        return len(found)
+            old = [dialog_id for (dialog_id,) in found]
+            async with _transaction(connection, old):
+                await connection.executemany(self._DELETE_OLD, [(dialog_id, oldest) for dialog_id in old])
+        return len(old)
 
     async def count(self) -> int:
         """See `Store`. It has a connection of its own."""
@@ -81,40 +81,24 @@ class PostgresStore:
 
     async def close(self) -> None:
         """See `Store`."""
-        session, self._session = self._session, None
-        if session is not None:
-            session.connection.terminate()
+        if self._session is not None:
+            self._session.connection.terminate()  # waits for nothing, whatever the server does
+        self._session = None
 
     async def _exchange(self, group: Sequence[StoredMessage], end: str) -> list[Outcome]:
         dialog_ids = list({message.dialog_id for message in group})
-        async with (
-            self._lock,
-            self._kept_session() as session,
-            _transaction(session.connection, dialog_ids, end),
-        ):
-            rows = await session.find([message.id for message in group], dialog_ids)
-            outcomes, new = admit(group, [StoredMessage(*row) for row in rows])
-            if new:
-                await session.insert(*zip(*new, strict=True))
+        async with self._lock:
+            try:
+                session = self._session = self._session or await self._open_session()
+                async with _transaction(session.connection, dialog_ids, end):
+                    rows = await session.find([message.id for message in group], dialog_ids)
+                    outcomes, new = admit(group, [StoredMessage(*row) for row in rows])
+                    if new:
+                        await session.insert(*zip(*new, strict=True))
+            except BaseException:  # a timeout, too: the transaction is still open
+                await self.close()
+                raise
         return outcomes
-
-    @asynccontextmanager
-    async def _kept_session(self) -> AsyncIterator[_Session]:
-        """Lend the session; keep it afterwards, unless it may be stale."""
-        if self._session is None or self._session.connection.is_closed():
-            self._session = await self._open_session()
-        session, self._session = self._session, None
-        try:
-            yield session
-            self._session = session
-        except Exception as error:
-            if cause_of(error) is Cause.MESSAGE:
-                await session.connection.execute("ROLLBACK")
-                self._session = session
-            raise
-        finally:
-            if self._session is None:
-                session.connection.terminate()  # waits for nothing, whatever the server does
 
     @asynccontextmanager
     async def _own_connection(self) -> AsyncIterator["asyncpg.Connection"]:

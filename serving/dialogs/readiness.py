@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
+import time
 
 from records.messages import reason_of
 from serving.dialogs.store import Store
-from serving.dialogs.tasks import GIVE_UP, Periodic, in_time, try_twice
-from serving.dialogs.upkeep import Upkeep
+from serving.dialogs.tasks import GIVE_UP, in_time, try_twice
 
 PROBE_EVERY = 0.5  # seconds between two probes of the store, at least
 
@@ -16,21 +16,21 @@ logger = logging.getLogger("bentoml.dialogs")
 class Readiness:
     """Probes a store; logs when messages can no longer be stored, and when they can be stored again."""
 
-    def __init__(self, store: Store, upkeep: Upkeep) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._upkeep = upkeep
-        self._probe = Periodic(self._try_to_store, PROBE_EVERY)
+        self._lock = asyncio.Lock()
         self._was_ready = True
+        self._valid_until = 0.0
 
     async def is_ready(self) -> bool:
-        """Return whether a message could be stored; concurrent callers share one probe."""
-        return await asyncio.shield(self._probe.start_if_due())
+        """Return whether a message could be stored; callers at the same time share one probe."""
+        async with self._lock:
+            if time.monotonic() > self._valid_until:
+                await self._probe()
+                self._valid_until = time.monotonic() + PROBE_EVERY
+        return self._was_ready
 
-    async def close(self) -> None:
-        """Stop a probe that is going on."""
-        await self._probe.close()
-
-    async def _try_to_store(self) -> bool:
+    async def _probe(self) -> None:
         try:
             await in_time(try_twice(self._store.probe), GIVE_UP)
         except Exception as error:  # after any error, nothing was stored
@@ -41,5 +41,3 @@ class Readiness:
             if not self._was_ready:
                 logger.info("%s: messages can be stored again", self._store)
             self._was_ready = True
-            self._upkeep.start_if_due()
-        return self._was_ready

@@ -11,20 +11,28 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bentoml.exceptions import BentoMLConfigException
 
 from records.history_url import SqliteFile
-from records.messages import COLUMNS, KINDS, Cause, StoredMessage, cause_of, check_columns, reason_of, upgrade_from
+from records.messages import (
+    COLUMNS,
+    KINDS,
+    StoredMessage,
+    UnusableStoreError,
+    check_columns,
+    reason_of,
+    upgrade_from,
+)
 from serving.dialogs.dialog import Outcome, admit
 from serving.dialogs.store import COUNT_DIALOGS, DELETE_OLD, FIND_OLD, make_probe
-from serving.dialogs.tasks import GIVE_UP, Periodic
+from serving.dialogs.tasks import GIVE_UP, cancel
 from serving.settings import say_who_cannot_write
 
 LOCK_POLL = 0.0005  # seconds between two attempts to begin a transaction
+LOCK_SECONDS = 1.0  # to wait for other processes; shorter than `GIVE_UP`, so that the reason gets into the log
 LOG_BYTES = 8_000_000  # of SQLite's log, above which it is moved into the database
 MAX_LOG_BYTES = 256_000_000  # of the log, above which messages wait until it has been moved
 CHECKPOINT_EVERY = 1.0  # seconds between two checkpoints of one process, at least
@@ -74,7 +82,7 @@ class SqliteStore:
         self._file = address.file
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, "sqlite")
-        self._checkpoint = Periodic(partial(asyncio.to_thread, self._move_log), CHECKPOINT_EVERY)
+        self._checkpoint: asyncio.Task[None] | None = None
 
     def __str__(self) -> str:
         return f"SQLite {self._file}"
@@ -96,13 +104,9 @@ class SqliteStore:
     async def delete_some(self, oldest: datetime) -> int:
         """See `Store`. It searches with a connection of its own, and not in the thread that stores."""
         before = _as_text(oldest)
-        found = await self._read(self._FIND_OLD, before)
-        for (dialog_id,) in found:
-            await self._in_transaction(partial(self._delete, (dialog_id, before)))
-        return len(found)
-
-    def _delete(self, values: tuple[str, str], connection: sqlite3.Connection) -> None:
-        connection.execute(self._DELETE_OLD, values)
+        old = [(dialog_id, before) for (dialog_id,) in await self._read(self._FIND_OLD, before)]
+        await self._in_transaction(lambda connection: connection.executemany(self._DELETE_OLD, old))
+        return len(old)
 
     async def count(self) -> int:
         """See `Store`. It has a connection of its own, and does not run in the thread that stores."""
@@ -127,7 +131,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         """See `Store`."""
-        await self._checkpoint.close()
+        await cancel(self._checkpoint)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
 
     def _exchange(self, connection: sqlite3.Connection, group: Sequence[StoredMessage]) -> list[Outcome]:
@@ -143,8 +147,8 @@ class SqliteStore:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
         finally:
-            if self._log_size() > LOG_BYTES:
-                self._checkpoint.start_if_due()
+            if self._log_size() > LOG_BYTES and (self._checkpoint is None or self._checkpoint.done()):
+                self._checkpoint = asyncio.create_task(self._move_log_and_rest())
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -154,12 +158,14 @@ class SqliteStore:
             result = work(self._connection)
             self._connection.execute("COMMIT")
         except BaseException as error:
-            if isinstance(error, Exception) and cause_of(error) is Cause.MESSAGE and self._connection:
-                self._connection.rollback()
-            else:
+            if not _is_busy(error):
                 self._close()
             raise
         return result
+
+    async def _move_log_and_rest(self) -> None:
+        await asyncio.to_thread(self._move_log)
+        await asyncio.sleep(CHECKPOINT_EVERY)
 
     def _log_size(self) -> int:
         try:
@@ -190,7 +196,10 @@ class SqliteStore:
         _create_file(self._file)
         connection = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=0)
         try:
-            _when_free(connection, "PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
+            # with it, readers and the writer do not wait for each other
+            (mode,) = _when_free(connection, "PRAGMA journal_mode=WAL").fetchone()
+            if mode != "wal":
+                raise UnusableStoreError("the file system does not support SQLite's WAL mode, as a local disk does")
             connection.execute("PRAGMA synchronous=NORMAL")  # what is committed survives the end of any process
             connection.execute("PRAGMA wal_autocheckpoint=0")  # see `_move_log`
             _when_free(connection, "BEGIN IMMEDIATE")
@@ -203,8 +212,10 @@ class SqliteStore:
             for statement in upgrade_from(version, seq="INTEGER NOT NULL", time="DATETIME"):
                 connection.execute(statement)
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise UnusableStoreError(str(error)) from None
             raise
         return connection
 
@@ -214,22 +225,25 @@ class SqliteStore:
             self._connection = None
 
 
-def _when_free(connection: sqlite3.Connection, statement: str) -> None:
+def _when_free(connection: sqlite3.Connection, statement: str) -> sqlite3.Cursor:
     """Execute a statement that needs a lock, when no other process has it.
 
     SQLite's own wait looks again after up to 0.1 s; a process that looks at the wrong moments waits for seconds. For a
     change of the journal's mode, SQLite does not always wait.
     """
-    deadline = time.monotonic() + GIVE_UP
+    deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            connection.execute(statement)
+            return connection.execute(statement)
         except sqlite3.OperationalError as error:
-            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+            if not _is_busy(error) or time.monotonic() > deadline:
                 raise
-            time.sleep(LOCK_POLL)
-        else:
-            return
+        time.sleep(LOCK_POLL)
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Return whether an error only says that another process has the lock."""
+    return getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
 
 
 def _as_text(moment: datetime) -> str:

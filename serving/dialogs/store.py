@@ -1,8 +1,8 @@
 """What a store does with the table of messages (`records/messages.py`).
 
 There are two stores, `sqlite_store.py` and `postgres_store.py`. Each keeps one connection, opened when it is first
-needed. After an error in a transaction the connection is closed, because it may be stale (a restart, a failover, a
-replaced file), unless the error was that of a message.
+needed. After an error in a transaction the connection is closed, because it may be stale (a restart, a failover), and
+the next use opens another.
 
 Any number of processes may share the table: one transaction at a time writes to SQLite, and to PostgreSQL one at a time
 for each dialog.
@@ -19,7 +19,7 @@ from serving.dialogs.dialog import Outcome
 COUNT_DIALOGS = "SELECT count(DISTINCT dialog_id) FROM messages"
 FIND_OLD = """SELECT dialog_id FROM messages
     WHERE dialog_id IN (SELECT DISTINCT dialog_id FROM messages WHERE created_at < {oldest})
-    GROUP BY dialog_id HAVING max(created_at) < {oldest} LIMIT 200"""
+    GROUP BY dialog_id HAVING max(created_at) < {oldest} LIMIT 20"""
 # A dialog that has got a message since it was found stays.
 DELETE_OLD = """DELETE FROM messages WHERE dialog_id = {dialog}
     AND NOT EXISTS (SELECT 1 FROM messages WHERE dialog_id = {dialog} AND created_at >= {oldest})"""
@@ -39,7 +39,7 @@ class Store(Protocol):
     async def delete_some(self, oldest: datetime) -> int:
         """Delete some of the dialogs whose last message is older; returns how many were found, 0 if there are no more.
 
-        Each has a transaction of its own, so that messages get in between.
+        They are few, so that messages do not wait long for the transaction, and not at all for the search.
         """
         ...
 

@@ -1,9 +1,8 @@
-"""Work on a store: limited in time, tried again, or done now and then beside the messages."""
+"""Work on a store: limited in time, and tried again."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from records.messages import Cause, cause_of
 
@@ -36,25 +35,3 @@ async def cancel(task: "asyncio.Task[Any] | None") -> None:
     if task is not None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-class Periodic(Generic[T]):
-    """Work that is started by its callers: one at a time, and at least some seconds after it was last started."""
-
-    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]], seconds: float) -> None:
-        self._work = work
-        self._seconds = seconds
-        self._started = 0.0  # when
-        self._task: asyncio.Task[T] | None = None
-
-    def start_if_due(self) -> "asyncio.Task[T]":
-        """Start the work if it is due; returns the task that was started last."""
-        if self._task is None or (self._task.done() and time.monotonic() - self._started > self._seconds):
-            self._started = time.monotonic()
-            self._task = asyncio.create_task(self._work())
-        return self._task
-
-    async def close(self) -> None:
-        """Stop what is going on."""
-        await cancel(self._task)
-        self._task = None
