@@ -2,7 +2,7 @@
 
 Nothing about them may fail a prediction. prometheus_client maps them into memory, and a process that writes to a mapped
 page for which a full disk has no room is killed: each worker takes the room at its start. It checks once a second that
-its files are there, and writes those that somebody has removed again, with all that they held.
+its files are there.
 """
 
 import atexit
@@ -13,7 +13,6 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
-from typing import BinaryIO
 
 import psutil
 from bentoml._internal.configuration.containers import BentoMLContainer
@@ -52,51 +51,38 @@ def choose_folder() -> None:
 
 @cache
 def open_files() -> "MetricsFiles | None":
-    """Open the files of this worker, before it makes a metric; returns None outside of workers.
-
-    It does so, too, if they cannot be written; the metrics of this worker are then in no answer of `/metrics`.
-    """
+    """Make the files of this worker, before it makes a metric; returns None outside of workers."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return None
     folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    try:
-        files = MetricsFiles(folder)
-    except OSError as error:
-        logger.error("This worker has no metrics: cannot write to %s: %s", folder, error.strerror)
-        values.ValueClass = values.MutexValue  # in memory
-        return None
-    values.ValueClass = values.MultiProcessValue(lambda: files.owner)  # type: ignore[no-untyped-call]
+    _remove_gauges_of_dead_workers(folder)
+    files = MetricsFiles(folder)
+    files.write_missing()
     return files
 
 
 class MetricsFiles:
-    """The files of one worker; raises OSError if they cannot be written."""
+    """The files of one worker. If they cannot be written, its metrics stay in memory, and no `/metrics` has them."""
 
     def __init__(self, folder: Path) -> None:
-        self.owner = _Owner()
-        _remove_gauges_of_dead_workers(folder)
-        self._files = {
-            folder / f"{kind}_{self.owner}.db": _write(folder / f"{kind}_{self.owner}.db", bytes(room))
-            for kind, room in ROOM.items()
-        }
+        self._owner = _Owner()
+        self._room = {folder / f"{kind}_{self._owner}.db": room for kind, room in ROOM.items()}
+        values.ValueClass = values.MultiProcessValue(lambda: self._owner)  # type: ignore[no-untyped-call]
 
-    def restore(self) -> None:
-        """Write files that were removed again; they are still mapped, and so hold all that was counted since."""
-        missing = [path for path in self._files if not path.exists()]
+    def write_missing(self) -> None:
+        """Write files that are missing. If somebody has removed them, this worker counts from zero again."""
+        missing = {path: room for path, room in self._room.items() if not path.exists()}
         if not missing:
             return
         try:
-            for path in missing:
-                removed = self._files[path]
-                removed.seek(0)
-                self._files[path] = _write(path, removed.read())
-                removed.close()
+            for path, room in missing.items():
+                _write(path, bytes(room))
         except OSError as error:
-            logger.error("This worker has no metrics any more: cannot write to %s: %s", path.parent, error.strerror)
-            self._files = {}  # do not try again
+            logger.error("This worker has no metrics: cannot write to %s: %s", path.parent, error.strerror)
+            self._room = {}  # do not try again
+            values.ValueClass = values.MutexValue  # in memory
         else:
-            logger.warning("Metrics were removed from %s; this worker has written its own again", path.parent)
-            self.owner = _Owner()
+            self._owner = _Owner()
 
 
 class _Owner:
@@ -106,20 +92,15 @@ class _Owner:
         return str(os.getpid())
 
 
-def _write(path: Path, content: bytes) -> BinaryIO:
-    """Write a file at once, so that nobody reads half of it; returns it, open."""
+def _write(path: Path, content: bytes) -> None:
+    """Write a file at once, so that nobody reads half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")
-    written = new.open("w+b")
     try:
-        written.write(content)
-        written.flush()
+        new.write_bytes(content)
         new.replace(path)
-    except OSError:
-        written.close()
+    finally:
         new.unlink(missing_ok=True)
-        raise
-    return written
 
 
 def _remove_gauges_of_dead_workers(folder: Path) -> None:

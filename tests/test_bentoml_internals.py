@@ -7,7 +7,6 @@ from importlib.metadata import version
 
 import pytest
 from bentoml._internal.configuration.containers import BentoMLContainer
-from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
 from prometheus_client import Histogram
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -15,7 +14,7 @@ from starlette.middleware import Middleware
 from models.chat import ChatToExplain
 from service import TuringTestService
 from serving.http.bentoml_app import _component_name, api_methods, read_middleware
-from serving.http.request_metrics import LOOKED_UP_ONCE, RequestMetrics
+from serving.http.request_metrics import RequestMetrics
 from serving.process import do_not_track
 from serving.schemas import ChatOrMessage, Chats
 from serving.scoring.adaptive_batching import CorkDispatcher, NoWait, Optimizer, adaptive_batching
@@ -103,12 +102,11 @@ class OverloadedError(Exception):
     """What the dispatcher raises for items that it gives up."""
 
 
-def test_metrics_of_requests_are_attributes_of_the_middleware() -> None:
-    middleware = RunnerTrafficMetricsMiddleware(None, "other")  # type: ignore[arg-type]
-    assert hasattr(middleware, "_setup"), CHANGED + "RunnerTrafficMetricsMiddleware"
-    middleware._setup()
-    names = {f"metrics_{name}" for name in LOOKED_UP_ONCE}
-    assert names | {"_is_setup"} < vars(middleware).keys(), CHANGED + "RunnerTrafficMetricsMiddleware"
+def test_metrics_of_requests_are_made_once_for_each_middleware() -> None:
+    made = [RequestMetrics(None, namespace="bentoml_service") for _ in range(2)]  # type: ignore[arg-type]
+    assert all(one._is_setup for one in made), CHANGED + "RunnerTrafficMetricsMiddleware"
+    cached = [name for name, value in vars(made[0]).items() if hasattr(getattr(value, "labels", None), "cache_info")]
+    assert {"metrics_request_duration", "metrics_request_total"} < set(cached), CHANGED + "its metrics"
 
 
 def test_unknown_middleware_is_kept() -> None:

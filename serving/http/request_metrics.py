@@ -1,56 +1,42 @@
-"""BentoML's metrics of requests, at lower cost: each set of labels is looked up once."""
+"""BentoML's metrics of requests, beside those of the process."""
 
-from functools import cache
+from functools import cache, partial
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
-from bentoml import server_context
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
+from prometheus_client import Counter, Gauge, Histogram, Summary
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.metrics_files import open_files
 from serving.process import ProcessMetrics
 
+METRICS = (Counter, Gauge, Histogram, Summary)
 WRITE_EVERY = 1.0  # seconds, for metrics of the process; files that were removed are then noticed as well
-LOOKED_UP_ONCE = ("request_in_progress", "request_total", "request_duration", "last_request_timestamp")
+
+# without a registry, which takes a metric once: `/metrics` reads the files, and apps of several tests share a process
+_UNREGISTERED = SimpleNamespace(**{kind.__name__: partial(kind, registry=None) for kind in METRICS})
 
 
 class RequestMetrics(RunnerTrafficMetricsMiddleware):
-    """BentoML's middleware, beside metrics of the process; `KnownPaths` keeps the number of labels finite."""
+    """BentoML's middleware, with each set of labels looked up once; `KnownPaths` keeps their number finite."""
 
     def __init__(self, app: ASGIApp, **options: Any) -> None:
         super().__init__(app, **options)
         self._files = open_files()
         self._process = ProcessMetrics()
         self._written = 0.0  # when
-        vars(self).update(_metrics(self.namespace))
+        self._setup(metrics_client=_UNREGISTERED)  # type: ignore[arg-type]
+        for metric in vars(self).values():
+            if isinstance(metric, METRICS):
+                metric.labels = cache(metric.labels)  # type: ignore[assignment]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and count it once it is answered."""
         if scope.get("path") == "/metrics" or monotonic() - self._written > WRITE_EVERY:
             self._written = monotonic()
             if self._files:
-                self._files.restore()
+                self._files.write_missing()
             self._process.write()
         await super().__call__(scope, receive, send)
-
-
-@cache  # the registry takes a metric once
-def _metrics(namespace: str) -> dict[str, Any]:
-    """Return the attributes that BentoML's middleware sets when it is first called."""
-    made = RunnerTrafficMetricsMiddleware(None, namespace)  # type: ignore[arg-type]
-    made._setup()
-    for name in LOOKED_UP_ONCE:
-        metric = getattr(made, f"metrics_{name}")
-        metric.labels = cache(metric.labels)
-    of_service = {
-        "service_name": server_context.bento_name,
-        "service_version": server_context.bento_version,
-        "runner_name": server_context.service_name,
-    }
-    made.metrics_last_request_timestamp.labels(**of_service)  # opens the last files, as do the next ones
-    for path in server_context.service_routes:
-        made.metrics_request_in_progress.labels(endpoint=path, **of_service)
-        for status in (200, 500):
-            made.metrics_request_duration.labels(endpoint=path, http_response_code=status, **of_service)
-    return {name: value for name, value in vars(made).items() if name.startswith("metrics_")} | {"_is_setup": True}
