@@ -13,8 +13,7 @@ from starlette.types import Scope
 from serving.errors import Problem, RefusedError
 from serving.page import is_page
 
-HEALTH = frozenset({"/livez", "/readyz", "/healthz"})
-ALWAYS_OPEN = HEALTH | {"/schema.json"}
+ALWAYS_OPEN = frozenset({"/livez", "/readyz", "/healthz", "/schema.json"})
 METRICS_AND_DOCS = ("/metrics", "/docs.json", "/static_content/")  # and Swagger UI, at "/"
 
 

@@ -1,7 +1,8 @@
 """Swagger UI and the OpenAPI specification: a page that loads nothing from other hosts, and all errors of predictions.
 
 BentoML's own page contains an analytics tag and loads badges, and its specification lacks the errors of
-`serving/errors.py`. The assets of Swagger UI are those that come with BentoML.
+`serving/errors.py`. It describes the predictions; health and metrics are in the README. The assets of Swagger UI are
+those that come with BentoML.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from starlette.routing import Route
 
 from models.chat import EXAMPLE_CHAT
 from serving.errors import Problem
-from serving.http.access import HEALTH, Access
+from serving.http.access import Access
 from serving.http.bentoml_app import api_methods
 from serving.page.policy import headers
 from serving.schemas import EXAMPLE_MESSAGE
@@ -54,7 +55,6 @@ _HEADERS = headers(
 _OF_PREDICTIONS = (
     Problem.INVALID,
     Problem.BAD_GZIP,
-    Problem.NO_KEY,
     Problem.BODY_TIMEOUT,
     Problem.BODY_TOO_LARGE,
     Problem.NOT_JSON,
@@ -64,12 +64,6 @@ _OF_PREDICTIONS = (
     Problem.TIMEOUT,
 )
 _OF_MESSAGES = (Problem.UNSTORABLE, Problem.CONFLICT, Problem.DIALOG_FULL, Problem.STORE_DOWN)
-_OF_BENTOML: dict[str, tuple[str, tuple[Problem, ...]]] = {  # BentoML's own routes: what they tell, and their errors
-    "/livez": ("The process is alive.", ()),
-    "/readyz": ("Chats can be scored and messages stored.", (Problem.NOT_READY,)),
-    "/healthz": ("The older name of `/livez`.", ()),
-    "/metrics": ("Prometheus metrics.", (Problem.NO_KEY,)),
-}
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -108,25 +102,18 @@ def specification(service: Any, access: Access) -> dict[str, Any]:
         answer = get_type_hints(method)["return"]
         types |= {body, answer}
         problems = _OF_PREDICTIONS + (_OF_MESSAGES if path == "/predict" else ())
+        problems += (Problem.NO_KEY,) if access.needs_key else ()
         paths[path] = {
             "post": {
-                "tags": ["Predictions"],
                 "description": method.__doc__,
                 "requestBody": {"required": True, "content": _json(body)},
-                "responses": _responses(_json(answer), problems, access.needs_key),
+                "responses": _responses(answer, problems),
             }
         }
     paths["/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"] = {
         "a chat": {"value": EXAMPLE_CHAT},
         "a message of a dialog": {"value": EXAMPLE_MESSAGE},
     }
-    text = {"text/plain": {"schema": {"type": "string"}}}
-    for path, (description, problems) in _OF_BENTOML.items():
-        needs_key = path not in HEALTH and not access.docs_are_open
-        responses = _responses(text, problems, needs_key)
-        paths[path] = {"get": {"tags": ["Infrastructure"], "description": description, "responses": responses}}
-        if not needs_key:
-            paths[path]["get"]["security"] = []
     _, schemas = models_json_schema([(kind, "validation") for kind in types], ref_template=_REFERENCE)
     of_request = schemas["$defs"]["ChatOrMessage"]
     of_request["anyOf"] = of_request.pop("oneOf")  # a body that matches both is a chat
@@ -146,12 +133,11 @@ def _json(kind: type[BaseModel]) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": _REFERENCE.format(model=kind.__name__)}}}
 
 
-def _responses(content: dict[str, Any], problems: Sequence[Problem], needs_key: bool) -> dict[str, Any]:
-    causes: dict[int, list[str]] = {}
-    for problem in problems:
-        if needs_key or problem is not Problem.NO_KEY:
-            causes.setdefault(problem.status, []).append(problem.cause)
-    return {"200": {"description": "Successful Response", "content": content}} | {
-        str(status): {"description": "; ".join(of_status), "content": _json(Error)}
-        for status, of_status in sorted(causes.items())
+def _responses(answer: type[BaseModel], problems: Sequence[Problem]) -> dict[str, Any]:
+    causes: dict[int, list[str]] = {200: ["The answer"]}
+    for problem in sorted(problems, key=lambda problem: problem.status):
+        causes.setdefault(problem.status, []).append(problem.cause)
+    return {
+        str(status): {"description": "; ".join(of_status), "content": _json(answer if status == 200 else Error)}
+        for status, of_status in causes.items()
     }
