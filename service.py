@@ -10,7 +10,7 @@ import gc
 
 import bentoml
 
-from models.chat import ChatToExplain, Explanation
+from models.chat import Chat, ChatToExplain, Explanation
 from serving.base_image import read_base
 from serving.dialogs.dialogs import Dialogs
 from serving.http.app import PredictionService, check_start
@@ -81,7 +81,7 @@ class TuringTestService:
         return not SHUTDOWN.begun and self.scorer.is_ready() and await self.dialogs.is_ready()
 
     # Over HTTP, `PredictionRoutes` (`serving/http/predictions.py`) calls these with a validated body, which
-    # `model_validate` returns as it is. In Python they take dicts as well, and `explain` any `Chat`.
+    # `model_validate` returns as it is. In Python they take dicts as well.
 
     @bentoml.api
     async def predict(self, request: ChatOrMessage, /) -> Answer:
@@ -91,7 +91,7 @@ class TuringTestService:
                 dialog = await self.dialogs.store_message(message)
                 (prediction,) = await self.scorer.predict([dialog], are_dialogs=True)
                 return Answer.model_construct(root=MessageAnswer.to(message, prediction))
-            case chat:
+            case Chat() as chat:
                 (prediction,) = await self.scorer.predict([chat])
                 return Answer.model_construct(root=prediction)
 
@@ -104,4 +104,4 @@ class TuringTestService:
     @bentoml.api
     async def explain(self, chat: ChatToExplain, /) -> Explanation:
         """Score one chat, and say what moved each participant's score."""
-        return await self.scorer.explain(ChatToExplain.model_validate(chat, from_attributes=True))
+        return await self.scorer.explain(ChatToExplain.model_validate(chat))

@@ -104,6 +104,8 @@ class Chat(BaseModel):
 class ChatToExplain(Chat):
     """One chat to explain, which takes two scores for each signal of each participant."""
 
+    model_config = ConfigDict(from_attributes=True)  # any `Chat` is validated as one
+
     @field_validator("messages")
     @classmethod
     def _are_few(cls, messages: list[Message]) -> list[Message]:

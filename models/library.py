@@ -102,7 +102,7 @@ class Classifier:
 
     def explain(self, chat: Chat | Mapping[str, Any], /) -> Explanation:
         """Score one chat, and say what moved each participant's score; raises `InvalidChatError`."""
-        valid = validate(types.ChatToExplain, vars(_validate(chat)))
+        valid = validate(types.ChatToExplain, _validate(chat))
         explanation = Explanation.model_construct(**vars(explain.explain(self._core, valid)))
         explanation._chat = valid
         return explanation

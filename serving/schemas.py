@@ -93,14 +93,14 @@ CHAT, MESSAGE = "<chat>", "<message>"
 
 
 def _shape(body: Any) -> str | None:
-    """Distinguish a chat (or its prediction) from a message (or its answer) by the fields that only one of them has."""
-    if isinstance(body, Chat | Prediction):
+    """Distinguish a chat from a message by the fields that only one of them has."""
+    if isinstance(body, Chat):
         return CHAT
-    if isinstance(body, PlatformMessage | MessageAnswer):
+    if isinstance(body, PlatformMessage):
         return MESSAGE
     if not isinstance(body, dict):
         return None
-    if {"messages", "chat_id", "participants"} & body.keys():
+    if {"messages", "chat_id"} & body.keys():
         return CHAT
     return MESSAGE if {"text", "dialog_id", "id", "participant_index"} & body.keys() else None
 
@@ -121,9 +121,7 @@ class ChatOrMessage(
     model_config = ConfigDict(hide_input_in_errors=True)
 
 
-class Answer(
-    RootModel[Annotated[Annotated[Prediction, Tag(CHAT)] | Annotated[MessageAnswer, Tag(MESSAGE)], _BY_SHAPE]]
-):
+class Answer(RootModel[Prediction | MessageAnswer]):
     """The response body of `/predict`: a prediction for a chat, or for a message."""
 
 
