@@ -1,8 +1,8 @@
 """The vocabulary of errors. All have one shape: `{"error": "…", "detail": [{"field": "…", "message": "…"}]}`.
 
 Whatever cannot answer a request raises `RefusedError`. `AccessAndErrors` (`serving/http/middleware.py`) turns it into
-the response and, except for 429, one line in the log; what does not get that far is answered by `Cors` and
-`serving/http/connections.py`. Neither a response nor the log contains text of a chat.
+the response and, except for 429, one line in the log. What does not get that far is answered in the same way by `Cors`
+and `serving/http/connections.py`. Neither a response nor the log contains text of a chat.
 """
 
 import logging
@@ -17,7 +17,7 @@ class Problem(Enum):
     """What keeps a request from being answered: the status, the text of the error, and what leads to it.
 
     This is the one place for all three. The third is shown in Swagger UI and in the table of `docs/reference.md`, which
-    `tests/test_errors.py` compares with this class.
+    `tests/test_errors.py` compares with this class. Whoever raises the error fills in what the text has in braces.
     """
 
     INVALID = 400, "the request is not valid", "malformed JSON, bad UTF-8, or a missing, invalid or too long field"
@@ -29,7 +29,11 @@ class Problem(Enum):
     )
     UNSTORABLE = 400, "the store of dialogs cannot hold this message", "characters that the store's encoding lacks"
     NOT_HTTP = 400, "the request is not valid HTTP", "something that is not HTTP, or two `Host` headers"
-    PREFLIGHT = 400, "{reason}", "a CORS preflight for an origin, method or header that is not allowed"
+    PREFLIGHT = (
+        400,
+        "the origin, method or header is not allowed",
+        "a CORS preflight that `CORS_ORIGINS` does not cover",
+    )
     NO_KEY = 401, "an API key is required: Authorization: Bearer <key>", "no API key or a wrong one where one is needed"
     NO_PATH = 404, "no such path", "an unknown path"
     METHOD = 405, "Method Not Allowed", "a method that the route does not have"
@@ -54,25 +58,15 @@ class Problem(Enum):
 
     def __init__(self, status: int, text: str, cause: str) -> None:
         self.status = HTTPStatus(status)
-        self.text = text  # with a name in braces for what is only known when it happens
+        self.text = text
         self.cause = cause
 
 
 class RefusedError(Exception):
-    """A request that gets an error: the status, one sentence, and the invalid fields.
+    """A request that gets an error: the status, one sentence, and the invalid fields."""
 
-    `values` are those of the names in braces. An error that BentoML or Starlette has answered is known by its status
-    alone.
-    """
-
-    def __init__(
-        self, problem: Problem | HTTPStatus, detail: Sequence[Mapping[str, str]] = (), **values: object
-    ) -> None:
-        if isinstance(problem, Problem):
-            self.status, self.error = problem.status, problem.text.format(**values)
-        else:
-            known = {one.status: one.text for one in (Problem.METHOD, Problem.RANGE, Problem.NOT_READY)}
-            self.status, self.error = problem, known.get(problem, problem.phrase)  # phrases differ among Pythons
+    def __init__(self, problem: Problem, detail: Sequence[Mapping[str, str]] = (), **values: object) -> None:
+        self.status, self.error = problem.status, problem.text.format(**values)
         self.detail = list(detail)
         super().__init__(self.error)
 

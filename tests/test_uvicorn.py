@@ -8,22 +8,20 @@ import subprocess
 import sys
 from unittest.mock import Mock
 
-import pytest
 import uvicorn
-from _bentoml_impl.worker.service import main as worker
 from starlette.responses import PlainTextResponse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service import SETTINGS
-from serving.http.connections import DEFAULT_KEEP_ALIVE, HttpProtocol
+from serving.http.connections import HttpProtocol
 
 APP = PlainTextResponse("hello")
 CHANGED = f"uvicorn {uvicorn.__version__} changed"
 METHODS = ["connection_made", "connection_lost", "data_received", "on_headers_complete", "on_body"]
 METHODS += ["on_message_complete", "pause_writing", "resume_writing", "shutdown", "_unset_keepalive_if_required"]
-ATTRIBUTES = ["cycle", "headers", "loop", "parser", "pipeline", "server_state", "timeout_keep_alive", "url"]
-CYCLE_ATTRIBUTES = ["disconnected", "keep_alive", "message_event", "more_body", "response_complete", "response_started"]
+ATTRIBUTES = ["cycle", "headers", "loop", "parser", "server_state", "timeout_keep_alive", "url"]
+CYCLE_ATTRIBUTES = ["keep_alive", "response_complete", "response_started"]
 
 
 def test_uvicorn_takes_the_protocol_where_none_is_named() -> None:
@@ -32,18 +30,6 @@ def test_uvicorn_takes_the_protocol_where_none_is_named() -> None:
     config.load()
     assert config.http_protocol_class is HttpProtocol, f"{CHANGED} how it looks up its protocol"
     assert HttpProtocol.keep_alive_seconds == SETTINGS.keep_alive_seconds
-
-
-def test_the_default_timeout_of_idle_connections_is_known() -> None:
-    assert uvicorn.Config(APP).timeout_keep_alive == DEFAULT_KEEP_ALIVE, f"{CHANGED} the default of timeout_keep_alive"
-    of_bentoml = {option.name: option.default for option in worker.params}
-    assert of_bentoml["timeout_keep_alive"] == DEFAULT_KEEP_ALIVE, "BentoML changed the default of timeout_keep_alive"
-
-
-@pytest.mark.parametrize(("option", "kept"), [(DEFAULT_KEEP_ALIVE, SETTINGS.keep_alive_seconds), (20, 20)])
-def test_uvicorns_own_option_comes_first_for_idle_connections(option: int, kept: int) -> None:
-    config = uvicorn.Config(APP, timeout_keep_alive=option)
-    assert HttpProtocol(config, ServerState(), {}, _loop=Mock()).timeout_keep_alive == kept
 
 
 async def exchange() -> HttpToolsProtocol:
@@ -70,7 +56,6 @@ def test_the_protocol_and_its_requests_have_what_is_used() -> None:
         assert name in vars(protocol), f"{CHANGED} HttpToolsProtocol: it has no {name}"
     for name in CYCLE_ATTRIBUTES:
         assert name in vars(protocol.cycle), f"{CHANGED} RequestResponseCycle: it has no {name}"
-    assert isinstance(protocol.cycle.message_event, asyncio.Event), f"{CHANGED} RequestResponseCycle.message_event"
 
 
 SERVER = """

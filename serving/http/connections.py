@@ -14,9 +14,7 @@
 
 This module and `shutdown.py` rely on uvicorn's internals: this one on the registry `uvicorn.config.HTTP_PROTOCOLS`, and
 on methods and attributes of `HttpToolsProtocol` and its `RequestResponseCycle`, which `tests/test_uvicorn.py` lists.
-There is no public way: BentoML starts uvicorn itself, and has no option for the protocol. It has one for idle
-connections (`bentoml serve --timeout-keep-alive`, which is honoured), but no variable that would hold for the container
-as well.
+There is no public way: BentoML starts uvicorn itself, and has no option for the protocol.
 """
 
 import asyncio
@@ -36,7 +34,6 @@ MAX_HEAD_BYTES = 65_536  # request line and headers; also chunk extensions and t
 HEAD_SECONDS = 30.0  # from the opening of the connection, or from the first byte of a request, to the end of its head
 READ_SECONDS = 30.0  # for the client to catch up with a response, and for closing; nginx's lingering_time
 MAX_DISCARDED_BYTES = 32 * 2**20  # of the rest of a request that has already been answered
-DEFAULT_KEEP_ALIVE = 5  # seconds; uvicorn's and BentoML's default, which stands for "not set"
 
 
 class Timeout:
@@ -109,19 +106,18 @@ class LingeringTransport:
 class HttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol with the rules of this module."""
 
-    keep_alive_seconds: ClassVar[float] = 75.0
+    keep_alive_seconds: ClassVar[int] = 75
 
     _transport: LingeringTransport
     _head_timeout: Timeout
     _read_timeout: Timeout
     _head_bytes = 0  # received since the last end of a head, part of a body, or end of a request
-    _may_keep_alive = False  # whether the connection may be kept once the request is complete
+    _may_keep_alive = False  # what the client and `shutdown` say; `cycle.keep_alive` is what the response will say
     _refused: RefusedError | None = None  # what is wrong with a head that can be parsed
 
     def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
-        if self.timeout_keep_alive == DEFAULT_KEEP_ALIVE:  # `bentoml serve --timeout-keep-alive` was not used
-            self.timeout_keep_alive = self.keep_alive_seconds  # type: ignore[assignment]  # call_later takes a float
+        self.timeout_keep_alive = self.keep_alive_seconds
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Start the timeout of the first head."""
@@ -157,9 +153,9 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_timeout.start(HEAD_SECONDS)
 
     def on_headers_complete(self) -> None:
-        """Start the response; unless the request is complete by then, its header will say `Connection: close`."""
+        """Let the app answer. A response that begins before the request is complete will say `Connection: close`."""
         if self.parser.should_upgrade():
-            return  # `_parse` has this head parsed once more, without the offer
+            return  # the parser stops after this head, and `_parse` gives it the head once more, without the offer
         self._refused = self._check_head()
         if self._refused:
             raise httptools.HttpParserError
@@ -167,7 +163,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.headers = []  # a trailer's fields are not added to the headers that the app reads
         self._head_bytes = 0
         self._transport.request_incomplete = True
-        self._may_keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
+        self._may_keep_alive = self.cycle.keep_alive
+        self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Note that the head is over."""
@@ -177,7 +174,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Keep the connection after the response, unless that has already begun."""
         if self.parser.should_upgrade():
-            return
+            return  # as above: the parser calls this after a head that it does not go on from
         super().on_message_complete()
         self._head_bytes = 0
         self._transport.request_incomplete = False
@@ -233,17 +230,16 @@ class HttpProtocol(HttpToolsProtocol):
             self.parser.feed_data(b"\r\n".join([*head, b"", b""]))
 
     def _reject(self, refused: RefusedError) -> None:
-        """Answer with an error what cannot be parsed, and close the connection."""
-        request_id = id_of(self.cycle.scope if self._is_responding() else {"headers": self.headers or []})
+        """Answer with an error what cannot be parsed, and close the connection.
+
+        If a request is being answered, the client would take the error for that answer: the connection just ends.
+        """
         if self._is_responding():
-            if self.pipeline or self.cycle.response_started or not self.cycle.more_body:
-                self._transport.abort()  # the response to an earlier request, or a part of it, is on its way
-                return
-            self.cycle.disconnected = True  # tells the app, which logs it, that the rest of the body will not come
-            self.cycle.message_event.set()
-        else:
-            with about([request_id]):
-                refused.log("a request")
+            self._transport.abort()
+            return
+        request_id = id_of({"headers": self.headers or []})
+        with about([request_id]):
+            refused.log("a request")
         response = to_response(refused)
         head = [f"HTTP/1.1 {refused.status.value} {refused.status.phrase}".encode(), b"connection: close"]
         headers = [*self.server_state.default_headers, header_of(request_id), *response.raw_headers]
@@ -253,7 +249,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._transport.close()
 
 
-def install_protocol(keep_alive_seconds: float) -> None:
+def install_protocol(keep_alive_seconds: int) -> None:
     """Let uvicorn use `HttpProtocol` in this process, and keep idle connections for `keep_alive_seconds`."""
     HttpProtocol.keep_alive_seconds = keep_alive_seconds
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{HttpProtocol.__name__}"

