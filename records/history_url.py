@@ -12,9 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
-ENCODE = "special characters have to be percent-encoded: / as %2F, # as %23, @ as %40, ? as %3F, % as %25"
+NOT_VALID = (
+    "is not valid, as postgresql://user:password@host:5432/database is; special characters have to be percent-encoded:"
+    " / as %2F, # as %23, @ as %40, ? as %3F, % as %25"
+)
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 # Parameters of https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS. The driver hands those
 # that it does not know on to the server, which would refuse to connect.
@@ -85,16 +88,16 @@ def _parse_postgres(rest: str) -> PostgresAddress:
     authority, _, database = place.partition("/")
     credentials, _, hosts = authority.rpartition("@")
     if re.search(r"[\s#\x00-\x1f]|%(?![0-9A-Fa-f]{2})", rest) or "@" in credentials + database + query:
-        raise ValueError(ENCODE)
+        raise ValueError(NOT_VALID)
     user, _, password = credentials.partition(":")
     parameters = _parse_parameters(query)
-    found = _parse_hosts(hosts or parameters.pop("host", ""), parameters.pop("port", "5432"))
+    places = _parse_hosts(hosts or parameters.pop("host", ""), parameters.pop("port", "5432"))
     arguments: dict[str, Any] = {
-        "host": [host for host, _ in found],
-        "port": [port for _, port in found],
-        "user": _decode(user) or None,
-        "password": _decode(password) or None,
-        "database": _decode(database) or None,
+        "host": [host for host, _ in places],
+        "port": [port for _, port in places],
+        "user": unquote(user) or None,
+        "password": unquote(password) or None,
+        "database": unquote(database) or None,
     }
     _check_files(parameters)
     if parameters.get("sslrootcert") == "system":  # which the driver takes for a file
@@ -103,44 +106,39 @@ def _parse_postgres(rest: str) -> PostgresAddress:
         del parameters["sslrootcert"]
         arguments["ssl"] = ssl.create_default_context()
     arguments["dsn"] = f"postgresql://?{urlencode(parameters)}" if parameters else None
-    database = _decode(database) or parameters.get("dbname", "")
-    return PostgresAddress(f"{','.join(f'{host}:{port}' for host, port in found)}/{database}", arguments)
+    database = arguments["database"] or parameters.get("dbname", "")
+    return PostgresAddress(f"{','.join(f'{host}:{port}' for host, port in places)}/{database}", arguments)
 
 
 def _parse_parameters(query: str) -> dict[str, str]:
-    parameters: dict[str, str] = {}
-    for part in filter(None, query.split("&")):
-        name, equals, value = part.partition("=")
-        if not equals:
-            raise ValueError("every parameter after the ? has to have a value, as in sslmode=require")
-        parameters[_decode(name)] = _decode(value)
+    # libpq takes a plus sign for itself
+    parameters = dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
     if parameters.pop("ssl", "") == "true":  # of JDBC; libpq reads it in the same way
         parameters["sslmode"] = "require"
     if parameters.get("channel_binding") == "require":  # of Neon's URLs
         raise ValueError("channel_binding=require is not supported; leave it out, and use sslmode=verify-full")
     parameters = {name: value for name, value in parameters.items() if not _WITHOUT_EFFECT.fullmatch(name)}
-    for name in parameters:
+    for name, value in parameters.items():
         if name not in ("host", "port") and not _PASSED_ON.fullmatch(name):
             raise ValueError(f"the parameter {name} is not known")
+        if not value:
+            raise ValueError(f"the parameter {name} has to have a value")
     return parameters
 
 
 def _parse_hosts(hosts: str, ports: str) -> list[tuple[str, int]]:
     """Return hosts and ports; `ports` holds one for all hosts that name none, or one for each."""
-    names, defaults = hosts.split(","), ports.split(",")
-    if len(defaults) not in (1, len(names)):
-        raise ValueError("there have to be as many ports as hosts, or one")
-    return [_parse_host(name, defaults[at % len(defaults)]) for at, name in enumerate(names)]
-
-
-def _parse_host(text: str, default_port: str) -> tuple[str, int]:
-    matched = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(\d*))?", text)
-    if not matched:
-        raise ValueError("the host is missing or not valid, as in postgresql://user:password@host:5432/database")
-    port = matched[2] or default_port
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError("the port has to be a number from 1 to 65535")
-    return _decode(matched[1]).strip("[]"), int(port)
+    found = [re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?", host) for host in hosts.split(",")]
+    defaults = ports.split(",") if re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5})*", ports) else []
+    defaults *= len(found) if len(defaults) == 1 else 1
+    if len(defaults) != len(found):
+        raise ValueError(NOT_VALID)
+    places = []
+    for match, default in zip(found, defaults, strict=True):
+        if not match or not 0 < int(match[2] or default) < 65536:
+            raise ValueError(NOT_VALID)
+        places.append((unquote(match[1]).strip("[]"), int(match[2] or default)))
+    return places
 
 
 def _check_files(parameters: Mapping[str, str]) -> None:
@@ -156,10 +154,3 @@ def _check_files(parameters: Mapping[str, str]) -> None:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
         except OSError as error:  # as are those of TLS
             raise ValueError(f"{name} cannot be read: {error.strerror or 'no certificates in it'}") from None
-
-
-def _decode(text: str) -> str:
-    try:
-        return unquote(text, errors="strict")
-    except UnicodeDecodeError:
-        raise ValueError(ENCODE) from None

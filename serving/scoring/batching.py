@@ -51,43 +51,40 @@ def count_words(chat: Chat) -> int:
 
 @dataclass(slots=True)
 class Job:
-    """A chat on its way to its score. When nobody waits for it any more, `chat` is set to None: it is not scored.
+    """A chat on its way to its score. `is_abandoned`: nobody waits for it any more, so it is not scored.
 
-    `size` is what it costs to score, in characters, and `words` the number of words of the chat. `is_dialog`: it is the
-    dialog so far of a message. `arrived`, `started` and `ended` are ns since the epoch: when it came, and when it or
-    its batch was scored.
+    `size` is what it costs to score, in characters. `is_dialog`: it is the dialog so far of a message. `arrived`,
+    `started` and `ended` are ns since the epoch: when it came, and when it or its batch was scored.
     """
 
-    chat: Chat | None
+    chat: Chat
     size: int
     is_dialog: bool = False
+    is_abandoned: bool = False
     prediction: Prediction | None = None
-    words: int = 0
     arrived: int = field(default_factory=time_ns)
     started: int = 0
     ended: int = 0
     request_id: str = field(default_factory=get_request_id)
 
 
-def parts_of(jobs: Sequence[Job]) -> Iterator[tuple[list[Job], list[Chat]]]:
+def parts_of(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     """Cut jobs into parts of at most `MAX_BATCH_SIZE` chats and `LARGE` characters; a large chat is a part by itself.
 
     Jobs that nobody waits for any more are left out.
     """
     part: list[Job] = []
-    chats: list[Chat] = []
     filled = 0
     for job in jobs:
-        if job.chat is None:
+        if job.is_abandoned:
             continue
         if part and (len(part) == MAX_BATCH_SIZE or filled + job.size > LARGE):
-            yield part, chats
-            part, chats, filled = [], [], 0
+            yield part
+            part, filled = [], 0
         part.append(job)
-        chats.append(job.chat)
         filled += job.size
     if part:
-        yield part, chats
+        yield part
 
 
 @contextmanager
@@ -113,15 +110,9 @@ class SlowLane:
         self._thread = ThreadPoolExecutor(1, name)
         self._classifier = classifier.for_another_thread()
 
-    async def run(self, work: Callable[[Classifier], T], job: Job) -> T:
-        """Do the work of a job when its turn comes; work that nobody waits for any more is left out."""
-
-        def run_unless_abandoned() -> T:
-            if job.chat is None:
-                raise RefusedError(Problem.TIMEOUT)
-            return work(self._classifier)
-
-        return await asyncio.get_running_loop().run_in_executor(self._thread, run_unless_abandoned)
+    async def run(self, work: Callable[[Classifier], T]) -> T:
+        """Do some work when its turn comes; if the caller is cancelled before, it is left out."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._classifier)
 
 
 def load_classifier(folder: Path, expected_bot_share: float | None = None) -> Classifier:
@@ -167,25 +158,25 @@ class Scorer:
         self._callers += 1
         self._metrics.enter(len(jobs))
         try:
-            for part, of_part in parts_of(jobs):
+            for part in parts_of(jobs):
                 # Requests that arrived meanwhile get in between: those that are ready to be scored are in `_callers`
                 # when this one decides whether it has to queue.
                 await asyncio.sleep(0)
                 if part[0].size > LARGE:  # then it is the only one
-                    await self._large_chats.run(partial(self._score, part, of_part), part[0])
+                    await self._large_chats.run(partial(self._score, part))
                 elif self._callers == 1:
-                    self._score(part, of_part, self._classifier)
+                    self._score(part, self._classifier)
                 else:
                     await self._queue(part)
         finally:
             self._callers -= 1
             self._metrics.leave(len(jobs))
             for job in jobs:
-                job.chat = None  # after an error or a timeout, some may still be in the queue
+                job.is_abandoned = True  # after an error or a timeout, some may still be in the queue
         self._trace(jobs)
         predictions = [job.prediction for job in jobs if job.prediction]
         for job, prediction in zip(jobs, predictions, strict=True):
-            self._metrics.count(prediction, job.words, max(job.started - job.arrived, 0) / 1e9)
+            self._metrics.count(prediction, count_words(job.chat), max(job.started - job.arrived, 0) / 1e9)
         return predictions
 
     def is_ready(self) -> bool:
@@ -203,14 +194,14 @@ class Scorer:
 
         def work(classifier: Classifier) -> Explanation:
             with scoring([job]):
-                return explain(classifier, chat, lambda: job.chat is not None)
+                return explain(classifier, chat, lambda: not job.is_abandoned)
 
         self._metrics.enter(1)
         try:
-            explanation = await self._explanations.run(work, job)
+            explanation = await self._explanations.run(work)
         finally:
             self._metrics.leave(1)
-            job.chat = None  # after a timeout, the thread stops at the next participant
+            job.is_abandoned = True  # after a timeout, the thread stops at the next participant
         self._trace([job])
         return explanation
 
@@ -223,21 +214,21 @@ class Scorer:
 
     async def _score_batch(self, batch: Sequence[Job]) -> Sequence[Job]:
         """Score a batch of BentoML's adaptive batching, which counts chats and not their characters."""
-        for number, (part, chats) in enumerate(parts_of(batch)):
+        for number, part in enumerate(parts_of(batch)):
             if number:
                 await asyncio.sleep(0)
-            self._score(part, chats, self._classifier)
+            self._score(part, self._classifier)
         return batch
 
-    def _score(self, part: Sequence[Job], chats: Sequence[Chat], classifier: Classifier) -> None:
+    def _score(self, part: Sequence[Job], classifier: Classifier) -> None:
         """Score chats and complete their jobs. One assessment gives all that is answered and logged."""
+        chats = [job.chat for job in part]
         with scoring(part):
             assessment = classifier.assess(chats)
             if self._monitoring:
                 self._monitoring.record(classifier, chats, [job.is_dialog for job in part], assessment)
-            predictions = classifier.to_predictions(chats, assessment)
-            for job, chat, prediction in zip(part, chats, predictions, strict=True):
-                job.prediction, job.words = prediction, count_words(chat)
+            for job, prediction in zip(part, classifier.to_predictions(chats, assessment), strict=True):
+                job.prediction = prediction
 
     def _trace(self, jobs: Sequence[Job]) -> None:
         """Record, if traces are on, each job's wait in the queue and its scoring as spans of the current request."""

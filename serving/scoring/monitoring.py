@@ -15,10 +15,12 @@ from functools import cache
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Any, Self
+from time import monotonic
+from typing import Self
 
 from bentoml.exceptions import BentoMLConfigException
 from filelock import FileLock, Timeout
+from prometheus_client import Counter
 from pydantic_core import to_json
 
 from models.chat import Chat
@@ -27,9 +29,9 @@ from records.monitoring_log import Scored, minute
 from serving.settings import say_who_cannot_write
 
 WRITE_EVERY = 0.5  # seconds
-MAX_WAITING = 20_000  # participants whose lines are not written yet, 5 MB
+MAX_WAITING = 20_000  # participants who wait for their lines to be written, 5 MB; as many may be being written
 FILES = 5  # of each worker, the one that is written to included
-WARN_EVERY = 60  # seconds between two warnings about lost lines
+REPORT_EVERY = 60  # seconds between two reports of lost lines, at least
 CLOSE_SECONDS = 2  # for the last lines when the worker stops
 
 logger = logging.getLogger("bentoml.monitoring")
@@ -46,9 +48,9 @@ class Monitoring:
         self._file, self._claim = _claim_file(folder, self._file_bytes)
         self._waiting: list[Scored] = []
         self._waiting_rows = 0
-        self._lost = 0  # not counted yet
-        self._unreported = 0  # in the service's log
-        self._unnoted = 0  # in the file
+        self._lost = 0  # lines that are not counted yet
+        self._unreported = 0  # lost lines that the file does not tell of
+        self._next_report = 0.0
         self._lock = Lock()
         self._closing = Event()
         self._thread = Thread(target=self._run, name="monitoring", daemon=True)
@@ -97,40 +99,34 @@ class Monitoring:
         self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
-        warned = -WARN_EVERY / WRITE_EVERY
-        turn = 0
         while not self._closing.wait(WRITE_EVERY):
-            turn += 1
             self._write()
-            if self._unreported and (turn - warned) * WRITE_EVERY >= WARN_EVERY:
-                logger.warning("MONITORING: %d lines could not be written", self._unreported)
-                self._unreported, warned = 0, turn
+            if monotonic() > self._next_report:
+                self._report()
         self._write()
+        self._report()
         self._file.close()
         self._claim.release()
 
     def _write(self) -> None:
         with self._lock:
-            waiting, self._waiting = self._waiting, []
-        for scored in waiting:
-            self._write_group(scored.lines(), len(scored.chats))
-            with self._lock:
-                self._waiting_rows -= len(scored.probabilities)
-        with self._lock:
+            waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
             lost, self._lost = self._lost, 0
+        for scored in waiting:
+            lines = scored.lines()
+            if len(lines) + 1 >= self._file_bytes or not self._file.write(lines):
+                lost += len(scored.chats)
         if lost:
             _lost_lines().inc(lost)
             self._unreported += lost
-            self._unnoted += lost
-        if self._unnoted:
-            note = to_json({"time": minute(), "lost": self._unnoted})
-            if self._file.write(note):
-                self._unnoted = 0
 
-    def _write_group(self, lines: bytes, count: int) -> None:
-        if len(lines) + 1 >= self._file_bytes or not self._file.write(lines):
-            with self._lock:
-                self._lost += count
+    def _report(self) -> None:
+        """Say how many lines are lost, in the service's log and in the file, if it can be written."""
+        if self._unreported:
+            self._next_report = monotonic() + REPORT_EVERY
+            logger.warning("MONITORING: %d lines could not be written", self._unreported)
+            if self._file.write(to_json({"time": minute(), "lost": self._unreported})):
+                self._unreported = 0
 
 
 class _RotatedFile(RotatingFileHandler):
@@ -153,7 +149,7 @@ class _RotatedFile(RotatingFileHandler):
                 stream.close()
 
 
-def _claim_file(folder: Path, max_bytes: int) -> tuple[_RotatedFile, Any]:
+def _claim_file(folder: Path, max_bytes: int) -> tuple[_RotatedFile, FileLock]:
     """Open the first `predictions.N.jsonl` of a folder that no other process writes to; returns it and its lock.
 
     The numbers stay below the number of workers that run at a time, so a worker that starts again adds no files.
@@ -178,7 +174,5 @@ def _claim_file(folder: Path, max_bytes: int) -> tuple[_RotatedFile, Any]:
 
 
 @cache  # the registry takes a metric once
-def _lost_lines() -> Any:
-    from prometheus_client import Counter  # a worker has said by then where the metrics of all workers are
-
+def _lost_lines() -> Counter:
     return Counter("turing_test_monitoring_lost_lines", "Lines of the monitoring log that could not be written")
