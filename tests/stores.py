@@ -151,10 +151,6 @@ class PostgreSql:
         """Remove all tables."""
         self.query("DROP TABLE IF EXISTS messages, messages_version")
 
-    def end_sessions(self) -> None:
-        """Close all other connections to the server, as a restart of it would."""
-        self.query("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
-
     def authenticate(self, *rules: str) -> None:
         """Replace the rules by which clients are let in."""
         (self.data / "pg_hba.conf").write_text("\n".join([*rules, ""]))
@@ -233,6 +229,3 @@ class SmallDisk:
 
     def clear(self) -> None:
         self._filler.unlink()
-
-    def remount(self, how: str) -> None:
-        run("mount", "-o", f"remount,{how}", self.folder, as_user=False)

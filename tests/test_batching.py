@@ -6,9 +6,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import pytest
 
 from models.chat import Chat, Prediction
@@ -16,8 +15,6 @@ from models.classifier import Assessment, Classifier
 from models.explain import weigh
 from serving.errors import RefusedError
 from serving.scoring.batching import LARGE, MAX_BATCH_SIZE, Scorer
-from serving.scoring.metrics import ModelMetrics
-from serving.scoring.monitoring import Monitoring
 from tests.conftest import make_chat, sample_bodies
 
 SMALL = make_chat((0, "hello there"), (1, "who are you"))
@@ -90,37 +87,6 @@ def test_large_chats_are_scored_in_a_thread(recorder: Recorder, classifier: Clas
     assert recorder.threads.count("large-chats_0") == 1
     assert set(recorder.threads) == {"MainThread", "large-chats_0"}
     assert sum(recorder.batches) == 3
-
-
-def test_one_assessment_gives_the_answer_the_metrics_and_the_log(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    chats = [SMALL, BIG, make_chat((0, "How are you today?"), (1, "fine, and you")), SMALL]
-    assessed: list[Chat] = []
-    logged: list[tuple[int, bool, float]] = []
-    counted: list[Prediction] = []
-    assess = Classifier.assess
-
-    def counting(self: Classifier, chats: Sequence[Chat], expected_bot_share: float | None = None) -> Assessment:
-        assessed.extend(chats)
-        return assess(self, chats, expected_bot_share)
-
-    class Log:
-        def record(
-            self, _: Classifier, chats: Sequence[Chat], are_dialogs: Sequence[bool], assessment: Assessment
-        ) -> None:
-            first = np.cumsum([0, *map(len, assessment.sides)])[:-1]
-            logged.extend(zip(map(id, chats), are_dialogs, assessment.probabilities[first].tolist(), strict=True))
-
-    monkeypatch.setattr(Classifier, "assess", counting)
-    monkeypatch.setattr(ModelMetrics, "count", lambda _, prediction, *__: counted.append(prediction))
-    scorer = Scorer(classifier, cast("Monitoring", Log()))
-    predictions = asyncio.run(scorer.predict(chats, are_dialogs=True))
-    assert len(assessed) == len(chats)
-    assert counted == predictions
-    answered = [prediction.participants[0].is_bot_probability for prediction in predictions]
-    assert len(set(answered)) == 3
-    assert sorted(logged) == sorted((id(chat), True, first) for chat, first in zip(chats, answered, strict=True))
 
 
 def test_a_small_chat_gets_in_between_the_parts_of_a_large_batch(recorder: Recorder) -> None:

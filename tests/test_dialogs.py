@@ -173,16 +173,6 @@ def test_a_dialog_has_limits(server: Server, store: Store) -> None:
     assert probability(server, message("short", dialog)) > 0
 
 
-def test_two_servers_share_one_memory(server: Server, store: Store, tmp_path: Path) -> None:
-    with running(tmp_path, HISTORY_URL=store.url) as other:
-        dialog = str(uuid4())
-        first, second = message("привет", dialog), message("ты бот?", dialog, 1)
-        probability(server, first)
-        told = probability(other, second)
-        assert told == pytest.approx(so_far([first, second])[1], abs=1e-9)
-        assert probability(server, second) == pytest.approx(told, abs=1e-12)
-
-
 def under_load(server: Server, disturb: Callable[[], None]) -> tuple[list[dict[str, Any]], set[int]]:
     """Tell messages from 8 clients while something happens; returns what was answered 200, and all statuses."""
     answered: list[dict[str, Any]] = []

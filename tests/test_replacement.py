@@ -5,24 +5,20 @@ containers are replaced one after the other, as an orchestrator does, one is kil
 """
 
 import asyncio
-import itertools
 import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from models.chat import Chat
-from models.classifier import Classifier
-from tests.conftest import is_ready, sample_bodies, send, wait_until
+from tests.conftest import is_ready, send, wait_until
 from tests.engine import docker
 from tests.faults.client import Connection, Reply
+from tests.faults.soak import Traffic
 from tests.replicas import Replicas, proxy, replicas
 
 pytestmark = [pytest.mark.docker, pytest.mark.proxy, pytest.mark.faults]
@@ -43,79 +39,29 @@ def url(running: Replicas, tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-@dataclass
-class Script:
-    """What a client sends, and what has to come back: chats, and the same chats message by message."""
+class Load(Traffic):
+    """Chats and messages of dialogs, each sent until it is answered; notes what failed, and what was answered."""
 
-    bodies: list[bytes]
-    answers: list[list[float]]
-    said: list[list[tuple[str, int]]]
-    prefixes: list[list[float]]
+    def __init__(self) -> None:
+        super().__init__({"chat": 50, "message": 50})
+        self.count = 0
+        self.failed: list[tuple[float, Reply]] = []  # when it was sent, and what came back
+        self.dialogs: dict[str, list[str]] = {}  # identifiers of answered messages, in order
 
-    @classmethod
-    def of_sample(cls, classifier: Classifier) -> "Script":
-        bodies = [body for body in sample_bodies() if len(body["messages"]) <= 12]
-        chats = [Chat.model_validate(body) for body in bodies]
-        answers = [[side.is_bot_probability for side in one.participants] for one in classifier.predict(chats)]
-        said, prefixes = [], []
-        for chat in chats:
-            said.append([(message.text, int(message.participant_id)) for message in chat.messages])
-            parts = [
-                Chat.model_construct(chat_id="p", messages=chat.messages[: end + 1])
-                for end in range(len(chat.messages))
-            ]
-            prefixes.append(
-                [
-                    next(s.is_bot_probability for s in one.participants if s.participant_id == last.participant_id)
-                    for one, last in zip(classifier.predict(parts), chat.messages, strict=True)
-                ]
-            )
-        return cls([json.dumps(body).encode() for body in bodies], answers, said, prefixes)
-
-
-@dataclass
-class Load:
-    """What the clients sent and what came back."""
-
-    url: str
-    script: Script
-    count: int = 0
-    failed: list[tuple[float, Reply]] = field(default_factory=list)  # when it was sent, and what came back
-    wrong: list[str] = field(default_factory=list)
-    dialogs: dict[str, list[str]] = field(default_factory=dict)  # identifiers of answered messages, in order
-    ends: bool = False
-
-    async def client(self, number: int) -> None:
-        chats = itertools.islice(itertools.cycle(range(len(self.script.bodies))), number, None)
-        async with Connection(self.url) as connection:
-            for chat in chats:
-                dialog = str(uuid4())
-                self.dialogs[dialog] = []
-                for (text, sender), expected in zip(self.script.said[chat], self.script.prefixes[chat], strict=True):
-                    if self.ends:
-                        return
-                    got = (await self.ask(connection, self.script.bodies[chat])).json["participants"]
-                    self.compare([side["is_bot_probability"] for side in got], self.script.answers[chat])
-                    message = {"text": text, "dialog_id": dialog, "id": str(uuid4()), "participant_index": sender}
-                    reply = (await self.ask(connection, json.dumps(message).encode())).json
-                    self.dialogs[dialog].append(str(message["id"]))
-                    self.compare([reply["is_bot_probability"]], [expected])
-
-    async def ask(self, connection: Connection, body: bytes) -> Reply:
-        """Send a request until it is answered with 200; what else came back is noted."""
+    async def post(self, connection: Connection, path: str, body: bytes) -> Reply:
+        """Send a request until it is answered with 200."""
         for _ in range(RETRIES):
             begin = time.monotonic()
-            reply = await connection.post("/predict", body)
+            reply = await connection.post(path, body)
             self.count += 1
             if reply.status == HTTPStatus.OK:
+                sent = json.loads(body)
+                if "dialog_id" in sent:
+                    self.dialogs.setdefault(sent["dialog_id"], []).append(sent["id"])
                 return reply
             self.failed.append((begin, reply))
             await asyncio.sleep(0.1)
         raise AssertionError(f"not answered after {RETRIES} tries: {reply}")
-
-    def compare(self, got: list[float], expected: list[float]) -> None:
-        if got != pytest.approx(expected, abs=1e-9):
-            self.wrong.append(f"{got} in place of {expected}")
 
     async def reach(self, count: int) -> None:
         while self.count < count:
@@ -127,16 +73,16 @@ class Load:
 
 
 @asynccontextmanager
-async def under_load(url: str, script: Script) -> AsyncIterator[Load]:
+async def under_load(url: str) -> AsyncIterator[Load]:
     """Let the clients ask while the body runs; an error of a client ends it."""
-    load = Load(url, script)
+    load = Load()
     async with asyncio.TaskGroup() as clients:
         for number in range(CLIENTS):
-            clients.create_task(load.client(number))
+            clients.create_task(load.client(url, number))
         try:
             yield load
         finally:
-            load.ends = True
+            load.deadline = 0
 
 
 def run(work: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -163,11 +109,9 @@ def check_stored(load: Load, network: str) -> None:
         assert len(kept) <= len(answered) + 1
 
 
-def test_containers_are_replaced_without_a_failed_request(running: Replicas, url: str, classifier: Classifier) -> None:
-    script = Script.of_sample(classifier)
-
+def test_containers_are_replaced_without_a_failed_request(running: Replicas, url: str) -> None:
     async def work() -> None:
-        async with under_load(url, script) as load:
+        async with under_load(url) as load:
             # in order: the successor is ready before its predecessor is told to end
             begin = time.monotonic()
             for slot in range(3):
@@ -211,7 +155,7 @@ def test_containers_are_replaced_without_a_failed_request(running: Replicas, url
             await asyncio.to_thread(wait_until, lambda: is_ready(running.url(cut)), 20)
             await load.reach(load.count + 1_000)
             assert load.take_failed() == []
-        assert load.wrong == []
+        assert load.wrong == 0
         check_stored(load, running.network)
 
     run(work)

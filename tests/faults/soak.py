@@ -15,6 +15,7 @@ or the memory at the end is more than 5 % above that after the first minute.
 import argparse
 import asyncio
 import json
+import math
 import random
 import shutil
 import sys
@@ -55,7 +56,9 @@ LONG_EVERY = 2_000  # requests
 class Traffic:
     """The requests, their expected answers, and a count of what happened."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: dict[str, int] = KINDS, seconds: float = math.inf) -> None:
+        self._kinds = kinds
+        self.deadline = time.monotonic() + seconds
         classifier = Classifier.load()
         self._chats = sample_bodies()
         self._raw = [json.dumps(body).encode() for body in self._chats]
@@ -66,24 +69,25 @@ class Traffic:
         self.answers: Counter[str] = Counter()
         self.wrong = self.lost = self.cut_off = 0
 
-    async def client(self, url: str, deadline: float, seed: int) -> None:
+    async def client(self, url: str, seed: int) -> None:
         """Send one request after another until the deadline."""
         source = random.Random(seed)  # noqa: S311
         dialog: Iterator[tuple[bytes, float]] = iter(())
         async with Connection(url) as connection:
-            while time.monotonic() < deadline:
-                (kind,) = source.choices(list(KINDS), list(KINDS.values()))
+            while time.monotonic() < self.deadline:
+                (kind,) = source.choices(list(self._kinds), list(self._kinds.values()))
                 if kind == "hang up":
                     await self._hang_up(url, source)
                 elif kind == "message":
                     dialog = await self._say(connection, dialog, source)
                 elif kind == "bad":
                     path, body, status = source.choice(BAD)
-                    self._count(kind, await self._post(connection, path, body), status=status)
+                    self._count(kind, await self.post(connection, path, body), status=status)
                 else:
                     await self._ask(connection, kind, source)
 
-    async def _post(self, connection: Connection, path: str, body: bytes) -> Reply:
+    async def post(self, connection: Connection, path: str, body: bytes) -> Reply:
+        """Send a request, and once more if the connection fails."""
         reply = await connection.post(path, body)
         if reply.status == 0:
             self.cut_off += 1
@@ -93,15 +97,15 @@ class Traffic:
     async def _ask(self, connection: Connection, kind: str, source: random.Random) -> None:
         at = source.randrange(len(self._raw))
         if kind == "chat" and source.randrange(LONG_EVERY) == 0:
-            self._count("long chat", await self._post(connection, "/predict", self._long), self._expected_long)
+            self._count("long chat", await self.post(connection, "/predict", self._long), self._expected_long)
         elif kind == "batch":
             several = [(at + more) % len(self._raw) for more in range(5)]
             body = b'{"chats": [' + b", ".join(self._raw[one] for one in several) + b"]}"
             expected = [number for one in several for number in self._expected[one]]
-            self._count(kind, await self._post(connection, "/predict_batch", body), expected)
+            self._count(kind, await self.post(connection, "/predict_batch", body), expected)
         else:
             path = "/explain" if kind == "explain" else "/predict"
-            self._count(kind, await self._post(connection, path, self._raw[at]), self._expected[at])
+            self._count(kind, await self.post(connection, path, self._raw[at]), self._expected[at])
 
     async def _say(
         self, connection: Connection, dialog: Iterator[tuple[bytes, float]], source: random.Random
@@ -113,7 +117,7 @@ class Traffic:
             dialog = _messages(self._chats[at], self._by_message[at])
             found = next(dialog, None)
         body, expected = found
-        self._count("message", await self._post(connection, "/predict", body), [expected])
+        self._count("message", await self.post(connection, "/predict", body), [expected])
         return dialog
 
     async def _hang_up(self, url: str, source: random.Random) -> None:
@@ -162,10 +166,10 @@ def _messages(body: dict[str, Any], expected: list[float]) -> Iterator[tuple[byt
 
 async def soak(served: Process, minutes: float) -> bool:
     """Run the clients and print the results; returns whether no answer was wrong or lost and memory did not grow."""
-    traffic = Traffic()
-    begin = time.monotonic()
+    traffic = Traffic(seconds=60 * minutes)
+    begin = traffic.deadline - 60 * minutes
     memory = {"at the start": served.memory()}
-    clients = [asyncio.create_task(traffic.client(served.url, begin + 60 * minutes, seed)) for seed in range(CLIENTS)]
+    clients = [asyncio.create_task(traffic.client(served.url, seed)) for seed in range(CLIENTS)]
 
     kills = int(minutes)
 
