@@ -40,7 +40,7 @@ def sh(command: str, folder: Path = ROOT, **environment: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=300,
+        timeout=1800,
     )
     assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}"
     return done.stdout.strip()
@@ -79,6 +79,9 @@ class Container:
 
     def exec(self, *command: str, check: bool = True) -> str:
         return docker("exec", self.name, *command, check=check)
+
+    def workers(self) -> list[int]:
+        return [int(child) for child in self.exec("cat", "/proc/1/task/1/children").split()]
 
 
 @contextmanager

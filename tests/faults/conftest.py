@@ -1,9 +1,8 @@
-"""The service as a process and as a container, behind one interface."""
+"""The service as a process, and what can be done to it."""
 
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -12,8 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import Server, running, wait_until
-from tests.engine import Container, container, docker, inspect
+from tests.conftest import Server, running
 
 
 @dataclass
@@ -54,67 +52,26 @@ class Process:
         return self.server.log.read_text()
 
 
-@dataclass
-class Contained:
-    """The service as the image runs it."""
-
-    container: Container
-
-    @property
-    def url(self) -> str:
-        return self.container.url
-
-    def workers(self) -> list[int]:
-        return [int(child) for child in self.container.exec("cat", "/proc/1/task/1/children").split()]
-
-    def kill(self, worker: int) -> None:
-        self.container.exec("sh", "-c", f"kill -9 {worker}")
-
-    def memory(self) -> int:
-        files = [f"/proc/{pid}/smaps_rollup" for pid in [1, *self.workers()]]
-        return _pss(self.container.exec("cat", *files))
-
-    def terminate(self) -> None:
-        subprocess.run(["docker", "kill", "--signal=TERM", self.container.name], check=True, stdout=subprocess.DEVNULL)
-
-    def exit_code(self) -> int:
-        wait_until(lambda: not inspect(self.container.name)["State"]["Running"])
-        return int(inspect(self.container.name)["State"]["ExitCode"])
-
-    def log(self) -> str:
-        return docker("logs", self.container.name)
-
-
 def _pss(rollup: str) -> int:
     return 1024 * sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
 
 
-Place = Process | Contained
-
-
-def connect(served: Place) -> socket.socket:
+def connect(served: Process) -> socket.socket:
     """Open a TCP connection to the service."""
     address = urlsplit(served.url)
     return socket.create_connection((address.hostname, address.port), timeout=20)
 
 
-Start = Callable[..., AbstractContextManager[Place]]
+Start = Callable[..., AbstractContextManager[Process]]
 
 
-@pytest.fixture(params=["process", pytest.param("container", marks=pytest.mark.docker)])
-def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
     """Return a context manager that runs the service, with settings as keyword arguments."""
-    if request.param == "container":
-        request.getfixturevalue("image")
 
     @contextmanager
-    def started(**environment: str) -> Iterator[Place]:
-        if request.param == "process":
-            with running(tmp_path, **environment) as server:
-                yield Process(server)
-        else:
-            options = [option for name, value in environment.items() for option in ("-e", f"{name}={value}")]
-            with container(*options) as run:
-                yield Contained(run)
+    def started(**environment: str) -> Iterator[Process]:
+        with running(tmp_path, **environment) as server:
+            yield Process(server)
 
     return started

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -11,9 +12,9 @@ import pytest
 
 from models.chat import Chat
 from models.classifier import Classifier
-from tests.conftest import CURL_CHAT, send, wait_until
+from tests.conftest import CURL_CHAT, running, send, wait_until
 from tests.faults.client import Connection, Reply, closed_loop, long_chat
-from tests.faults.conftest import Start, connect
+from tests.faults.conftest import Process, Start, connect
 
 pytestmark = pytest.mark.faults
 BODY = json.dumps(CURL_CHAT).encode()
@@ -58,37 +59,42 @@ def test_others_are_answered_while_a_long_chat_is_scored_or_explained(start: Sta
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
 
 
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    with running(tmp_path_factory.mktemp("limited"), MAX_CONCURRENCY="2") as server:
+        yield Process(server)
+
+
 @pytest.mark.parametrize(
     "sent", [b"", HEAD[:30], HEAD, HEAD + b'{"chat_id'], ids=["nothing", "head", "no body", "body"]
 )
-def test_idle_clients_do_not_count_towards_the_limit(start: Start, sent: bytes) -> None:
+def test_idle_clients_do_not_count_towards_the_limit(limited: Process, sent: bytes) -> None:
     """500 connections that stop sending, many more than the limit, and a client that is served."""
-    with start(MAX_CONCURRENCY="8") as served, ExitStack() as connections:
-        waiting = [connections.enter_context(connect(served)) for _ in range(500)]
+    with ExitStack() as connections:
+        waiting = [connections.enter_context(connect(limited)) for _ in range(500)]
         for client in waiting:
             client.sendall(sent)
         for _ in range(20):
-            assert send(f"{served.url}/predict", CURL_CHAT).status == 200
+            assert send(f"{limited.url}/predict", CURL_CHAT).status == 200
 
 
-def test_a_request_that_arrives_byte_by_byte_is_answered(start: Start) -> None:
+def test_a_request_that_arrives_byte_by_byte_is_answered(limited: Process) -> None:
     """Other requests are answered in the meantime."""
     head = HEAD.replace(b"500", str(len(BODY)).encode())
-    with start(MAX_CONCURRENCY="2") as served, connect(served) as slow:
+    with connect(limited) as slow:
         for at, byte in enumerate(head + BODY):
             if at % 20 == 0:  # before the last byte, after which the slow request takes a place
-                assert send(f"{served.url}/predict", CURL_CHAT).status == 200
+                assert send(f"{limited.url}/predict", CURL_CHAT).status == 200
             slow.sendall(bytes([byte]))
         assert slow.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-def test_clients_that_hang_up_do_not_count_towards_the_limit(start: Start) -> None:
+def test_clients_that_hang_up_do_not_count_towards_the_limit(limited: Process) -> None:
     """They hang up in the middle of the body or while their request is being answered."""
     head = HEAD.replace(b"500", str(len(BODY)).encode())
-    with start(MAX_CONCURRENCY="2") as served:
-        for sent in (HEAD + b'{"chat', head + BODY):
-            for _ in range(50):
-                with connect(served) as client:
-                    client.sendall(sent)
-        wait_until(lambda: send(f"{served.url}/predict", CURL_CHAT).status == HTTPStatus.OK)
-        assert "Traceback" not in served.log()
+    for sent in (HEAD + b'{"chat', head + BODY):
+        for _ in range(50):
+            with connect(limited) as client:
+                client.sendall(sent)
+    wait_until(lambda: send(f"{limited.url}/predict", CURL_CHAT).status == HTTPStatus.OK)
+    assert "Traceback" not in limited.log()

@@ -14,7 +14,7 @@ from service import TuringTestService
 from serving.memory import OF_SERVICE, OF_WORKER, check_memory
 from tests.conftest import CURL_CHAT, Server, running, sample_bodies, send, start_server, wait_until
 from tests.engine import IMAGE, container, docker
-from tests.faults.conftest import Contained, Process
+from tests.faults.conftest import Process
 from tests.stores import SmallDisk, lives
 
 pytestmark = pytest.mark.faults
@@ -176,13 +176,13 @@ def test_it_serves_with_the_memory_that_it_asks_for_and_says_what_is_too_little(
         return [f"--memory={megabytes}m", f"--memory-swap={megabytes}m", "-e", f"WORKERS={workers}"]
 
     with container(*limited(need), seconds=180) as started:
-        before = Contained(started).workers()
+        before = started.workers()
         bodies = sample_bodies()
         for body in bodies:
             assert send(f"{started.url}/predict", body).status == 200
             assert send(f"{started.url}/explain", body).status == 200
         assert send(f"{started.url}/predict_batch", {"chats": bodies * 6}).status == 200
-        assert Contained(started).workers() == before, "none was killed"
+        assert started.workers() == before, "none was killed"
         assert "the limit is" not in docker("logs", started.name)
     too_small = docker("run", "-d", *limited(need - 96), IMAGE)
     try:
