@@ -17,7 +17,6 @@ import yaml
 from packaging.markers import Marker
 
 from models.weights import SHIPPED
-from serving.base_image import read_base
 from serving.settings import Settings
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, sample_bodies, send, wait_until
 from tests.engine import (
@@ -75,7 +74,9 @@ def answers(url: str) -> bool:
 
 
 def test_up_ps_logs_exec_stop_start_restart_down(project: Path) -> None:
-    url = configure(project)
+    """With a model of BentoML's store."""
+    store, version = make_store(project)
+    url = configure(project, MODEL="bot_or_human:latest", MODEL_STORE=store)
     with (project / "up.log").open("wb") as up, (project / "logs.log").open("wb") as logs:
         foreground = subprocess.Popen(["docker", "compose", "up"], cwd=project, stdout=up, stderr=up)
         assert answers(url)
@@ -83,8 +84,8 @@ def test_up_ps_logs_exec_stop_start_restart_down(project: Path) -> None:
         send(f"{url}/predict", {"chat_id": 1})  # leaves a line
         wait_until(lambda: "/predict 400" in (project / "logs.log").read_text())
         assert NAME in sh("docker compose ps", project)
-        python = f"Python {read_base()['python_version']}"
-        assert python in sh(f"docker compose exec -T {NAME} python --version", project)
+        assert send(f"{url}/predict", CURL_CHAT).json["model_version"] == version
+        assert f"bot_or_human:{version}" in sh(f"docker compose exec -T {NAME} bentoml models list", project)
         assert "bentoml" in type_in_a_terminal(f"docker compose exec {NAME} bash", "whoami; exit\n", project)
         sh("docker compose stop", project)
         foreground.wait(timeout=60)
@@ -97,35 +98,22 @@ def test_up_ps_logs_exec_stop_start_restart_down(project: Path) -> None:
     assert containers() == set()
 
 
-def test_build_and_up_build(project: Path) -> None:
-    url = configure(project, IMAGE=(name := f"{IMAGE}:compose"), BUILD_NETWORK=NETWORK)
-    with (project / "service.py").open("a") as source:
-        source.write("# changed\n")
-    try:
+def test_build_push_pull_and_up_build(project: Path, tmp_path: Path) -> None:
+    """To a registry, and from there where the image is not."""
+    with registry(tmp_path) as address:
+        url = configure(project, IMAGE=(name := f"{address}/{IMAGE}:1"), BUILD_NETWORK=NETWORK)
+        with (project / "service.py").open("a") as source:
+            source.write("# changed\n")
         sh("docker compose build", project)
         built = inspect(name)["Id"]
-        sh("docker compose up --build -d", project)
-        assert answers(url)
-        assert inspect(NAME)["Image"] == built
-        assert sh(f"docker exec {NAME} tail -n 1 /home/bentoml/bento/src/service.py") == "# changed"
-    finally:
-        sh("docker compose down --timeout 2", project)
-        remove_images(name)
-
-
-def test_push_and_pull(project: Path, tmp_path: Path) -> None:
-    """To a registry, and from there where the image is not; then up."""
-    with registry(tmp_path) as address:
-        name = f"{address}/{IMAGE}:1"
-        url = configure(project, IMAGE=name)
-        sh(f"docker tag {IMAGE} {name}")
         sh("docker compose push", project)
         sh(f"docker rmi {name}")
         sh("docker compose pull", project)
-        assert inspect(name)["Id"] == inspect(IMAGE)["Id"]
-        sh("docker compose up -d", project)
+        assert inspect(name)["Id"] == built
+        sh("docker compose up --build -d", project)
         assert answers(url)
-        assert inspect(NAME)["Config"]["Image"] == name
+        assert (inspect(NAME)["Image"], inspect(NAME)["Config"]["Image"]) == (built, name)
+        assert sh(f"docker exec {NAME} tail -n 1 /home/bentoml/bento/src/service.py") == "# changed"
         sh("docker compose down --timeout 2", project)
         remove_images(name)
 
@@ -185,44 +173,25 @@ def normal(pin: str) -> str:
 # Settings
 
 
-def test_the_port_is_that_of_the_shell_of_env_or_443(project: Path) -> None:
-    assert 'published: "443"' in sh("docker compose config", project)
-    (project / ".env").write_text("PORT=1111\n")
-    assert 'published: "1111"' in sh("docker compose config", project)
-    shown = sh("docker compose config", project, PORT="8443")
-    assert 'published: "8443"' in shown
-    assert "target: 8000" in shown
-
-
 def environment(name: str) -> dict[str, str]:
     """Return the environment of a container or an image; Docker takes an entry without a value out of the image's."""
     return dict(entry.split("=", 1) for entry in inspect(name)["Config"]["Env"] if "=" in entry)
 
 
 def test_every_setting_of_env_reaches_the_service_and_nothing_else_does(project: Path) -> None:
-    """Values that contain `$` take single quotes."""
-    values = {name.upper(): f"a$b$$c-{name}" for name in Settings.model_fields}
-    others = {"PORT": str(free_port()), "POSTGRES_PASSWORD": "secret", "POSTGRES_USER": "u", "OTHER": "x"}
-    lines = "".join(f"{name}='{value}'\r\n" for name, value in {**values, **others}.items())
-    (project / ".env").write_text(lines, encoding="utf-8-sig", newline="")  # as editors on Windows write it
-    sh("docker compose create", project)
-    assert environment(NAME) == {**environment(IMAGE), **values, "PORT": "8000"}
-
-
-def test_without_env_the_settings_are_the_images(project: Path) -> None:
+    """Without `.env` the settings are the image's, and the port is 443; values that contain `$` take single quotes."""
     sh("docker compose create", project)
     removed = {entry for entry in inspect(NAME)["Config"]["Env"] if "=" not in entry}
     assert not removed & set(environment(IMAGE))
     assert environment(NAME) == {**environment(IMAGE), "PORT": "8000"}
-
-
-def test_a_model_of_bentomls_store(project: Path) -> None:
-    store, version = make_store(project)
-    url = configure(project, MODEL="bot_or_human:latest", MODEL_STORE=store)
-    sh("docker compose up -d", project)
-    wait_until(lambda: is_ready(url))
-    assert send(f"{url}/predict", CURL_CHAT).json["model_version"] == version
-    assert f"bot_or_human:{version}" in sh(f"docker compose exec -T {NAME} bentoml models list", project)
+    assert inspect(NAME)["HostConfig"]["PortBindings"]["8000/tcp"][0]["HostPort"] == "443"
+    values = {name.upper(): f"a$b$$c-{name}" for name in Settings.model_fields}
+    others = {"PORT": (port := str(free_port())), "POSTGRES_PASSWORD": "secret", "POSTGRES_USER": "u", "OTHER": "x"}
+    lines = "".join(f"{name}='{value}'\r\n" for name, value in {**values, **others}.items())
+    (project / ".env").write_text(lines, encoding="utf-8-sig", newline="")  # as editors on Windows write it
+    sh("docker compose create", project)
+    assert environment(NAME) == {**environment(IMAGE), **values, "PORT": "8000"}
+    assert inspect(NAME)["HostConfig"]["PortBindings"]["8000/tcp"][0]["HostPort"] == port
 
 
 # What the documentation says
@@ -250,7 +219,7 @@ def test_dialogs_outlive_the_containers_and_are_saved_and_restored(project: Path
     assert say(4, "other") == 200, "it is not in the copy"
     sh("docker compose down", project)
     sh("docker compose up -d", project)
-    assert answers(url)
+    wait_until(lambda: is_ready(url))
     assert [say(number, "other than before") for number in range(5)] == [409] * 5, "they are there"
     if store == "postgres":
         assert (
@@ -264,16 +233,22 @@ def test_dialogs_outlive_the_containers_and_are_saved_and_restored(project: Path
         assert (project / "served" / "train.json").is_file()
 
 
-def test_the_monitoring_log_is_copied_and_compared_as_the_readme_says(project: Path) -> None:
-    """Without the profile, whose Grafana is not in every registry."""
+def test_prometheus_reaches_the_service_and_its_log_is_compared_as_the_readme_says(project: Path) -> None:
+    """With Prometheus' tag `latest`, which has a stand-in where no registry can be reached; Grafana has none."""
     block = re.findall(r"^printf .*?(?=^```)", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[0]
     setting, start, copy, compare = block.splitlines()
-    url = configure(project)
-    sh(setting.replace("=monitoring\\n'", "=\\n'"), project)
-    sh(start, project)
+    ports = {"PROMETHEUS_PORT": (port := free_port()), "PROMETHEUS_IMAGE": "prom/prometheus:latest"}
+    url = configure(project, **ports)
+    sh(setting, project)
+    sh(f"{start.partition(' #')[0]} {NAME} prometheus", project)
+    assert containers() == {NAME, "turing-test-prometheus"}
     assert answers(url)
     for body in sample_bodies() * 3:
         assert send(f"{url}/predict", body).status == 200
+    prometheus = f"http://localhost:{port}"
+    wait_until(lambda: is_up(prometheus))
+    jobs = (NAME, "turing-test-readiness")
+    wait_until(lambda: all(numbers(prometheus, f'up{{job="{job}"}}') == [1.0] for job in jobs))
 
     def are_all_copied() -> bool:
         shutil.rmtree(project / "log", ignore_errors=True)
@@ -324,14 +299,3 @@ def test_the_profile_serves_https(project: Path) -> None:
         os.chown(key, 1000, 1000)  # the user's, who is not root
         sh(f"docker compose {command}", project)
         wait_until(partial(serves, f"{address}/readyz", trusted))
-
-
-def test_the_profile_runs_prometheus_which_reaches_the_service(project: Path) -> None:
-    """With the tag `latest`, which has a stand-in where no registry can be reached; Grafana has none."""
-    configure(project, PROMETHEUS_PORT=(port := free_port()), PROMETHEUS_IMAGE="prom/prometheus:latest")
-    sh(f"docker compose --profile monitoring up -d {NAME} prometheus", project)
-    assert containers() == {NAME, "turing-test-prometheus"}
-    url = f"http://localhost:{port}"
-    wait_until(lambda: is_up(url))
-    jobs = (NAME, "turing-test-readiness")
-    wait_until(lambda: all(numbers(url, f'up{{job="{job}"}}') == [1.0] for job in jobs))

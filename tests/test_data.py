@@ -101,13 +101,8 @@ COLUMNS = "dialog_id,participant_index,is_bot"
         ("nowhere,0,1", "dialog nowhere is not in train.json"),
         (f"{FIRST},7,0", f"participant 7 has no message in dialog {FIRST}"),
         (f"{FIRST},0,2", "is_bot has to be 0 or 1, not '2'"),
-        (f"{FIRST},0,", "is_bot has to be 0 or 1, not ''"),
-        (f"{FIRST},0,nan", "is_bot has to be 0 or 1, not 'nan'"),
         (f"{FIRST},0,0.4", "is_bot has to be 0 or 1, not '0.4'"),
-        (f"{FIRST},0,True", "is_bot has to be 0 or 1, not 'True'"),
         (f"{FIRST},0.7,0", "participant_index has to be a whole number, not '0.7'"),
-        (f"{FIRST},inf,0", "participant_index has to be a whole number, not 'inf'"),
-        (f"{FIRST},1e9999,0", "participant_index has to be a whole number, not '1e9999'"),
         (f"{FIRST},,0", "participant_index has to be a whole number, not ''"),
         (f"{FIRST},{'9' * 5000},0", f"participant_index has to be a whole number, not '{'9' * 39}"),
         (f"{FIRST},0,0,", "4 values in 3 columns"),
@@ -125,7 +120,6 @@ def test_a_wrong_line_of_the_labels_is_named(data: Path, line: str, error: str) 
     ("change", "error"),
     [
         (lambda text: text.replace(",", ";"), f", line 1: the separator is ';'; expected {COLUMNS}"),
-        (lambda text: text.replace(",", "\t"), f", line 1: the separator is '\\t'; expected {COLUMNS}"),
         (lambda text: text.partition("\n")[2], f", line 1: column dialog_id is missing; expected {COLUMNS}"),
         (lambda _: "", f", line 1: column dialog_id is missing; expected {COLUMNS}"),
         (lambda text: text.replace("_id,", "_id,is_bot,", 1), f", line 1: column is_bot is twice; expected {COLUMNS}"),
@@ -138,9 +132,8 @@ def test_labels_in_another_format_are_refused(data: Path, change: Callable[[str]
     assert refusal(data) == f"ytrain.csv{error}"
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "cp1251"])
-def test_labels_in_another_encoding_are_refused(data: Path, encoding: str) -> None:
-    (data / LABELS).write_bytes(f"{COLUMNS},имя\n".encode(encoding))
+def test_labels_in_another_encoding_are_refused(data: Path) -> None:
+    (data / LABELS).write_bytes(f"{COLUMNS},имя\n".encode("cp1251"))
     assert "ytrain.csv: cannot be read: 'utf-8' codec can't decode" in refusal(data)
 
 
@@ -153,19 +146,14 @@ def setting(name: str, value: object) -> Callable[[Dialogs], object]:
     ("change", "error"),
     [
         (setting("participant_index", 0.7), "participant_index has to be a whole number, not 0.7"),
-        (setting("participant_index", 1.0), "participant_index has to be a whole number, not 1.0"),
-        (setting("participant_index", float("inf")), "participant_index has to be a whole number, not inf"),
         (setting("participant_index", float("nan")), "participant_index has to be a whole number, not nan"),
         (setting("participant_index", True), "participant_index has to be a whole number, not True"),
         (setting("participant_index", None), "participant_index has to be a whole number, not None"),
         (setting("participant_index", "1.0"), "participant_index has to be a whole number, not '1.0'"),
         (setting("participant_index", 10**20), f"participant_index has to be a whole number, not {10**20}"),
         (setting("message", "secret"), "`message` has to be a whole number, not a string"),
-        (setting("message", 1.5), "`message` has to be a whole number, not 1.5"),
         (setting("message", 0), "`message` has to increase, and is 0 after 0"),
-        (setting("message", -1), "`message` has to increase, and is -1 after 0"),
         (setting("text", ["secret"]), "text has to be a string, not a list"),
-        (setting("text", None), "text has to be a string, not None"),
         (lambda dialogs: dialogs[FIRST][1].pop("text"), "text is missing"),
         (
             lambda dialogs: dialogs[FIRST].__setitem__(1, "secret"),

@@ -17,9 +17,11 @@ pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("image")]
 LABEL = "turing-test-commands"
 
 
-def test_from_run_to_prune() -> None:
+def test_from_run_with_limits_on_the_hosts_network_to_prune() -> None:
+    """The service then listens on the host itself, on `PORT`, 8000 without it."""
     url = f"http://localhost:{(port := free_port())}"
-    started = sh(f"docker run -d -p {port}:8000 --label {LABEL} turing_test_service")
+    limits = "--memory=500m --cpus=1.0 --net=host"
+    started = sh(f"docker run -d {limits} -e PORT={port} --label {LABEL} turing_test_service")
     try:
         assert started[:12] in sh("docker ps -a")
         wait_until(lambda: is_ready(url))
@@ -27,22 +29,16 @@ def test_from_run_to_prune() -> None:
         answer = sh(f"curl -s -X POST {url}/predict {request}")
         assert [side["participant_id"] for side in json.loads(answer)["participants"]] == [0, 1]
         assert "Service turing_test_service initialized" in sh(f"docker logs {started}")
-        assert "MiB" in sh(f"docker stats --no-stream {started}")
+        assert "/ 500MiB" in sh(f"docker stats --no-stream {started}")
         python = type_in_a_terminal(f"docker exec -it {started} python --version", "")
         assert f"Python {read_base()['python_version']}" in python
-        assert "bentoml" in type_in_a_terminal(f"docker exec -it {started} bash", "whoami; exit\n")
 
         sh(f"docker rename {started} renamed-{started[:12]}")
         sh(f"docker stop $(docker ps -q --filter label={LABEL})")
         assert inspect(f"renamed-{started[:12]}")["State"]["ExitCode"] == 0
         assert started in sh(f"docker container prune --force --filter label={LABEL}")
-        sh(f"docker image prune --force --filter label={LABEL}")
-        assert "turing_test_service" in sh("docker images")
     finally:
         sh(f"docker rm -f {started} || true")
-
-
-def test_run_it_bin_bash() -> None:
     command = "docker run --rm -it turing_test_service /bin/bash"
     assert "42-is-typed" in type_in_a_terminal(command, "echo $((6 * 7))-is-typed; exit\n")
 
@@ -50,19 +46,10 @@ def test_run_it_bin_bash() -> None:
 def test_run_with_a_volume(tmp_path: Path) -> None:
     """A folder of root as `/history`: the error says what to do about it; then the dialogs are there afterwards."""
     tmp_path.chmod(0o755)
-    refused = sh(f"docker run --rm -v {tmp_path}:/history turing_test_service 2>&1 || true").splitlines()[-1]
+    (refused,) = sh(f"docker run --rm -v {tmp_path}:/history turing_test_service || true").splitlines()
     assert "cannot store dialogs in /history: Permission denied for user 1034:1034" in refused
     sh(f"{refused.split('`')[-2]} {tmp_path}")
     with container("-v", f"{tmp_path}:/history") as started:
         message = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
         assert send(f"{started.url}/predict", message).status == 200
     assert (tmp_path / "dialogs.sqlite").stat().st_size > 0
-
-
-def test_run_with_limits_on_the_hosts_network() -> None:
-    """The service then listens on the host itself, on `PORT`, 8000 without it."""
-    port = free_port()
-    with container("--memory=500m", "--cpus=1.0", "--net=host", "-e", f"PORT={port}", port=port) as started:
-        limits = inspect(started.name)["HostConfig"]
-        assert (limits["Memory"], limits["NanoCpus"]) == (500 * 2**20, 1_000_000_000)
-        assert send(f"{started.url}/predict", CURL_CHAT).status == 200

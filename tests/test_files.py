@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -129,30 +129,6 @@ def test_a_folder_in_the_place_of_a_file_is_named_and_nothing_is_replaced(folder
         write(folder, "new")
     assert (folder / NAMES[0]).read_text() == "old"
     assert not (folder / COMMITTED).exists()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a file system of 1 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=True)
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
-@pytest.mark.mount
-def test_a_full_disk_leaves_the_old_files(small_disk: Path) -> None:
-    write(small_disk / "model", "old")
-    with pytest.raises(DataError, match="model: cannot be written: No space left on device"):
-        write(small_disk / "model", "new" * 200_000)
-    assert read(small_disk / "model") == {"old"}
-    (small_disk / "report").write_text("old")
-    with pytest.raises(DataError, match="cannot be written: No space left"), replacing_file(small_disk / "report") as f:
-        f.write_text("new" * 1_000_000)
-    assert (small_disk / "report").read_text() == "old"
-    write(small_disk / "model", "new")
-    assert sorted(path.name for path in small_disk.rglob("*")) == sorted(["model", "report", *NAMES])
 
 
 @pytest.mark.parametrize(("stop", "end"), [(kill, KILLED), (fail, FAILED)])

@@ -5,16 +5,14 @@ platforms, as the official one is: a company's mirror looks like that, too.
 """
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from models.chat import Chat
 from models.classifier import Classifier
-from tests.conftest import ROOT, sample_bodies, send
-from tests.engine import NETWORK, container, docker, inspect, registry, remove_images
+from tests.conftest import sample_bodies, send
+from tests.engine import NETWORK, container, docker, inspect, registry, remove_images, sh
 
 pytestmark = [pytest.mark.docker, pytest.mark.arm64]
 PLATFORMS = ("linux/amd64", "linux/arm64")
@@ -46,13 +44,11 @@ def mirror_base(address: str) -> str:
 def test_push_gives_one_tag_for_both_platforms_and_arm64_answers_the_same(
     tmp_path: Path, classifier: Classifier
 ) -> None:
-    environment = {**os.environ, "BENTOML_HOME": str(tmp_path / "bentoml"), "PLATFORMS": " ".join(PLATFORMS)}
     with registry(tmp_path) as address:
         name = f"{address}/turing_test_service:1"
         base = mirror_base(address)
-        command = ["make", "push", f"IMAGE={name}", f"BASE_IMAGE={base}", f"BUILD_NETWORK={NETWORK}", "VERSION=both"]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        command = f"make push IMAGE={name} BASE_IMAGE={base} BUILD_NETWORK={NETWORK} VERSION=both"
+        sh(command, BENTOML_HOME=str(tmp_path / "bentoml"), PLATFORMS=" ".join(PLATFORMS))
         try:
             index = json.loads(docker("buildx", "imagetools", "inspect", "--raw", name))
             found = [f"{part['platform']['os']}/{part['platform']['architecture']}" for part in index["manifests"]]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import CURL_CHAT, ROOT, SAMPLE, Server, free_port, is_ready, running, send, wait_until
+from tests.engine import sh
 from train.data import read_editions, write_edition
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,20 +89,11 @@ def test_the_commands_of_training_work_one_after_the_other(tmp_path: Path) -> No
     (block,) = [block for block in blocks("") if block.startswith("make train")]
     *commands, replay = block.replace("make ", "make -o .venv/development ").splitlines()
     for command in commands:
-        _run(command, project)
+        sh(command, project)
     with running(tmp_path, MODEL_FOLDER=str(project / "models")) as served:
-        _run(replay.replace("http://localhost:8000", served.url), project)
+        sh(replay.replace("http://localhost:8000", served.url), project)
     assert (project / "trained" / "classifier.npz").is_file()
     assert len((project / "submission.csv").read_text().splitlines()) == 1 + 2 * len(sample.chats)
-
-
-def _run(command: str, folder: Path) -> None:
-    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}: {done.stdout[-500:]}{done.stderr[-500:]}"
-
-
-def test_the_readme_is_short() -> None:
-    assert len(README.splitlines()) <= 150
 
 
 def test_links_lead_to_files() -> None:
