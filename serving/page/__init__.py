@@ -90,7 +90,6 @@ def describe(metrics: dict[str, Any], rules: Rules) -> dict[str, Any]:
     ]
     shares = {level: _mean([row[level] for row in measured if level in row]) for level in get_args(Confidence)}
     return {
-        "version": metrics["version"],
         "chats": sum(part["chats"] for part in data),
         "share": sum(part["bots"] for part in data) / sum(part["participants"] for part in data),
         "fewMessages": rules.few_messages,

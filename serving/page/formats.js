@@ -244,7 +244,7 @@ function readJson(text) {
     if (value.some((item) => Array.isArray(turnsOf(item)))) found.chats = chats(value, "");
     else found.chats = [readChat({ messages: value }, "", found)];
   } else if (Array.isArray(turnsOf(value))) found.chats = [readChat(value, "messages", found)];
-  else if (Array.isArray(value.chats ?? value.chats?.list)) found.chats = chats(value.chats, "chats");
+  else if (Array.isArray(value.chats)) found.chats = chats(value.chats, "chats");
   else if (Array.isArray(value.chats?.list)) found.chats = chats(value.chats.list, "chats.list");
   else found.chats = readDialogs(Object.entries(value), found);
   found.chats = found.chats.filter(({ messages }) => messages.length);
