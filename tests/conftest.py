@@ -23,7 +23,6 @@ import pytest
 
 from models.chat import Chat, Message
 from models.classifier import Classifier
-from tests.firefox import find_firefox
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "train" / "sample"
@@ -54,6 +53,10 @@ def find(program: str) -> str | None:
 
 def find_chromium() -> str | None:
     return find("chromium") or find("chromium-browser") or find("google-chrome")
+
+
+def find_firefox() -> str | None:
+    return find("firefox-esr") or find("firefox")
 
 
 def find_postgresql() -> Path | None:

@@ -3,34 +3,30 @@
 Playwright drives only a Firefox of its own; Debian's firefox-esr speaks BiDi itself.
 """
 
-import asyncio
 import json
 import re
-import shutil
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+import httpx
+from httpx_ws import WebSocketSession, connect_ws
+
+from tests.conftest import find_firefox, wait_until
 
 START = 60  # seconds until Firefox listens
-KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "Tab": "\ue004"}
-
-
-def find_firefox() -> str | None:
-    return shutil.which("firefox-esr") or shutil.which("firefox")
+LISTENING = re.compile(r"WebDriver BiDi listening on (\S+)\n")
+KEYS = {"Enter": "\ue007", "Escape": "\ue00c"}
 
 
 class Firefox:
     """One tab. Methods raise AssertionError when a script on the page throws."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._loop = loop
+    def __init__(self, socket: WebSocketSession) -> None:
         self._socket = socket
         self._sent = 0
         self.faults: list[str] = []
@@ -39,13 +35,10 @@ class Firefox:
         self._tab = self._send("browsingContext.getTree")["contexts"][0]["context"]
 
     def _send(self, method: str, **params: Any) -> Any:
-        return _run(self._loop, self._ask(method, params))
-
-    async def _ask(self, method: str, params: dict[str, Any]) -> Any:
         self._sent += 1
-        await self._socket.send_json({"id": self._sent, "method": method, "params": params})
+        self._socket.send_json({"id": self._sent, "method": method, "params": params})
         while True:
-            message = await self._socket.receive_json(timeout=START)
+            message = self._socket.receive_json(timeout=START)
             if message.get("method") == "log.entryAdded" and message["params"]["level"] == "error":
                 self.faults.append(str(message["params"]["text"]))
             if message.get("id") == self._sent:
@@ -103,37 +96,18 @@ def opened_firefox() -> Iterator[Firefox]:
     """Start Firefox with a profile of its own, and end it."""
     program = find_firefox()
     assert program is not None
-    loop = asyncio.new_event_loop()  # in a thread: Playwright's own runs in that of the tests
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         log = Path(folder) / "log"
         command = [program, "--headless", "--no-remote", "--remote-debugging-port", "0", "--profile", folder]
         with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
             try:
-                session, socket = _run(loop, _connect(log))
-                yield Firefox(loop, socket)
-                _run(loop, session.close())
+                wait_until(lambda: bool(LISTENING.search(log.read_text(errors="replace"))))
+                [url] = LISTENING.findall(log.read_text(errors="replace"))
+                socket: WebSocketSession
+                with httpx.Client(trust_env=False) as client, connect_ws(f"{url}/session", client) as socket:
+                    yield Firefox(socket)
             finally:
                 process.terminate()
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=10)
                 process.kill()
-                loop.call_soon_threadsafe(loop.stop)
-                thread.join()
-                loop.close()
-
-
-def _run(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run_coroutine_threadsafe(work, loop).result()
-
-
-async def _connect(log: Path) -> tuple[aiohttp.ClientSession, aiohttp.ClientWebSocketResponse]:
-    async with asyncio.timeout(START):
-        while True:
-            found = re.search(r"WebDriver BiDi listening on (\S+)", log.read_text(errors="replace"))
-            if found:
-                break
-            await asyncio.sleep(0.1)
-    session = aiohttp.ClientSession()
-    return session, await session.ws_connect(f"{found[1]}/session", max_msg_size=0)
