@@ -57,7 +57,10 @@ def _current_task() -> "asyncio.Task[Any] | None":
 
 
 def _name_request(record: logging.LogRecord) -> bool:
-    """Name the request of a line; BentoML's filter comes first, and appends `trace_msg` to the text."""
+    """Name the request of a line in `trace_msg`, with which BentoML's format ends.
+
+    BentoML's own filter, which comes first, has set it to the ids of the trace, or to nothing.
+    """
     own = "" if _shared.get() else get_request_id()
     of_record: dict[str, Any] = vars(record)
     request_id = of_record["request_id"] = own or _shared.get()

@@ -1,7 +1,7 @@
 """The ASGI app: the layers that a request passes on its way to the service, from the outside to the inside.
 
     RequestId           the client's X-Request-ID or a new one, for the response and the log
-    KnownPaths          one name for all unknown paths, no slash at the end of known ones
+    KnownPaths          one name for all unknown paths
     RequestMetrics      BentoML's metrics of requests
     tracing, access log BentoML's, if configured
     CORS                BentoML's, if configured, and the service's, with `CORS_ORIGINS`
@@ -90,6 +90,7 @@ class PredictionService(bentoml.Service[Any]):
             [*swagger_routes(self, access), *pages],
             redirect_slashes=False,
             default=bento.router,
+            # it starts and stops the service, and takes BentoML's app in place of this router
             lifespan=lambda _: bento.router.lifespan_context(bento),  # type: ignore[arg-type]
         )
         app: ASGIApp = PredictionRoutes(
@@ -102,6 +103,6 @@ class PredictionService(bentoml.Service[Any]):
         app = AccessAndErrors(app, access)
         if settings.cors_origins:
             app = Cors(app, **CORS, allow_origins=settings.cors_origins)
-        for middleware in reversed(configured.in_front):
+        for middleware in reversed(configured.in_front):  # the first one is the outermost
             app = middleware.cls(app, *middleware.args, **middleware.kwargs)
         return RequestId(KnownPaths(app, known_paths([*others.routes, *bento.routes])))

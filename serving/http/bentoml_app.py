@@ -27,7 +27,8 @@ def name_worker_in_log() -> None:
 def api_methods(service: Any) -> dict[str, tuple[type[BaseModel], Callable[[Any, Any], Awaitable[BaseModel]]]]:
     """Return the API methods of a service by route: the type of the one parameter beside self, and the function.
 
-    As an attribute of an instance, a method is wrapped by BentoML, which inspects its signature for each call.
+    It is the function that the class defines. In its place, an instance has BentoML's `APIMethod`, which inspects the
+    signature for each call.
     """
     methods = {}
     for api in service.apis.values():

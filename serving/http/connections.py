@@ -237,7 +237,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_responding():
             self._transport.abort()
             return
-        request_id = id_of({"headers": self.headers or []})
+        request_id = id_of(self.headers or [])
         with about([request_id]):
             refused.log("a request")
         response = to_response(refused)

@@ -23,7 +23,8 @@ logger = logging.getLogger("bentoml.predictions")
 class PredictionRoutes:
     """ASGI middleware that answers predictions and passes every other request on.
 
-    `routes` maps a path to the type of its body and to the method of the service (`TuringTestService`) that answers it.
+    `routes` maps a path to the type of its body and to the method that answers it, as the class of the service has it
+    (`api_methods`); its first argument is the service.
     A body has at most `max_body_bytes`. At most `max_in_flight` requests are answered at a time, the others are
     rejected with 429; `timeout`, in seconds, is for one request, body included. `None`: no limit.
     """
@@ -59,7 +60,6 @@ class PredictionRoutes:
                 request = parse_body(body_type, body)
                 self._in_flight += 1
                 try:
-                    # the plain function: a bound method is wrapped by BentoML, which inspects it for each call
                     answer = await method(bentoml.get_current_service(), request)
                 finally:
                     self._in_flight -= 1

@@ -1,7 +1,7 @@
 """The id of a request: the client's `X-Request-ID`, or a new one; it is in the response and in the log."""
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +12,6 @@ from serving.log import set_request_id
 HEADER = "X-Request-ID"
 _NAME = HEADER.lower().encode()
 _USABLE = re.compile(rb"[A-Za-z0-9_.:/+=@-]{1,128}")
-_KEY = "bot_or_human.request_id"  # of a scope
 
 
 class RequestId:
@@ -25,7 +24,7 @@ class RequestId:
         """Pass a request on."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        request_id = id_of(scope)
+        request_id = id_of(scope["headers"])
         set_request_id(request_id)
 
         async def send_id(message: MutableMapping[str, Any]) -> None:
@@ -36,14 +35,10 @@ class RequestId:
         return await self._app(scope, receive, send_id)
 
 
-def id_of(scope: Any) -> str:
-    """Return the id of a request, which its scope keeps. One that could break a line of the log is replaced."""
-    if _KEY not in scope:
-        sent = [value for name, value in scope["headers"] if name == _NAME]
-        is_usable = len(sent) == 1 and _USABLE.fullmatch(sent[0])
-        scope[_KEY] = sent[0].decode() if is_usable else uuid4().hex
-    request_id: str = scope[_KEY]
-    return request_id
+def id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the id that a client has sent, or a new one in place of one that could break a line of the log."""
+    sent = [value for name, value in headers if name == _NAME]
+    return sent[0].decode() if len(sent) == 1 and _USABLE.fullmatch(sent[0]) else uuid4().hex
 
 
 def header_of(request_id: str) -> tuple[bytes, bytes]:
