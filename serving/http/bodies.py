@@ -1,8 +1,9 @@
-"""Request bodies: read with a limit, unpacked, validated, and described by field where they are wrong."""
+"""Bodies of requests, read with a limit, unpacked and validated by field, and of errors."""
 
 import zlib
 
 from pydantic import BaseModel
+from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope
 
 from models.validation import InvalidChatError, validate_json
@@ -15,9 +16,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     Raises `RefusedError`: 415 for any type but JSON and any coding but gzip, 413 above `max_bytes` (packed and
     unpacked; the rest is not read), 400 if the client disconnects or the packed data are damaged.
     """
-    headers: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
-        headers[name] = value if name not in headers else headers[name] + b", " + value
+    headers = dict(scope["headers"])
     if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != b"application/json":
         raise RefusedError(Problem.NOT_JSON)
     coding = headers.get(b"content-encoding", b"identity").strip().lower()
@@ -57,3 +56,8 @@ def parse_body(body_type: type[BaseModel], body: bytes) -> BaseModel:
         return validate_json(body_type, body, root="body")
     except InvalidChatError as error:
         raise RefusedError(Problem.INVALID, error.detail) from None
+
+
+def to_response(refused: RefusedError) -> JSONResponse:
+    """Return the response to a rejected request."""
+    return JSONResponse({"error": refused.error, "detail": refused.detail}, refused.status, refused.headers)

@@ -26,8 +26,8 @@ import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.errors import Problem, RefusedError
+from serving.http.bodies import to_response
 from serving.http.request_id import header_of, id_of
-from serving.http.responses import to_response
 from serving.log import about
 
 MAX_HEAD_BYTES = 65_536  # request line and headers; also chunk extensions and trailers

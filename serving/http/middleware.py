@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.errors import Problem, RefusedError
 from serving.http.access import Access
-from serving.http.responses import to_response
+from serving.http.bodies import to_response
 
 # errors that BentoML and Starlette answer, and headers of them that mean something to a client
 OF_OTHERS = {one.status: one for one in (Problem.NO_PATH, Problem.METHOD, Problem.RANGE, Problem.NOT_READY)}

@@ -1,8 +1,6 @@
 """Access: API keys, other origins, unknown paths, and what the service reveals."""
 
 import hmac
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
@@ -14,7 +12,7 @@ from bentoml.exceptions import BentoMLException
 
 from serving.errors import RefusedError
 from serving.http.access import Access
-from tests.conftest import CLIENT, CURL_CHAT, ROOT, Answer, Server, running, send, start_server
+from tests.conftest import CLIENT, CURL_CHAT, Answer, Server, running, send, start_server
 
 pytestmark = pytest.mark.faults
 KEYS = "first-key, второй-ключ"
@@ -47,14 +45,8 @@ def test_without_a_valid_key_the_status_is_401(guarded: Server, path: str, autho
     assert set(answer.json) == {"error", "detail"}
 
 
-def test_an_empty_key_is_rejected() -> None:
-    """Few clients send a header that ends with a space."""
-    with pytest.raises(RefusedError):
-        Access(["one"]).check({"path": "/predict", "headers": [(b"authorization", b"Bearer ")]})
-
-
 @pytest.mark.parametrize("path", OTHERS)
-@pytest.mark.parametrize("authorization", ["Bearer first-key", "bearer  first-key"])
+@pytest.mark.parametrize("authorization", ["Bearer first-key", "bearer  first-key", "Bearer второй-ключ"])
 def test_a_valid_key_gives_access_to_metrics_and_docs(guarded: Server, path: str, authorization: str) -> None:
     assert get(f"{guarded.url}{path}", Authorization=authorization)[0].status == 200
 
@@ -62,12 +54,6 @@ def test_a_valid_key_gives_access_to_metrics_and_docs(guarded: Server, path: str
 @pytest.mark.parametrize("path", ["/schema.json", "/livez", "/readyz", "/healthz"])
 def test_health_needs_no_key(guarded: Server, path: str) -> None:
     assert get(f"{guarded.url}{path}")[0].status == 200
-
-
-@pytest.mark.parametrize("key", [key.strip() for key in KEYS.split(",")])
-def test_each_key_gives_access_to_predictions(guarded: Server, key: str) -> None:
-    answer, _ = get(f"{guarded.url}/predict", "POST", Authorization=f"Bearer {key}", Content_Type="application/json")
-    assert answer.status == 400, "the key is accepted and the empty body rejected"
 
 
 def test_the_python_client_sends_the_key(guarded: Server) -> None:
@@ -111,9 +97,10 @@ def test_every_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch)
     access.check({"path": "/predict", "headers": [(b"authorization", b"Bearer one")]})
     assert compare.call_count == 3
     assert {len(part) for call in compare.call_args_list for part in call.args} == {32}
-    with pytest.raises(RefusedError):
-        access.check({"path": "/predict", "headers": [(b"authorization", b"Bearer four")]})
-    assert compare.call_count == 6
+    for wrong in (b"Bearer four", b"Bearer "):
+        with pytest.raises(RefusedError):
+            access.check({"path": "/predict", "headers": [(b"authorization", wrong)]})
+    assert compare.call_count == 9
 
 
 @pytest.mark.parametrize(
@@ -154,12 +141,8 @@ def test_a_trailing_slash_is_redirected(server: Server, path: str, place: str) -
 ORIGIN = "https://game.example"
 
 
-def test_other_origins_have_no_access_by_default(server: Server) -> None:
-    _, headers = get(f"{server.url}/livez", Origin=ORIGIN)
-    assert "access-control-allow-origin" not in headers
-
-
-def test_configured_origins_have_access(tmp_path: Path) -> None:
+def test_configured_origins_have_access(tmp_path: Path, server: Server) -> None:
+    assert "access-control-allow-origin" not in get(f"{server.url}/livez", Origin=ORIGIN)[1], "by default, no other has"
     with running(tmp_path, CORS_ORIGINS=f"https://other.example, {ORIGIN}", API_KEYS="key") as served:
         asked = {
             "Access_Control_Request_Method": "POST",
@@ -194,14 +177,3 @@ def test_telemetry_is_off(tmp_path: Path) -> None:
     with running(tmp_path, BENTOML_DO_NOT_TRACK="False", __BENTOML_DEBUG_USAGE="True") as served:
         assert send(f"{served.url}/predict", CURL_CHAT).status == 200
     assert "Tracking Payload" not in served.log.read_text()
-    plain = "import bentoml._internal.utils.analytics.usage_stats as usage; print(usage.do_not_track())"
-    for code, is_off in ((plain, False), (f"import service; {plain}", True)):
-        shown = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env={"BENTOML_DO_NOT_TRACK": "False"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert shown.stdout.strip() == str(is_off)

@@ -78,17 +78,6 @@ def test_idle_clients_do_not_count_towards_the_limit(limited: Process, sent: byt
             assert send(f"{limited.url}/predict", CURL_CHAT).status == 200
 
 
-def test_a_request_that_arrives_byte_by_byte_is_answered(limited: Process) -> None:
-    """Other requests are answered in the meantime."""
-    head = HEAD.replace(b"500", str(len(BODY)).encode())
-    with connect(limited) as slow:
-        for at, byte in enumerate(head + BODY):
-            if at % 20 == 0:  # before the last byte, after which the slow request takes a place
-                assert send(f"{limited.url}/predict", CURL_CHAT).status == 200
-            slow.sendall(bytes([byte]))
-        assert slow.recv(65536).startswith(b"HTTP/1.1 200")
-
-
 def test_clients_that_hang_up_do_not_count_towards_the_limit(limited: Process) -> None:
     """They hang up in the middle of the body or while their request is being answered."""
     head = HEAD.replace(b"500", str(len(BODY)).encode())
