@@ -63,8 +63,6 @@ def _read_keys(file: object) -> object:
         keys = Path(file).read_text(encoding="utf-8-sig").replace(",", " ").split()
     except OSError as error:
         raise ValueError(f"Cannot read {file}: {error.strerror}") from None
-    except ValueError:
-        raise ValueError(f"Cannot read {file}: it is not UTF-8 text") from None
     if not keys:
         raise ValueError(f"There is no key in {file}")
     return keys

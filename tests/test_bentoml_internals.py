@@ -1,7 +1,6 @@
 """What is assumed about private parts of BentoML and prometheus_client: a changed one fails here first."""
 
 import asyncio
-import inspect
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -17,16 +16,9 @@ from serving.http.bentoml_app import _component_name, api_methods, read_middlewa
 from serving.http.request_metrics import RequestMetrics
 from serving.process import do_not_track
 from serving.schemas import ChatOrMessage, Chats
-from serving.scoring.adaptive_batching import CorkDispatcher, NoWait, Optimizer, adaptive_batching
+from serving.scoring.adaptive_batching import NoWait, Optimizer, adaptive_batching
 
 CHANGED = f"BentoML {version('bentoml')} changed "
-
-
-def test_the_dispatcher_takes_these_arguments() -> None:
-    parameters = inspect.signature(CorkDispatcher).parameters
-    assert {"fallback", "get_batch_size"} < parameters.keys(), CHANGED + "CorkDispatcher"
-    assert list(parameters)[:2] == ["max_latency_in_ms", "max_batch_size"], CHANGED + "CorkDispatcher"
-    assert "wait" in vars(Optimizer(1.0)), CHANGED + "Optimizer"
 
 
 def test_a_service_has_its_api_methods_by_route() -> None:

@@ -64,11 +64,11 @@ class LingeringTransport:
     client closes the connection as well, or `READ_SECONDS` or `MAX_DISCARDED_BYTES` is reached.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, timeout: Timeout) -> None:
         self.request_incomplete = False  # whether the client is still sending
         self.discards = False  # whether what arrives is to be handed to `discard`, not to the parser
-        self.timeout = Timeout(loop, transport.abort)  # of closing
         self._transport = transport
+        self._timeout = timeout
         self._discarded = 0  # bytes
 
     def __getattr__(self, name: str) -> Any:
@@ -87,7 +87,7 @@ class LingeringTransport:
         """Close after all that has been written, with a lingering close if the client is still sending."""
         if self.is_closing():
             return
-        self.timeout.start(READ_SECONDS)
+        self._timeout.start(READ_SECONDS)
         if not self.request_incomplete:
             self._transport.close()
             return
@@ -121,17 +121,17 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Start the timeout of the first head."""
-        self._transport = LingeringTransport(transport, self.loop)
         self._head_timeout = Timeout(self.loop, transport.abort)
         self._read_timeout = Timeout(self.loop, transport.abort)
+        self._transport = LingeringTransport(transport, self._read_timeout)
         super().connection_made(cast(asyncio.Transport, self._transport))
         self._head_timeout.start(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all timeouts."""
+        """Stop both timeouts."""
         super().connection_lost(exc)
-        for timeout in (self._head_timeout, self._read_timeout, self._transport.timeout):
-            timeout.stop()
+        self._head_timeout.stop()
+        self._read_timeout.stop()
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived; reject what is not HTTP or has too long a head."""
@@ -189,7 +189,8 @@ class HttpProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """Go on with the response."""
         super().resume_writing()
-        self._read_timeout.stop()
+        if not self._transport.is_closing():  # which has the same limit in time
+            self._read_timeout.stop()
 
     def shutdown(self) -> None:
         """Close the connection, after the response if there is one to come."""

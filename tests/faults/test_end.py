@@ -4,8 +4,6 @@ import json
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -13,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import CURL_CHAT, ROOT, send, wait_until
+from tests.conftest import CURL_CHAT, send, wait_until
 from tests.faults.client import long_chat
 from tests.faults.conftest import Process, Start, connect
 
@@ -107,21 +105,3 @@ def test_ctrl_c_stops_the_service(start: Start) -> None:
     with start() as served:
         served.server.process.send_signal(signal.SIGINT)
         assert served.exit_code() == 0
-
-
-def test_a_server_that_ignores_sigterm_is_stopped() -> None:
-    """The process exits with 0, as if the server had stopped."""
-    script = """
-import asyncio, signal
-from serving.http import shutdown
-shutdown.STOP_AFTER, shutdown.GIVE_UP_AFTER = 0.1, 0.5
-signal.signal(signal.SIGTERM, lambda *_: print("stopping", flush=True))
-async def run():
-    shutdown.Shutdown().watch()
-    signal.raise_signal(signal.SIGTERM)
-    await asyncio.sleep(30)
-    print("went on")
-asyncio.run(run())
-"""
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "stopping\n")
