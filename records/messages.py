@@ -1,7 +1,6 @@
 """The table of messages: its columns, its versions, and what the errors of a store mean."""
 
 import sqlite3
-from collections.abc import Sequence
 from enum import Enum, auto
 from typing import NamedTuple, get_type_hints
 
@@ -97,10 +96,3 @@ def upgrade_from(version: int, **types: str) -> list[str]:
     if version > VERSION:
         raise UnusableStoreError(f"the table messages has version {version}, and this service knows {VERSION} at most")
     return [statement.format(**types) for old in range(version, VERSION) for statement in _UPGRADES[old]]
-
-
-def check_columns(names: Sequence[str]) -> None:
-    """Raise UnusableStoreError if a table lacks a column."""
-    missing = [name for name in ("seq", *StoredMessage._fields, "created_at") if name not in names]
-    if missing:
-        raise UnusableStoreError(f"the table messages is not this service's: it has no column {', '.join(missing)}")

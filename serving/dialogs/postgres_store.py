@@ -11,7 +11,7 @@ from typing import NamedTuple
 import asyncpg
 
 from records.history_url import PostgresAddress
-from records.messages import COLUMNS, KINDS, VERSION, StoredMessage, check_columns, upgrade_from
+from records.messages import COLUMNS, KINDS, VERSION, StoredMessage, upgrade_from
 from serving.dialogs.dialog import Outcome, admit
 from serving.dialogs.store import COUNT_DIALOGS, DELETE_OLD, FIND_OLD, make_probe
 from serving.dialogs.tasks import GIVE_UP
@@ -45,8 +45,6 @@ class PostgresStore:
         ORDER BY number"""  # noqa: S608
     _FIND_OLD = FIND_OLD.format(oldest="$1")
     _DELETE_OLD = DELETE_OLD.format(dialog="$1", oldest="$2")
-    _COLUMNS_OF_TABLE = """SELECT attname FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid
-        WHERE relname = 'messages' AND pg_table_is_visible(attrelid) AND attnum > 0 AND NOT attisdropped"""
 
     def __init__(self, address: PostgresAddress) -> None:
         self._address = address
@@ -131,10 +129,7 @@ class PostgresStore:
         """Connect, and bring the table up to date."""
         connection = await self._connect_to_any()
         try:
-            version = await self._find_version(connection)
-            if version:
-                check_columns([name for (name,) in await connection.fetch(self._COLUMNS_OF_TABLE)])
-            if version != VERSION:
+            if await self._find_version(connection) != VERSION:
                 await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
                 version = await self._find_version(connection)
                 for statement in upgrade_from(version, seq="BIGSERIAL", time="TIMESTAMPTZ"):

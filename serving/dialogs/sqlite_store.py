@@ -22,7 +22,6 @@ from records.messages import (
     KINDS,
     StoredMessage,
     UnusableStoreError,
-    check_columns,
     reason_of,
     upgrade_from,
 )
@@ -207,8 +206,6 @@ class SqliteStore:
             version = int("messages" in tables)
             if version and "messages_version" in tables:
                 (version,) = connection.execute("SELECT max(version) FROM messages_version").fetchone()
-            if version:
-                check_columns([name for name, *_ in connection.execute("SELECT * FROM messages LIMIT 0").description])
             for statement in upgrade_from(version, seq="INTEGER NOT NULL", time="DATETIME"):
                 connection.execute(statement)
             connection.execute("COMMIT")
