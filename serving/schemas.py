@@ -83,14 +83,14 @@ CHAT, MESSAGE = "<chat>", "<message>"
 
 
 def _shape(body: Any) -> str | None:
-    """Distinguish a chat from a message by the fields that only one of them has."""
-    if isinstance(body, Chat):
+    """Distinguish a chat (or its prediction) from a message (or its answer) by the fields that only one of them has."""
+    if isinstance(body, Chat | Prediction):
         return CHAT
-    if isinstance(body, PlatformMessage):
+    if isinstance(body, PlatformMessage | MessageAnswer):
         return MESSAGE
     if not isinstance(body, dict):
         return None
-    if {"messages", "chat_id"} & body.keys():
+    if {"messages", "chat_id", "participants"} & body.keys():
         return CHAT
     return MESSAGE if {"text", "dialog_id", "id", "participant_index"} & body.keys() else None
 
@@ -111,8 +111,13 @@ class ChatOrMessage(
     model_config = ConfigDict(hide_input_in_errors=True)
 
 
-class Answer(RootModel[Prediction | MessageAnswer]):
-    """The response body of `/predict`: a prediction for a chat, or for a message."""
+class Answer(
+    RootModel[Annotated[Annotated[Prediction, Tag(CHAT)] | Annotated[MessageAnswer, Tag(MESSAGE)], _BY_SHAPE]]
+):
+    """The response body of `/predict`: a prediction for a chat, or for a message.
+
+    Without the tags, BentoML's specification, which `bentoml build` writes, fails at the union.
+    """
 
 
 class Predictions(BaseModel):

@@ -30,6 +30,10 @@ def test_a_service_has_its_api_methods_by_route() -> None:
     }, CHANGED + "Service.apis or APIMethod"
 
 
+def test_bentoml_build_can_write_its_specification() -> None:
+    assert {"/predict", "/predict_batch", "/explain"} <= TuringTestService.openapi_spec.paths.keys()  # type: ignore[attr-defined]
+
+
 def test_the_name_of_a_worker_in_the_log_is_cached() -> None:
     assert hasattr(_component_name, "cache_clear"), CHANGED + "_component_name"
 
