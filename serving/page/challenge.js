@@ -3,7 +3,7 @@
 import { CHATS } from "./data.js";
 import { html } from "./html.js";
 import { percent, t } from "./texts.js";
-import { reasonsOf, Signals } from "./verdict.js";
+import { explainedOf, reasonsOf, Signals } from "./verdict.js";
 
 export const MODES = ["pass", "stay"];
 export const YOU = "you";
@@ -90,9 +90,8 @@ export function End({ page }) {
   const { game } = page;
   const { mode } = page.state;
   const { n, p } = game.over;
-  const found = page.explanation?.participants.find((one) => one.participant_id === YOU);
   const isBot = p >= 0.5 && (mode === "stay" || game.over.won);
-  const told = reasonsOf(found).filter(({ weight }) => weight > 0 === isBot).slice(0, TOLD);
+  const told = reasonsOf(explainedOf(page.explanation, YOU)).filter(({ weight }) => weight > 0 === isBot).slice(0, TOLD);
   const other = MODES.find((one) => one !== mode);
   return html`<div class="end" role="group" aria-labelledby="end-title">
     <h2 id="end-title" tabindex="-1">${titleOf(mode, game.over)}</h2>

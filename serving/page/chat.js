@@ -2,7 +2,7 @@
 
 import { Component, createRef, html, isEnter } from "./html.js";
 import { nameOf, t } from "./texts.js";
-import { Effect } from "./verdict.js";
+import { Effect, sideOf } from "./verdict.js";
 
 const LEVELS = [0.12, 0.4, 0.9, 1.8]; // log odds from which a message is tinted
 const STRENGTHS = ["0%", "12%", "22%", "34%", "46%"]; // of the tint
@@ -35,7 +35,7 @@ function Message({ message, at, page }) {
     state.people.indexOf(message.who) % 2 === 1 ? "right" : "left",
     state.messages[at - 1]?.who === message.who && "follows",
     isSelected && "selected",
-    level && (effect > 0 ? "bot" : "person"),
+    level && sideOf(effect),
   ];
   return html`<li data-id=${message.id} class="message ${kinds.filter(Boolean).join(" ")}">
     <span class="who" dir="auto">${nameOf(message.who)}</span>
@@ -126,7 +126,7 @@ function marked(text, segments) {
   let end = 0;
   for (const segment of segments) {
     parts.push(text.slice(end, segment.start));
-    parts.push(html`<mark class=${segment.weight > 0 ? "bot" : "person"}>${text.slice(segment.start, segment.end)}</mark>`);
+    parts.push(html`<mark class=${sideOf(segment.weight)}>${text.slice(segment.start, segment.end)}</mark>`);
     end = segment.end;
   }
   return [...parts, text.slice(end)];

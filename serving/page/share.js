@@ -1,7 +1,7 @@
 // Sharing: a link that holds the chat in its fragment, which browsers do not send, the result as text, and a picture.
 
 import { meaningOf, nameOf, percent, t } from "./texts.js";
-import { reasonsOf } from "./verdict.js";
+import { explainedOf, reasonsOf, sideOf } from "./verdict.js";
 
 const LONGEST_LINK = 8_000; // characters of a fragment that is made; messengers cut longer links
 const LONGEST_READ = 100_000; // of one that is read
@@ -52,12 +52,11 @@ async function inflate(packed) {
 export const linkTo = (fragment) => `${location.origin}${location.pathname}${fragment && `#${fragment}`}`;
 
 const reasonOf = (signal) => `${meaningOf(signal)}, ${t(signal.than_usual)}`;
-const sideOf = ({ weight }) => (weight > 0 ? "bot" : "person");
 
 /** Return a verdict as text, for instance for a messenger. */
 export function asText({ headline, worth, bars, reasons }) {
   const lines = bars.map(({ name, p }) => `${name}: ${t("bar", { p: percent(p) })}`);
-  const why = reasons.map((one) => `${one.weight > 0 ? "→" : "←"} ${reasonOf(one)} (${t(sideOf(one))})`);
+  const why = reasons.map((one) => `${one.weight > 0 ? "→" : "←"} ${reasonOf(one)} (${t(sideOf(one.weight))})`);
   return [headline, worth, ...lines, ...why].filter(Boolean).join("\n");
 }
 
@@ -110,8 +109,8 @@ export function paint(canvas, { headline, tone, worth, bars, reasons, goal }) {
   }
   y += 26;
   for (const one of reasons.filter((_, at) => y + 40 * at < HEIGHT - 130)) {
-    block(EDGE, y - 15, 16, 16, TONES[sideOf(one)], 4);
-    write(`${reasonOf(one)} → ${t(sideOf(one))}`, EDGE + 30, y, 25);
+    block(EDGE, y - 15, 16, 16, TONES[sideOf(one.weight)], 4);
+    write(`${reasonOf(one)} → ${t(sideOf(one.weight))}`, EDGE + 30, y, 25);
     y += 40;
   }
   write(linkTo(""), right, HEIGHT - 64, 24, { colour: COLOURS.soft, align: "right" });
@@ -131,7 +130,6 @@ function wrap(context, text, width, font) {
 /** Return what the picture and the text show of a page's chat, or of a challenge with its line to share. */
 export function summary(page, line) {
   const { verdict, shown, answers, explanation, explained, goal } = page;
-  const found = explanation?.participants.find((one) => one.participant_id === explained);
   return {
     headline: line || verdict.text,
     tone: verdict.tone,
@@ -140,6 +138,6 @@ export function summary(page, line) {
     bars: shown
       .filter((who) => answers.has(who))
       .map((who) => ({ name: line ? t("me") : nameOf(who), p: answers.get(who).is_bot_probability, confidence: page.confidenceOf(who) })),
-    reasons: reasonsOf(found).slice(0, 3),
+    reasons: reasonsOf(explainedOf(explanation, explained)).slice(0, 3),
   };
 }

@@ -11,7 +11,7 @@ import { Scores } from "./scores.js";
 import { hasKey, post, Problem, setKey } from "./service.js";
 import { summary, unpack } from "./share.js";
 import { LANGUAGES, nameOf, percent, preferred, setLanguage, setNames, t } from "./texts.js";
-import { conclude, ProblemBox, Verdict, Why, worth } from "./verdict.js";
+import { conclude, explainedOf, ProblemBox, Verdict, Why, worth } from "./verdict.js";
 
 const TYPING = 250; // ms without a key press until the chat is scored
 const SETTLED = 400; // ms after that until it is explained
@@ -439,7 +439,7 @@ function pageOf() {
 
 /** Return a function from a message's place to the segments to mark in it, for one participant. */
 function marksOf(explanation, who, messages) {
-  const spans = explanation?.participants.find((one) => one.participant_id === who)?.spans ?? [];
+  const spans = explainedOf(explanation, who)?.spans ?? [];
   const isSame = (at) => messages[at]?.text === explanation.messages[at]?.text;
   return (at) => {
     const own = spans.filter((span) => span.message_id === at);

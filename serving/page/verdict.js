@@ -60,6 +60,12 @@ export function worth(level, isShort = false) {
   return t(key, { n: Math.min(n, 99) }); // never 100: nothing is right every time
 }
 
+/** Return what an explanation says of a participant; undefined where there is none. */
+export const explainedOf = (explanation, who) => explanation?.participants.find((one) => one.participant_id === who);
+
+/** Return the side that a weight speaks for. */
+export const sideOf = (weight) => (weight > 0 ? "bot" : "person");
+
 /** Return the signals of a participant's explanation to show as reasons. */
 export const reasonsOf = (found) => found?.signals.filter(({ name }) => !OF_LANGUAGE.test(name)) ?? [];
 
@@ -126,7 +132,7 @@ export function ProblemBox({ page }) {
 export function Why({ page }) {
   const { explained: who, explanation } = page;
   if (who === null) return null;
-  const found = explanation?.participants.find((one) => one.participant_id === who);
+  const found = explainedOf(explanation, who);
   return html`<section class="card why" id="why" aria-labelledby="why-title">
     <h2 id="why-title" dir="auto">${page.isGame ? t("whyYou") : t("why", { who: nameOf(who) })}</h2>
     ${found
@@ -162,7 +168,7 @@ export function Signals({ signals, numbers = false }) {
     <ul class="signals ${numbers ? "numbered" : ""}">
       ${signals.map((signal) => {
         const { name, weight, label = meaningOf(signal) } = signal;
-        const side = weight > 0 ? "bot" : "person";
+        const side = sideOf(weight);
         return html`<li key=${name}>
           <span class="label ${signal.than_usual ?? ""}">${label}</span>
           <span class="track" aria-hidden="true">
@@ -185,7 +191,7 @@ function Words({ spans, messages, who }) {
   }
   return html`<ul class="words">
     ${[...words].map(
-      ([word, { text, weight, message }]) => html`<li key=${word} class=${weight > 0 ? "bot" : "person"}>
+      ([word, { text, weight, message }]) => html`<li key=${word} class=${sideOf(weight)}>
         <q dir="auto">${text}</q>
         <span class="unseen">${t(weight > 0 ? "towardBot" : "towardPerson")}</span>
         ${message.who !== who && html`<span class="fine"> ${t("saidBy", { who: nameOf(message.who) })}</span>`}
@@ -219,16 +225,16 @@ export function Effect({ page, message }) {
 }
 
 function InIt({ number, message, before, after }) {
-  const of = (explanation) => explanation?.participants.find((one) => one.participant_id === message.who);
-  const changed = changes(of(before), of(after));
-  const spans = of(after).spans.filter((span) => span.message_id === number - 1);
+  const found = explainedOf(after, message.who);
+  const changed = changes(explainedOf(before, message.who), found);
+  const spans = found.spans.filter((span) => span.message_id === number - 1);
   if (!changed.length && !spans.length) return html`<p class="fine">${t("nothingInIt")}</p>`;
   return html`<p class="fine">${t("inIt")}</p>
     <ul class="words">
       ${changed.map(
         ({ signal, weight }) =>
-          html`<li key=${signal.name} class=${weight > 0 ? "bot" : "person"}>
-            <span class=${signal.than_usual}>${meaningOf(signal)}</span> <span class="toward">→ ${t(weight > 0 ? "bot" : "person")}</span>
+          html`<li key=${signal.name} class=${sideOf(weight)}>
+            <span class=${signal.than_usual}>${meaningOf(signal)}</span> <span class="toward">→ ${t(sideOf(weight))}</span>
           </li>`,
       )}
     </ul>
