@@ -13,8 +13,9 @@ import numpy as np
 
 from .chat import Chat, ExplainedParticipant, Explanation, Message, Signal, Span
 from .classifier import Classifier
-from .features import Floats, pair_ngrams, word_hash, word_ngrams
-from .signals import LINEAR, OTHER, SIGNALS
+from .features import Floats, pair_ngrams
+from .ngrams import Ngrams
+from .signals import LINEAR, OF_NGRAMS, OTHER, SIGNALS
 from .texts import find_words
 from .words import words_for
 
@@ -92,7 +93,7 @@ def spans(classifier: Classifier, chat: Chat, shown: int = SHOWN_SPANS) -> list[
     as_speaker, as_counterpart = LINEAR[0], OTHER + LINEAR[1]
     messages = chat.messages
     speakers = {who: number for number, who in enumerate(dict.fromkeys(message.participant_id for message in messages))}
-    places, sums = _parts(messages, classifier.ngrams.weights)
+    places, sums = _parts(messages, classifier.ngrams)
     by_message = np.array([speakers[message.participant_id] for message in messages])
     speaker = by_message[[at for at, _, _ in places]]
     squares = np.bincount(speaker, sums[:, 2], len(speakers))
@@ -123,25 +124,21 @@ def _heaviest(weights: Floats, shown: int) -> list[int]:
     return list(map(int, chosen[np.argsort(size[chosen], kind="stable")][:shown]))
 
 
-def _parts(messages: Sequence[Message], grams: Floats) -> tuple[list[tuple[int, int, int]], Floats]:
-    """Return the words and the pairs of neighbouring words of messages, and the sums over the n-grams of each.
+def _parts(messages: Sequence[Message], ngrams: Ngrams) -> tuple[list[tuple[int, int, int]], Floats]:
+    """Return the words and the pairs of neighbouring words of messages, and what each adds to `OF_NGRAMS`.
 
-    A part is the index of its message, its start and its end in the text as it was sent; `grams` is
-    (N_BUCKETS + 1, columns), the sums are (parts, columns). A pair with a boundary belongs to its word.
+    A part is the index of its message, its start and its end in the text as it was sent; what they add is
+    (parts, len(OF_NGRAMS)). A pair with a boundary belongs to its word.
     """
-    known: dict[str, tuple[Floats, int]] = {}
     places: list[tuple[int, int, int]] = []
-    sums = [np.zeros((0, grams.shape[1]))]
+    sums = [np.zeros((0, len(OF_NGRAMS)))]
     for at, message in enumerate(messages):
         words = find_words(message.text)
         if not words:
             continue
-        for _, _, word in words:
-            if word not in known:
-                known[word] = (grams[word_ngrams(word)].sum(axis=0), word_hash(word))
-        alone = np.array([known[word][0] for _, _, word in words])
-        hashes = [0, *(known[word][1] for _, _, word in words), 0]
-        pairs = grams[pair_ngrams(np.array(hashes, np.uint64))[:-1]]
+        values, hashes = ngrams.look_up([word for _, _, word in words])
+        alone = values[:, : len(OF_NGRAMS)]
+        pairs = ngrams.weights[pair_ngrams(np.pad(hashes, 1))[:-1]]  # between boundaries, whose hash is 0
         alone[0] += pairs[0]
         alone[-1] += pairs[-1]
         places += [(at, start, end) for start, end, _ in words]

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from itertools import accumulate, islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .features import BOUNDARY, LONGEST_WORD, Floats, Side, pair_ngrams, word_counts, word_hash, word_ngrams
 from .signals import OF_NGRAMS, SUMS
 
 CACHED_WORDS = 1 << 15
-_CHUNK = 1 << 13  # words that are looked up before room may be made in the cache
+CHUNK = 1 << 13  # words that are looked up before room may be made in the cache; as many as a message may have
 
 
 class Ngrams:
@@ -42,21 +43,25 @@ class Ngrams:
         first = [0, *accumulate(len(side.words) for side in sides[:-1])]
         sums = np.zeros((len(sides), len(SUMS)))
         hashes = np.empty(len(words), np.uint64)
-        for start in range(0, len(words), _CHUNK):
-            part = words[start : start + _CHUNK]
-            if len(self._rows) + len(part) > self._cached_words:
-                self._forget()
-            rows = [self._rows[word] if word in self._rows else self._look_up(word) for word in part]
-            hashes[start : start + _CHUNK] = self._hashes.take(rows)
+        for start in range(0, len(words), CHUNK):
+            part = words[start : start + CHUNK]
+            values, hashes[start : start + CHUNK] = self.look_up(part)
             # the sides that have words in this chunk; the first of them may have begun before it
             first_side, end_side = bisect_right(first, start) - 1, bisect_left(first, start + len(part))
             cuts = [max(at - start, 0) for at in first[first_side:end_side]]
-            sums[first_side:end_side] += np.add.reduceat(self._values.take(rows, axis=0), cuts)
+            sums[first_side:end_side] += np.add.reduceat(values, cuts)
         pairs = pair_ngrams(hashes)
         sums[:, : len(OF_NGRAMS)] += np.add.reduceat(self.weights.take(pairs, axis=0), first)
         return sums
 
-    def _look_up(self, word: str) -> int:
+    def look_up(self, words: Sequence[str]) -> tuple[Floats, NDArray[np.uint64]]:
+        """Return what each of at most `CHUNK` words adds to `SUMS`, (words, len(SUMS)), and the hashes, (words,)."""
+        if len(self._rows) + len(words) > self._cached_words:
+            self._forget()
+        rows = [self._rows[word] if word in self._rows else self._add(word) for word in words]
+        return self._values.take(rows, axis=0), self._hashes.take(rows)
+
+    def _add(self, word: str) -> int:
         """Return the cache's row for a word, which holds what the word adds to `SUMS`, and its hash."""
         key = word[:LONGEST_WORD]
         if key in self._rows:
