@@ -38,7 +38,10 @@ _SHIFT = np.uint64(64 - N_BUCKETS.bit_length() + 1)  # leaves the upper bits, as
 _SIGNS = frozenset({"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk"})  # categories of Unicode
 _STOPS, _QUESTIONS, _BRACKETS = ".。", "?？؟", "()"
 _COMMAS, _EXCLAMATIONS, _DASHES, _QUOTES = ",，、،", "!！", "-—–", "\"'«»“”„`"
-_NO_OTHER_SIGNS = frozenset(_STOPS + _QUESTIONS + _BRACKETS + _COMMAS + _EXCLAMATIONS + _DASHES + _QUOTES + ":;")
+_SKIN_TONES = "".join(map(chr, range(0x1F3FB, 0x1F400)))  # belong to the emoji before them
+_NO_OTHER_SIGNS = frozenset(
+    _STOPS + _QUESTIONS + _BRACKETS + _COMMAS + _EXCLAMATIONS + _DASHES + _QUOTES + _SKIN_TONES + ":;"
+)
 
 # Counts of characters; as signals, all but the first are divided by the number of letters + 1.
 OF_LETTERS: Mapping[str, Callable[[str], bool]] = {
@@ -71,14 +74,12 @@ class Turns:
     def __init__(self, first: int) -> None:
         self.first = first
         self.words = [BOUNDARY]
-        self.bare: list[str] = []  # words in lower case, without surrounding punctuation
+        self.bare: list[str] = []  # words in lower case, without surrounding punctuation; of ")))", ")" is left
         self.lowered: list[str] = []  # texts in lower case
         self.vocabulary: set[str] = set()  # what `bare` holds
         self.texts: set[str] = set()  # what `lowered` holds
         self.lengths: list[int] = []
-        self.spoken = 0  # messages with a text; of them:
-        self.start_capital = self.end_stop = self.end_question = self.end_letter = self.end_bracket = 0
-        self.have_lines = 0
+        self.spoken: list[str] = []  # texts that are not empty
         self.replies = self.answered = 0  # number of replies, and of characters they replied to
 
     def add(self, position: int, text: str, words: list[str]) -> None:
@@ -88,17 +89,10 @@ class Turns:
         self.lowered.append(text.lower())
         if not text:
             return
-        self.spoken += 1
-        end = text[-1]
-        self.start_capital += text[0].isupper()
-        self.end_stop += end in _STOPS
-        self.end_question += end in _QUESTIONS
-        self.end_letter += end.isalpha()
-        self.end_bracket += end in _BRACKETS
-        self.have_lines += "\n" in text
+        self.spoken.append(text)
         self.words += words
         self.words.append(BOUNDARY)
-        self.bare += [word.lower().strip(".,?!()") for word in words]
+        self.bare += [word.lower().strip(".,?!()") or word[0] for word in words]
 
     def mean(self) -> float:
         """Return the mean length of a message, in characters."""
@@ -123,6 +117,10 @@ class Whole(NamedTuple):
     finished: bool
 
 
+def _share(marks: list[bool]) -> float:
+    return sum(marks) / (len(marks) or 1)
+
+
 # How a participant takes part in the chat. "messages", "words" and lengths in characters are log1p.
 TALK: Mapping[str, Callable[[Turns, Whole], float]] = {
     "opens the chat": lambda own, _: float(own.first == 0),
@@ -135,21 +133,17 @@ TALK: Mapping[str, Callable[[Turns, Whole], float]] = {
     "longest message": lambda own, _: log1p(max(own.lengths)),
     "words in a message": lambda own, _: len(own.bare) / len(own.lengths),
     "length of the first message": lambda own, _: log1p(own.lengths[0]),
-    "starts with a capital letter": lambda own, _: own.start_capital / (own.spoken or 1),
-    "ends with a full stop": lambda own, _: own.end_stop / (own.spoken or 1),
-    "ends with a question mark": lambda own, _: own.end_question / (own.spoken or 1),
-    "ends with a letter": lambda own, _: own.end_letter / (own.spoken or 1),
-    "ends with a bracket": lambda own, _: own.end_bracket / (own.spoken or 1),
-    "several lines in a message": lambda own, _: own.have_lines / (own.spoken or 1),
+    "starts with a capital letter": lambda own, _: _share([text[0].isupper() for text in own.spoken]),
+    "ends with a full stop": lambda own, _: _share([text[-1] in _STOPS for text in own.spoken]),
+    "ends with a question mark": lambda own, _: _share([text[-1] in _QUESTIONS for text in own.spoken]),
+    "ends with a letter": lambda own, _: _share([text[-1].isalpha() for text in own.spoken]),
+    "ends with a bracket": lambda own, _: _share([text[-1] in _BRACKETS for text in own.spoken]),
+    "several lines in a message": lambda own, _: _share(["\n" in text for text in own.spoken]),
     "writes twice in a row": lambda own, _: (len(own.lengths) - own.replies - (own.first == 0)) / len(own.lengths),
-    "repeats own words": lambda own, _: 1 - len(own.vocabulary) / (len(own.bare) or 1),
+    "repeats own words": lambda own, _: (len(own.bare) - len(own.vocabulary)) / (len(own.bare) or 1),
     "repeats own messages": lambda own, _: 1 - len(own.texts) / len(own.lengths),
-    "repeats the other one's words": lambda own, chat: (
-        sum([word in chat.vocabulary for word in own.bare]) / (len(own.bare) or 1)
-    ),
-    "repeats the other one's messages": lambda own, chat: (
-        sum([text in chat.texts for text in own.lowered]) / len(own.lengths)
-    ),
+    "repeats the other one's words": lambda own, chat: _share([word in chat.vocabulary for word in own.bare]),
+    "repeats the other one's messages": lambda own, chat: _share([text in chat.texts for text in own.lowered]),
     "reply length relative to the other one's": lambda own, _: (
         log1p(own.mean()) - log1p(own.answered / (own.replies or 1))
     ),

@@ -21,7 +21,7 @@ from .trees import Trees
 
 ARTIFACT = "classifier.npz"
 METRICS = "metrics.json"
-FORMAT = 6  # of the artifact; increases whenever the features, the signals, the arrays or the way they are used change
+FORMAT = 7  # of the artifact; increases whenever the features, the signals, the arrays or the way they are used change
 SHIPPED = Path(__file__).parent  # the folder of the artifact that comes with the project
 COMMITTED = ".committed"  # folder of new files that have not been moved to their places yet (`train/files.py`)
 

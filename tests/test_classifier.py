@@ -220,7 +220,7 @@ def test_what_is_no_artifact_is_refused_whatever_its_checksum(folder: Path, what
     with np.load(folder / ARTIFACT) as stored:
         arrays = dict(stored)
     if what == "an array less":
-        del arrays["boosted.right"]
+        del arrays["boosted.leaves"]
     elif what == "a shorter array":
         arrays["ngrams"] = arrays["ngrams"][:, :-1]
     elif what == "an object":

@@ -64,6 +64,7 @@ def test_ngrams_are_stable_and_in_range() -> None:
         ("好？", "question marks", 1),
         ("$5", "other signs", 1),
         ("👨\u200d👩\u200d👧", "emoji", 3),
+        ("👍🏽", "other signs", 0),
         ("extraordinary", "long words", 1),
     ],
 )
@@ -100,7 +101,16 @@ def test_an_empty_text_is_a_turn_without_words() -> None:
     side, _ = read_sides(make_chat((0, ""), (1, "?")))
     assert side.words == ["\n"]
     assert side.talk[list(TALK).index("empty messages")] == 1
+    assert side.talk[list(TALK).index("repeats own words")] == 0
     assert np.isfinite(side.talk).all()
+
+
+def test_words_of_punctuation_are_words() -> None:
+    chat = make_chat((0, "?"), (1, ")))"), (0, "... ??"), (1, "ok )"))
+    own, other = (list(TALK).index(f"repeats {whose} words") for whose in ("own", "the other one's"))
+    first, second = (side.talk for side in read_sides(chat))
+    assert (first[own], second[own]) == pytest.approx((1 / 3, 1 / 3))  # of "?", "." and "?", and of ")", "ok" and ")"
+    assert (first[other], second[other]) == (0, 0)
 
 
 def test_the_others_are_averaged() -> None:

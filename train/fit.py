@@ -157,14 +157,19 @@ class Fitted:
         return Weights(
             ngrams=self.ngrams,
             boosted=_lay_out(
-                [(n["feature_idx"], n["num_threshold"], n["value"], n["is_leaf"], n["left"], n["right"]) for n in grown]
+                [
+                    (n["feature_idx"], n["num_threshold"], n["value"], n["is_leaf"], n["left"], n["right"])
+                    for n in grown
+                ],
+                self.boosted.max_depth,
             ),
             start=float(self.boosted._baseline_prediction.item()),
             randomised=_lay_out(
                 [
                     (t.feature, t.threshold, t.value[:, 0, 1], t.children_left < 0, t.children_left, t.children_right)
                     for t in forest
-                ]
+                ],
+                self.randomised.max_depth,
             ),
             base=self.base,
             typical=self.typical,
@@ -172,23 +177,26 @@ class Fitted:
         )
 
 
-def _lay_out(grown: Sequence[tuple[NDArray[Any], ...]]) -> Trees:
-    """Lay out scikit-learn's trees side by side.
+def _lay_out(grown: Sequence[tuple[NDArray[Any], ...]], depth: int) -> Trees:
+    """Lay out scikit-learn's trees, none of which is deeper than `depth`, as complete ones.
 
     Each is given by arrays of its nodes: feature, threshold, value, whether it is a leaf, left and right child.
     Thresholds are rounded down to 32-bit floats, which does not change the comparison with a 32-bit float.
     """
-    shape = (len(grown), max(len(nodes[0]) for nodes in grown))
-    feature, number = np.zeros(shape, np.uint8), np.zeros(shape, np.float32)
-    left, right = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
-    for row, (features, thresholds, values, is_leaf, lefts, rights) in enumerate(grown):
-        nodes = np.arange(len(features))
+    laid_out = []
+    for features, thresholds, values, is_leaf, lefts, rights in grown:
         rounded = thresholds.astype(np.float32)
         rounded = np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded)
-        feature[row, nodes] = np.where(is_leaf, 0, features)
-        number[row, nodes] = np.where(is_leaf, values, rounded)
-        left[row, nodes], right[row, nodes] = np.where(is_leaf, nodes, [lefts, rights])
-    return Trees(feature, number, left, right)
+        children = np.where(is_leaf, np.arange(len(is_leaf)), [lefts, rights])  # a leaf is its own child
+        levels: list[Ints] = [np.zeros(1, np.int64)]
+        for _ in range(depth):
+            levels.append(children[:, levels[-1]].T.ravel())
+        inner = np.concatenate(levels[:-1])
+        laid_out.append(
+            (np.where(is_leaf, 0, features)[inner], np.where(is_leaf, np.inf, rounded)[inner], values[levels[-1]])
+        )
+    feature, threshold, leaves = (np.array(part) for part in zip(*laid_out, strict=True))
+    return Trees(feature.astype(np.uint8), threshold.astype(np.float32), leaves.astype(np.float32))
 
 
 def fit(table: Table) -> Fitted:
