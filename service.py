@@ -64,7 +64,7 @@ class TuringTestService:
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """Let `/readyz` answer 503 before the worker stops; let the garbage collector leave alone what stays."""
+        """Let `/readyz` answer 503 before the worker stops; freeze what stays, which the garbage collector skips."""
         SHUTDOWN.watch()
         self.dialogs.start_upkeep()
         gc.collect()

@@ -84,7 +84,7 @@ def weigh(classifier: Classifier, signals: Floats) -> tuple[float, Floats, float
 
 
 def spans(classifier: Classifier, chat: Chat, shown: int = SHOWN_SPANS) -> list[list[Span]]:
-    """Return for each participant the words of all messages that weigh most in the linear model's signals about it.
+    """Return, for each participant, the words in the chat that weigh most in the linear model's signals about them.
 
     The participant's own words belong to the signal "says what bots say", those of the others to "says what is said to
     bots". The weights of all of a signal's spans add up to its value; `shown` is the number of spans to return, the
@@ -128,7 +128,7 @@ def _parts(messages: Sequence[Message], ngrams: Ngrams) -> tuple[list[tuple[int,
     """Return the words and the pairs of neighbouring words of messages, and what each adds to `OF_NGRAMS`.
 
     A part is the index of its message, its start and its end in the text as it was sent; what they add is
-    (parts, len(OF_NGRAMS)). A pair with a boundary belongs to its word.
+    (parts, len(OF_NGRAMS)). A pair of a boundary and a word counts towards that word.
     """
     places: list[tuple[int, int, int]] = []
     sums = [np.zeros((0, len(OF_NGRAMS)))]

@@ -33,7 +33,7 @@ UNKNOWN = 0.5  # the value of "has the last word" in a chat that is not finished
 # Odd multipliers of multiplicative hashing in two dimensions: 2^64 over the plastic number and over its square (Roberts
 # 2018, "The unreasonable effectiveness of quasirandom sequences").
 _MIX = (np.uint64(0xC13FA9A902A6328F), np.uint64(0x91E10DA5C79E7B1D))
-_SHIFT = np.uint64(64 - N_BUCKETS.bit_length() + 1)  # leaves the upper bits, as many as number the buckets
+_SHIFT = np.uint64(64 - N_BUCKETS.bit_length() + 1)  # keeps the upper bits, as many as a bucket number has
 
 _SIGNS = frozenset({"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk"})  # categories of Unicode
 _STOPS, _QUESTIONS, _BRACKETS = ".。", "?？؟", "()"

@@ -77,7 +77,7 @@ def cause_of(error: Exception) -> Cause:
         ):
             return Cause.TRY_AGAIN
         case OSError() | asyncpg.ClientConfigurationError() | asyncpg.TargetServerAttributeNotMatched():
-            return Cause.STORE  # before what they are, too: ValueError, and errors of the driver
+            return Cause.STORE  # before the cases below, whose classes these errors also have
         case asyncpg.DataError() | ValueError() | OverflowError():
             return Cause.MESSAGE
         case asyncpg.InterfaceError() | asyncpg.InternalClientError():

@@ -16,10 +16,10 @@ from pydantic_core import to_json
 
 from models.chat import Chat, Confidence
 from models.classifier import Assessment, Classifier, confidence_of
-from models.signals import SIGNALS
+from models.signals import OWN, SIGNALS
 from models.weights import FORMAT, Rules
 
-OWN = len(SIGNALS) // 2  # a participant's own signals come first; those of "the other one" stand in the other's row
+LOGGED = len(OWN)  # signals of a participant; those of "the other one" stand in the other's row
 CONFIDENCES = get_args(Confidence)
 Kind = Literal["chat", "finished", "dialog"]  # a chat that may go on, a finished one, or the dialog of a message
 _CYRILLIC, _LATIN = SIGNALS.index("Cyrillic letters"), SIGNALS.index("Latin letters")
@@ -87,8 +87,8 @@ class Scored:
 
 
 def own_signals(assessment: Assessment) -> NDArray[np.float32]:
-    """Return the signals that are logged, (rows, OWN), not rounded yet."""
-    return assessment.signals[:, :OWN].astype(np.float32)
+    """Return the signals that are logged, (rows, LOGGED), not rounded yet."""
+    return assessment.signals[:, :LOGGED].astype(np.float32)
 
 
 def logged(signals: NDArray[np.float32]) -> NDArray[np.float64]:

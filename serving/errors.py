@@ -21,7 +21,7 @@ class Problem(Enum):
     """
 
     INVALID = 400, "the request is not valid", "malformed JSON, bad UTF-8, or a missing, invalid or too long field"
-    BAD_GZIP = 400, "the body is not valid gzip of one member", "damaged gzip"
+    BAD_GZIP = 400, "the body is not valid gzip of one member", "damaged gzip, or gzip of several members"
     CUT_OFF = (
         400,
         "the connection or the body ended too early",
@@ -45,7 +45,7 @@ class Problem(Enum):
     CODING = 415, "the Content-Encoding must be gzip or identity", "any other `Content-Encoding`"
     RANGE = 416, "Range Not Satisfiable", "a range that a static file does not have"
     OVERLOADED = 429, "too many requests in flight; try again", "more predictions at a time than `MAX_CONCURRENCY`"
-    HEAD_TOO_LARGE = 431, "the head is larger than {limit} bytes", "more than 64 KB of headers"
+    HEAD_TOO_LARGE = 431, "the head is larger than {limit} bytes", "more than 64 KB of request line and headers"
     INTERNAL = 500, "Internal Server Error", "a fault of the service, with a traceback in its log"
     TRANSFER_CODING = 501, "the only transfer coding is chunked", "a `Transfer-Encoding` other than `chunked`"
     TIMEOUT = 503, "no answer in time; try again", "a request that takes longer than 6 seconds"

@@ -168,7 +168,9 @@ class Settings(BaseSettings):
     api_keys: Keys = Field(
         default=(), description="Comma-separated keys; each request then needs one as its bearer token."
     )
-    api_keys_file: KeysInFile = Field(default=(), description="File with the keys, such as a Docker secret.")
+    api_keys_file: KeysInFile = Field(
+        default=(), description="File with the keys, such as a Docker secret; takes the place of `API_KEYS`."
+    )
     open_metrics_and_docs: bool = Field(
         default=False, description="Whether metrics and Swagger UI need no key where predictions do."
     )

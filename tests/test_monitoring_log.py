@@ -14,7 +14,7 @@ from models.chat import Chat
 from models.classifier import Assessment, Classifier
 from models.features import read_sides
 from models.signals import SIGNALS
-from records.monitoring_log import OWN
+from records.monitoring_log import LOGGED
 from serving.scoring import monitoring
 from serving.scoring.monitoring import FILES, Monitoring
 from tests.conftest import SAMPLE, Server, make_chat, running, sample_bodies, send, wait_until
@@ -62,7 +62,7 @@ def test_a_line_holds_what_was_seen_and_answered(tmp_path: Path, classifier: Cla
     assert [side["score"] for side in sides] == [-1, 0, 1, 2, 3, 4]
     assert (sides[0]["confidence"], sides[-1]["confidence"]) == ("low", "high")
     chat, _, dialog = lines
-    assert dialog["participants"][1]["signals"] == pytest.approx(5 + np.arange(OWN) / 1000)
+    assert dialog["participants"][1]["signals"] == pytest.approx(5 + np.arange(LOGGED) / 1000)
     assert chat["participants"][0]["cyrillic"] == SIGNALS.index("Cyrillic letters") / 1000
 
 

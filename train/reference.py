@@ -15,9 +15,9 @@ import numpy as np
 from models.chat import Chat
 from models.classifier import Assessment, Classifier, confidence_of
 from models.features import Floats, Ints
-from models.signals import SIGNALS
+from models.signals import OWN
 from models.weights import current
-from records.monitoring_log import CONFIDENCES, OWN, logged, own_signals
+from records.monitoring_log import CONFIDENCES, logged, own_signals
 from train.copies import so_far
 from train.data import DataError, Edition
 from train.evaluate import Step
@@ -26,7 +26,7 @@ REFERENCE = "reference.npz"
 AFTER = 4  # a dialog is looked at when it has so many messages, which happens once
 CHATS, FINISHED, DIALOGS = "chats", "finished chats", f"dialogs after {AFTER} messages"
 KINDS = (CHATS, FINISHED, DIALOGS)
-VALUES = (*SIGNALS[:OWN], "score")  # the score does not depend on the expected share of bots, as probabilities do
+VALUES = (*OWN, "score")  # the score does not depend on the expected share of bots, as probabilities do
 BINS = 10  # of a value, as far as it has so many different ones
 EDGES = 2 * BINS  # of its bins at most: a frequent value takes two
 STEP = 0.00005  # half of the last digit in the log

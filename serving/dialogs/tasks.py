@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def try_twice(work: Callable[[], Awaitable[T]]) -> T:
-    """Do something, and retry once after an error that may be gone."""
+    """Do something, and retry once after an error that may not happen again."""
     try:
         return await work()
     except Exception as error:

@@ -28,7 +28,7 @@ async def keep_up(store: Store, readiness: Readiness, days: float | None) -> Non
                     await _delete_old(store, datetime.now(UTC) - timedelta(days=days))
                 set_dialogs(await in_time(store.count(), SECONDS))
         except Exception as error:  # after any error, it is tried again later
-            logger.warning("%s: old dialogs were not deleted or counted: %s", store, reason_of(error))
+            logger.warning("%s: the upkeep of dialogs failed: %s", store, reason_of(error))
         await asyncio.sleep(max(EVERY, (time.monotonic() - start) / SHARE))
 
 

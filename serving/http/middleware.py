@@ -17,7 +17,7 @@ from serving.errors import Problem, RefusedError
 from serving.http.access import Access
 from serving.http.bodies import to_response
 
-# errors that BentoML and Starlette answer, and headers of them that mean something to a client
+# Errors that BentoML and Starlette respond with, and those of their headers that a client needs.
 OF_OTHERS = {one.status: one for one in (Problem.NO_PATH, Problem.METHOD, Problem.RANGE, Problem.NOT_READY)}
 KEPT = (b"allow", b"content-range")
 NOT_FOUND = "/404"  # stands for every unknown path in logs and metrics, which would otherwise grow without bound

@@ -1,4 +1,4 @@
-"""Graceful shutdown: `/readyz` returns 503 at once, new connections are accepted for another second.
+"""Graceful shutdown: `/readyz` returns 503 at once, while new connections are accepted for another second.
 
 On its own, the server closes its port at SIGTERM, before a load balancer learns from `/readyz` to send requests
 elsewhere, and waits indefinitely for clients that send or read slowly. If the process that was started is killed, its
@@ -13,9 +13,8 @@ import threading
 from types import FrameType
 
 STOP_AFTER = 1.0  # seconds from SIGTERM until the port is closed
-GIVE_UP_AFTER = (
-    8.0  # seconds from SIGTERM until the process exits: after the `TIMEOUT` of requests, before Docker's (10)
-)
+# Seconds from SIGTERM until the process exits: after the `TIMEOUT` of requests, and before Docker kills it (10 s).
+GIVE_UP_AFTER = 8.0
 CHECK_PARENT_EVERY = 1.0  # seconds
 PARENT = "TURING_TEST_PARENT"  # variable of the environment: the process that was started, which workers inherit
 

@@ -111,14 +111,14 @@ class SlowLane:
         self._classifier = classifier.for_another_thread()
 
     async def run(self, work: Callable[[Classifier], T]) -> T:
-        """Do some work when its turn comes; if the caller is cancelled before, it is left out."""
+        """Do some work when its turn comes; it is skipped if the caller is cancelled first."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._classifier)
 
 
 def load_classifier(folder: Path, expected_bot_share: float | None = None) -> Classifier:
     """Load the model of a folder, and score once with it; `expected_bot_share` as in `Classifier`.
 
-    Raises BentoMLException with one line if that is not possible.
+    Raises BentoMLException with one line if the artifact cannot be used.
     """
     try:
         classifier = Classifier.load(folder, expected_bot_share)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import cache
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Self
@@ -70,11 +71,9 @@ class Monitoring:
         """Raise BentoMLConfigException with one line if files cannot be written to a folder, which is made."""
         if folder is None:
             return
-        probe = folder / "probe"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"")
-            probe.unlink()
+            TemporaryFile(dir=folder).close()
         except OSError as error:
             raise BentoMLConfigException(f"MONITORING: cannot write to {say_who_cannot_write(folder, error)}") from None
 

@@ -622,7 +622,7 @@ def test_a_table_of_a_newer_version_stops_the_start(store: Store) -> None:
     asyncio.run(checked(store.url))
     execute(store, f"UPDATE messages_version SET version = {VERSION + 1}")  # noqa: S608
     why = f"has version {VERSION + 1}, and this service knows {VERSION} at most"
-    with pytest.raises(BentoMLConfigException, match=f"^HISTORY_URL: .* {why}$"):
+    with pytest.raises(BentoMLConfigException, match=f"^cannot store dialogs in .* {why}$"):
         asyncio.run(checked(store.url))
 
 
@@ -644,7 +644,7 @@ def test_the_table_of_another_service_is_left_alone(store: Store, caplog: pytest
 def test_a_file_that_is_no_database_stops_the_start(tmp_path: Path) -> None:
     file = tmp_path / "dialogs.sqlite"
     file.write_text("no database " * 100)
-    with pytest.raises(BentoMLConfigException, match=r"HISTORY_URL: SQLite .*: file is not a database"):
+    with pytest.raises(BentoMLConfigException, match=r"cannot store dialogs in SQLite .*: file is not a database"):
         asyncio.run(Dialogs(f"sqlite:///{file}").check())
 
 
@@ -656,7 +656,9 @@ def test_a_file_system_without_wal_stops_the_start(tmp_path: Path, monkeypatch: 
         return connect(f"file:{file}?vfs=unix-dotfile", uri=True, **options)
 
     monkeypatch.setattr(sqlite3, "connect", connect_with_dotfile)
-    with pytest.raises(BentoMLConfigException, match=r"HISTORY_URL: SQLite .*: the file system does not support"):
+    with pytest.raises(
+        BentoMLConfigException, match=r"cannot store dialogs in SQLite .*: the file system does not support"
+    ):
         asyncio.run(Dialogs(f"sqlite:///{tmp_path}/dialogs.sqlite").check())
 
 
