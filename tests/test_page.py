@@ -278,6 +278,11 @@ def test_the_verdict_and_its_reasons_follow_what_is_written(page: Page, server: 
     worth = f"Right about {times} of 100 times" if times < 100 else "Right 99 of 100 times or more"
     expect(page.locator(".worth")).to_contain_text(worth)
     expect(page.get_by_role("heading", name="Why B?")).to_be_in_viewport()
+    assert headline.evaluate("one => parseFloat(getComputedStyle(one).fontSize)") >= 28
+    tops = [
+        page.locator(part).evaluate("one => one.getBoundingClientRect().y") for part in ("#verdict", "#why", ".chart")
+    ]
+    assert tops == sorted(tops)
 
     explained = explain(server, turns)
     in_spans = [(span["message_id"], at) for span in explained["spans"] for at in range(span["start"], span["end"])]
@@ -310,10 +315,11 @@ def test_the_verdict_and_its_reasons_follow_what_is_written(page: Page, server: 
     then, now = (
         {one["name"]: one["weight"] for one in explain(server, part)["signals"]} for part in (turns[:3], turns)
     )
-    changed = {name: now[name] - then[name] for name in then.keys() & now.keys()}
-    most = max((name for name in changed if words_for(name).en not in OF_LANGUAGE), key=lambda name: abs(changed[name]))
-    row = about.locator(".words li").filter(has_text=words_for(most).en)
-    expect(row.first).to_have_class("bot" if changed[most] > 0 else "person")
+    toward_bot = {words_for(name).en: now.get(name, 0) > then.get(name, 0) for name in then.keys() | now.keys()}
+    effects = about.locator(".words").first.locator("li")
+    expect(effects.first).to_be_visible()
+    told_of = effects.evaluate_all("all => all.map(one => [one.querySelector('span').textContent, one.className])")
+    assert told_of == [[name, "bot" if toward_bot[name] else "person"] for name, _ in told_of]
     check_accessibility(page)
     page.keyboard.press("Escape")
     expect(about).to_have_count(0)
