@@ -218,7 +218,7 @@ def word_hash(word: str) -> int:
 
 
 def pair_ngrams(hashes: NDArray[np.uint64]) -> Ints:
-    """Hash each two neighbours of a row of word hashes, (words,), as one n-gram.
+    """Hash each pair of neighbours in a row of word hashes, (words,), as one n-gram.
 
     Returns (words,): for each word, the bucket of the pair it begins, or `N_BUCKETS` (no n-gram) at the end and where
     two boundaries meet, as at the seam of two sides, whose words follow one another in the row.

@@ -32,10 +32,10 @@ class Trees:
 
 
 class Forest:
-    """Walks all trees of several forests for all rows at once, level by level; each is at least as deep as the last.
+    """Walks all trees of several forests for all rows at once, level by level.
 
-    The nodes of a level are numbered from left to right, through all trees, so that node k has the children 2k and
-    2k + 1 of the next level.
+    Each forest is at least as deep as the one before. The nodes of a level are numbered from left to right, through all
+    trees, so that node k has the children 2k and 2k + 1 of the next level.
     """
 
     def __init__(self, *forests: Trees) -> None:

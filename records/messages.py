@@ -14,7 +14,8 @@ VERSION = 2  # of the tables below
 class StoredMessage(NamedTuple):
     """One message as the store keeps it; the one list of columns, from which both stores make their statements.
 
-    A new field needs a statement in `_UPGRADES` as well, and its value in `Dialogs.store_message`.
+    A new field needs a new `VERSION` and its statement in `_UPGRADES`, and its value in `Dialogs.store_message` and in
+    `make_probe`.
     """
 
     id: str

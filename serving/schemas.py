@@ -4,6 +4,7 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -13,6 +14,7 @@ from pydantic import (
     Tag,
 )
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 from models.chat import EXAMPLE_CHAT, LONGEST_NAME, Chat, Prediction, SaidText
 
@@ -26,7 +28,15 @@ EXAMPLE_MESSAGE: JsonDict = {
 }
 
 
-StoredName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+def _reject_nul(text: str) -> str:
+    """Reject a character that PostgreSQL cannot store, and that cuts off values in SQLite's `json_each`."""
+    if "\x00" in text:
+        raise PydanticCustomError("nul", "Must not contain the character NUL")
+    return text
+
+
+StoredText = Annotated[SaidText, AfterValidator(_reject_nul)]
+StoredName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_reject_nul)]
 
 
 class Chats(BaseModel):
@@ -44,7 +54,7 @@ class PlatformMessage(BaseModel):
 
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"example": EXAMPLE_MESSAGE})
 
-    text: SaidText = Field(description="What was said; may be empty.")
+    text: StoredText = Field(description="What was said; may be empty.")
     dialog_id: StoredName = Field(description="The dialog that the message belongs to.")
     id: StoredName = Field(description="Identifier of the message; the same one again is a retry.")
     participant_index: int = Field(strict=True, ge=-(2**31), le=2**31 - 1, description="Who said it.")

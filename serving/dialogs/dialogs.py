@@ -109,12 +109,13 @@ class Dialogs:
     async def _store_waiting(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting[:GROUP_SIZE], self._waiting[GROUP_SIZE:]
-            group = [one for one in group if not one.chat.done()]  # the others have given up
-            if group:
-                await self._store_group(group)
+            await self._store_group(group)
 
     async def _store_group(self, group: Sequence[Waiting]) -> None:
-        """Store messages and answer their callers."""
+        """Store messages and answer their callers; those who have given up are left out."""
+        group = [one for one in group if not one.chat.done()]
+        if not group:
+            return
         messages = [one.message for one in group]
         try:
             outcomes: Sequence[Outcome] = await in_time(try_twice(lambda: self._store.exchange(messages)), GIVE_UP)

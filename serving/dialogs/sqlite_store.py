@@ -31,7 +31,7 @@ from serving.dialogs.tasks import GIVE_UP, cancel
 from serving.settings import say_who_cannot_write
 
 LOCK_POLL = 0.0005  # seconds between two attempts to begin a transaction
-LOCK_SECONDS = 1.0  # to wait for other processes; shorter than `GIVE_UP`, so that the reason gets into the log
+LOCK_SECONDS = GIVE_UP - 0.1  # to wait for another process's lock: less, so that the reason gets into the log
 LOG_BYTES = 8_000_000  # of SQLite's log, above which it is moved into the database
 MAX_LOG_BYTES = 256_000_000  # of the log, above which messages wait until it has been moved
 CHECKPOINT_EVERY = 1.0  # seconds between two checkpoints of one process, at least
@@ -211,7 +211,7 @@ class SqliteStore:
             connection.execute("COMMIT")
         except BaseException as error:
             connection.close()
-            if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            if _name_of(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
                 raise UnusableStoreError(str(error)) from None
             raise
         return connection
@@ -240,7 +240,12 @@ def _when_free(connection: sqlite3.Connection, statement: str) -> sqlite3.Cursor
 
 def _is_busy(error: BaseException) -> bool:
     """Return whether an error only says that another process has the lock."""
-    return getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+    return _name_of(error).startswith("SQLITE_BUSY")
+
+
+def _name_of(error: BaseException) -> str:
+    """Return the name of SQLite's extended error code, which begins with that of the primary one."""
+    return str(getattr(error, "sqlite_errorname", ""))
 
 
 def _as_text(moment: datetime) -> str:

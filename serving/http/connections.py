@@ -231,7 +231,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.parser.feed_data(b"\r\n".join([*head, b"", b""]))
 
     def _reject(self, refused: RefusedError) -> None:
-        """Answer with an error what cannot be parsed, and close the connection.
+        """Answer what cannot be parsed with an error, and close the connection.
 
         If a request is being answered, the client would take the error for that answer: the connection just ends.
         """

@@ -92,7 +92,7 @@ class AccessAndErrors:
 
 
 def _in_one_shape(scope: Scope, receive: Receive, send: Send) -> Send:
-    """Return a `send` that replaces BentoML's error responses with errors in the shape of `serving/errors.py`."""
+    """Return a `send` that replaces errors of BentoML and Starlette with those of `serving/errors.py`."""
     replaced = False
 
     async def reshaped(message: MutableMapping[str, Any]) -> None:

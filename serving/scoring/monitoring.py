@@ -39,7 +39,7 @@ logger = logging.getLogger("bentoml.monitoring")
 
 
 class Monitoring:
-    """Writes the log of one worker to a folder that workers, also of several services, may share.
+    """Writes the log of one worker to a folder that the workers of one or more services may share.
 
     All files of the service's `workers` take `max_bytes` at most.
     """
