@@ -1,9 +1,18 @@
 """What becomes of a message, decided without a store."""
 
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
 from models.chat import MAX_MESSAGES, Chat
 from records.messages import StoredMessage
-from serving.dialogs.dialog import MAX_BYTES, admit
-from serving.errors import RefusedError
+from serving.dialogs.dialog import MAX_BYTES, Outcome, admit
+from serving.dialogs.dialogs import Dialogs
+from serving.dialogs.sqlite_store import SqliteStore
+from serving.errors import Problem, RefusedError
+from serving.schemas import PlatformMessage
 
 
 def said(number: int, text: str = "hi", dialog: str = "dialog") -> StoredMessage:
@@ -58,3 +67,32 @@ def test_bytes_are_counted_in_utf_8() -> None:
     assert outcomes_of([said(100, "я" * 4_001)], stored) == [413]
     assert len(outcomes_of([said(100, "я" * 4_000), said(101, "a")], stored)) == 2
     assert outcomes_of([said(100, "я" * 4_000), said(101, "a")], stored)[1] == 413
+
+
+def test_callers_who_give_up_while_a_group_is_split_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    exchanged: list[list[str]] = []
+
+    async def send() -> None:
+        callers: list[asyncio.Task[Chat]] = []
+
+        async def exchange(_: SqliteStore, group: Sequence[StoredMessage]) -> list[Outcome]:
+            exchanged.append([one.id for one in group])
+            if len(group) > 1:
+                raise ValueError  # as for a character that the store's encoding lacks
+            for caller in callers[1:]:
+                caller.cancel()
+            await asyncio.sleep(0)  # they end
+            return [RefusedError(Problem.UNSTORABLE)]
+
+        monkeypatch.setattr(SqliteStore, "exchange", exchange)
+        dialogs = Dialogs(f"sqlite:///{tmp_path}/dialogs.sqlite")
+        for number in ("1", "2", "3"):
+            message = PlatformMessage(text="hi", dialog_id="d", id=number, participant_index=0)
+            callers.append(asyncio.create_task(dialogs.store_message(message)))
+        await asyncio.wait(callers)
+        await dialogs.close()
+
+    asyncio.run(send())
+    assert exchanged == [["1", "2", "3"], ["1"]]
