@@ -67,7 +67,9 @@ class Dialogs:
             prepare_file(self._address.file)
         try:
             await in_time(self._store.probe(), CHECK_SECONDS)
-        except (UnusableStoreError, asyncpg.ClientConfigurationError) as error:
+        except asyncpg.ClientConfigurationError as error:
+            raise BentoMLConfigException(f"HISTORY_URL: {self._store}: {reason_of(error)}") from None
+        except UnusableStoreError as error:
             raise BentoMLConfigException(f"cannot store dialogs in {self._store}: {reason_of(error)}") from None
         except Exception as error:  # any error goes into the log
             logger.warning("%s: messages cannot be stored yet: %s", self._store, reason_of(error))
