@@ -53,8 +53,9 @@ def count_words(chat: Chat) -> int:
 class Job:
     """A chat on its way to its score. `is_abandoned`: nobody waits for it any more, so it is not scored.
 
-    `size` is what it costs to score, in characters. `is_dialog`: it is the dialog so far of a message. `arrived`,
-    `started` and `ended` are ns since the epoch: when it came, and when it or its batch was scored.
+    `size` is what it costs to score, in characters, and `words` the number of words of the chat. `is_dialog`: it is the
+    dialog so far of a message. `arrived`, `started` and `ended` are ns since the epoch: when it came, and when it or
+    its batch was scored.
     """
 
     chat: Chat
@@ -62,6 +63,7 @@ class Job:
     is_dialog: bool = False
     is_abandoned: bool = False
     prediction: Prediction | None = None
+    words: int = 0
     arrived: int = field(default_factory=time_ns)
     started: int = 0
     ended: int = 0
@@ -176,7 +178,7 @@ class Scorer:
         self._trace(jobs)
         predictions = [job.prediction for job in jobs if job.prediction]
         for job, prediction in zip(jobs, predictions, strict=True):
-            self._metrics.count(prediction, count_words(job.chat), max(job.started - job.arrived, 0) / 1e9)
+            self._metrics.count(prediction, job.words, max(job.started - job.arrived, 0) / 1e9)
         return predictions
 
     def is_ready(self) -> bool:
@@ -228,7 +230,7 @@ class Scorer:
             if self._monitoring:
                 self._monitoring.record(classifier, chats, [job.is_dialog for job in part], assessment)
             for job, prediction in zip(part, classifier.to_predictions(chats, assessment), strict=True):
-                job.prediction = prediction
+                job.prediction, job.words = prediction, count_words(job.chat)
 
     def _trace(self, jobs: Sequence[Job]) -> None:
         """Record, if traces are on, each job's wait in the queue and its scoring as spans of the current request."""
