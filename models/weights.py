@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 from zipfile import BadZipFile
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,9 @@ from .trees import Trees
 
 ARTIFACT = "classifier.npz"
 METRICS = "metrics.json"
-FORMAT = 7  # of the artifact; increases whenever the features, the signals, the arrays or the way they are used change
+# Of the artifact: the list of signals, and a number, which increases whenever a signal is computed in another way, or the
+# arrays or the way they are used change.
+FORMAT = f"7-{crc32(repr(SIGNALS).encode()):08x}"
 SHIPPED = Path(__file__).parent  # the folder of the artifact that comes with the project
 COMMITTED = ".committed"  # folder of new files that have not been moved to their places yet (`train/files.py`)
 
@@ -77,14 +80,11 @@ class Weights:
 
         Raises KeyError if a name is missing, ValueError if the shapes are those of other features.
         """
-        boosted, randomised = (
-            Trees(*(arrays[f"{name}.{part.name}"] for part in fields(Trees))) for name in ("boosted", "randomised")
-        )
         weights = cls(
             ngrams=arrays["ngrams"],
-            boosted=boosted,
+            boosted=Trees(*(arrays[f"boosted.{part.name}"] for part in fields(Trees))),
             start=float(arrays["start"]),
-            randomised=randomised,
+            randomised=Trees(*(arrays[f"randomised.{part.name}"] for part in fields(Trees))),
             base=float(arrays["base"]),
             typical=arrays["typical"],
             rules=Rules(*(float(arrays[f"rules.{part.name}"]) for part in fields(Rules))),
