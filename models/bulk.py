@@ -140,7 +140,6 @@ def load_classifier(folder: Path, expected_bot_share: float | None = None) -> Cl
     """Load a model into a process that does nothing else than score; raises `ModelError`."""
     classifier = Classifier.load(folder, expected_bot_share)
     classifier.ngrams = Ngrams(classifier.ngrams.weights, CACHED_WORDS)
-    classifier.ngrams.reserve()
     gc.freeze()  # the garbage collector went through the model and all chats of a chunk: a fifth of the CPU time
     gc.set_threshold(100_000)
     return classifier

@@ -35,7 +35,6 @@ from .validation import check_share
 from .weights import SHIPPED, Rules, Weights, read_artifact
 
 _CYRILLIC, _LATIN = SIGNALS.index("Cyrillic letters"), SIGNALS.index("Latin letters")
-CERTAIN = 30  # log odds, at most; above 36 a probability would be rounded to 1
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,7 @@ def pair(score: Floats, sizes: Ints) -> Floats:
     the two. In a chat of more, each participant is compared with the average of the others. `sizes` (chats,) is the
     number of sides of each chat.
     """
-    capped = np.minimum(score, CERTAIN)
-    others = np.maximum(mean_of_others(np.exp(capped), sizes), 0)  # rounding may leave less than 0
-    return np.asarray(capped - np.log1p(others))
+    return np.asarray(score - np.log1p(mean_of_others(np.exp(score), sizes)))
 
 
 def confidence_of(certainty: float, rules: Rules) -> Confidence:
@@ -119,22 +116,16 @@ class Classifier:
 
     def to_predictions(self, chats: Sequence[Chat], assessment: Assessment) -> list[Prediction]:
         """Return the predictions for chats that were assessed."""
-        answers = zip(assessment.probabilities.tolist(), assessment.certainties.tolist(), strict=True)
-        return [
-            Prediction(
-                chat_id=chat.chat_id,
-                participants=[
-                    Participant(
-                        participant_id=side.participant_id,
-                        is_bot_probability=probability,
-                        confidence=confidence_of(certainty, self.weights.rules),
-                    )
-                    for side, (probability, certainty) in zip(sides, answers, strict=False)
-                ],
-                model_version=self.version,
-            )
-            for chat, sides in zip(chats, assessment.sides, strict=True)
-        ]
+        probabilities = iter(assessment.probabilities.tolist())
+        confidences = (confidence_of(certainty, self.weights.rules) for certainty in assessment.certainties.tolist())
+        predictions = []
+        for chat, sides in zip(chats, assessment.sides, strict=True):
+            participants = [
+                Participant(participant_id=who, is_bot_probability=next(probabilities), confidence=next(confidences))
+                for who in (side.participant_id for side in sides)
+            ]
+            predictions.append(Prediction(chat_id=chat.chat_id, participants=participants, model_version=self.version))
+        return predictions
 
     def assess(self, chats: Sequence[Chat], expected_bot_share: float | None = None) -> Assessment:
         """Assess one or more chats."""

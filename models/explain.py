@@ -91,29 +91,22 @@ def spans(classifier: Classifier, chat: Chat, shown: int = SHOWN_SPANS) -> list[
     heaviest first.
     """
     as_speaker, as_counterpart = LINEAR[0], OTHER + LINEAR[1]
-    messages = chat.messages
-    speakers = {who: number for number, who in enumerate(dict.fromkeys(message.participant_id for message in messages))}
-    places, sums = _parts(messages, classifier.ngrams)
-    by_message = np.array([speakers[message.participant_id] for message in messages])
-    speaker = by_message[[at for at, _, _ in places]]
+    speakers = {who: number for number, who in enumerate(dict.fromkeys(m.participant_id for m in chat.messages))}
+    places, sums = _parts(chat.messages, classifier.ngrams)
+    speaker = np.array([speakers[message.participant_id] for message, _, _ in places], int)
     squares = np.bincount(speaker, sums[:, 2], len(speakers))
     own, others = sums[:, :2].T / np.sqrt(squares + 1)[speaker] / [[1], [max(len(speakers) - 1, 1)]]
     found = []
     for participant in range(len(speakers)):
         is_own = speaker == participant
         weights = np.where(is_own, own, others)
-        found.append(
-            [
-                Span(
-                    message_id=messages[places[at][0]].message_id,
-                    start=places[at][1],
-                    end=places[at][2],
-                    signal=as_speaker if is_own[at] else as_counterpart,
-                    weight=float(weights[at]),
-                )
-                for at in _heaviest(weights, shown)
-            ]
-        )
+        of_participant = []
+        for at in _heaviest(weights, shown):
+            message, start, end = places[at]
+            signal = as_speaker if is_own[at] else as_counterpart
+            span = Span(message_id=message.message_id, start=start, end=end, signal=signal, weight=float(weights[at]))
+            of_participant.append(span)
+        found.append(of_participant)
     return found
 
 
@@ -124,15 +117,15 @@ def _heaviest(weights: Floats, shown: int) -> list[int]:
     return list(map(int, chosen[np.argsort(size[chosen], kind="stable")][:shown]))
 
 
-def _parts(messages: Sequence[Message], ngrams: Ngrams) -> tuple[list[tuple[int, int, int]], Floats]:
+def _parts(messages: Sequence[Message], ngrams: Ngrams) -> tuple[list[tuple[Message, int, int]], Floats]:
     """Return the words and the pairs of neighbouring words of messages, and what each adds to `OF_NGRAMS`.
 
-    A part is the index of its message, its start and its end in the text as it was sent; what they add is
-    (parts, len(OF_NGRAMS)). A pair of a boundary and a word counts towards that word.
+    A part is its message, its start and its end in the text as it was sent; what they add is (parts, len(OF_NGRAMS)). A
+    pair of a boundary and a word counts towards that word.
     """
-    places: list[tuple[int, int, int]] = []
+    places: list[tuple[Message, int, int]] = []
     sums = [np.zeros((0, len(OF_NGRAMS)))]
-    for at, message in enumerate(messages):
+    for message in messages:
         words = find_words(message.text)
         if not words:
             continue
@@ -141,7 +134,7 @@ def _parts(messages: Sequence[Message], ngrams: Ngrams) -> tuple[list[tuple[int,
         pairs = ngrams.weights[pair_ngrams(np.pad(hashes, 1))[:-1]]  # between boundaries, whose hash is 0
         alone[0] += pairs[0]
         alone[-1] += pairs[-1]
-        places += [(at, start, end) for start, end, _ in words]
-        places += [(at, first[0], second[1]) for first, second in pairwise(words)]
+        places += [(message, start, end) for start, end, _ in words]
+        places += [(message, first[0], second[1]) for first, second in pairwise(words)]
         sums += [alone, pairs[1:-1]]
     return places, np.concatenate(sums)

@@ -68,40 +68,31 @@ OF_WORDS: Mapping[str, Callable[[str], bool]] = {
 COUNTS = (*OF_LETTERS, *OF_WORDS)
 
 
-class Turns:
-    """What one participant's messages add up to, gathered in one pass over the chat."""
+class Side:
+    """One participant's side of a chat: its messages, and what they add up to.
 
-    def __init__(self, first: int) -> None:
-        self.first = first
+    `words` holds the words as written, with a `BOUNDARY` before each non-empty message and after the last one; `talk`
+    has the columns of `TALK`.
+    """
+
+    talk: list[float]
+
+    def __init__(self, participant_id: Identifier, first: int) -> None:
+        self.participant_id = participant_id
+        self.first = self.last = first  # positions in the chat
+        self.texts: list[str] = []  # in normal form
         self.words = [BOUNDARY]
-        self.bare: list[str] = []  # words in lower case, without surrounding punctuation; of ")))", ")" is left
-        self.lowered: list[str] = []  # texts in lower case
-        self.vocabulary: set[str] = set()  # what `bare` holds
-        self.texts: set[str] = set()  # what `lowered` holds
-        self.lengths: list[int] = []
-        self.spoken: list[str] = []  # texts that are not empty
         self.replies = self.answered = 0  # number of replies, and of characters they replied to
 
-    def add(self, position: int, text: str, words: list[str]) -> None:
-        """Add the message at a position of the chat: its text in normal form, and its words."""
-        self.last = position
-        self.lengths.append(len(text))
-        self.lowered.append(text.lower())
-        if not text:
-            return
-        self.spoken.append(text)
-        self.words += words
-        self.words.append(BOUNDARY)
-        self.bare += [word.lower().strip(".,?!()") or word[0] for word in words]
-
-    def mean(self) -> float:
-        """Return the mean length of a message, in characters."""
-        return sum(self.lengths) / len(self.lengths)
-
-    def spread(self) -> float:
-        """Return the standard deviation of the lengths, in characters."""
-        mean = self.mean()
-        return float((sum([(length - mean) ** 2 for length in self.lengths]) / len(self.lengths)) ** 0.5)
+    def add_up(self) -> None:
+        """Prepare what `TALK` needs, after the last message."""
+        self.lengths = [len(text) for text in self.texts]
+        self.mean = sum(self.lengths) / len(self.lengths)
+        self.spread = (sum([(length - self.mean) ** 2 for length in self.lengths]) / len(self.lengths)) ** 0.5
+        self.spoken = [text for text in self.texts if text]
+        self.lowered = [text.lower() for text in self.texts]
+        # words in lower case, without surrounding punctuation; of ")))", ")" is left
+        self.bare = [word.strip(".,?!()") or word[0] for word in " ".join(self.words).lower().split()]
 
 
 class Whole(NamedTuple):
@@ -122,14 +113,14 @@ def _share(marks: list[bool]) -> float:
 
 
 # How a participant takes part in the chat. "messages", "words" and lengths in characters are log1p.
-TALK: Mapping[str, Callable[[Turns, Whole], float]] = {
+TALK: Mapping[str, Callable[[Side, Whole], float]] = {
     "opens the chat": lambda own, _: float(own.first == 0),
     "messages": lambda own, _: log1p(len(own.lengths)),
     "share of the messages": lambda own, chat: len(own.lengths) / chat.messages,
     "share of the characters": lambda own, chat: sum(own.lengths) / (chat.characters or 1),
     "words": lambda own, _: log1p(len(own.bare)),
-    "mean length of a message": lambda own, _: log1p(own.mean()),
-    "spread of the lengths": lambda own, _: log1p(own.spread()),
+    "mean length of a message": lambda own, _: log1p(own.mean),
+    "spread of the lengths": lambda own, _: log1p(own.spread),
     "longest message": lambda own, _: log1p(max(own.lengths)),
     "words in a message": lambda own, _: len(own.bare) / len(own.lengths),
     "length of the first message": lambda own, _: log1p(own.lengths[0]),
@@ -140,12 +131,12 @@ TALK: Mapping[str, Callable[[Turns, Whole], float]] = {
     "ends with a bracket": lambda own, _: _share([text[-1] in _BRACKETS for text in own.spoken]),
     "several lines in a message": lambda own, _: _share(["\n" in text for text in own.spoken]),
     "writes twice in a row": lambda own, _: (len(own.lengths) - own.replies - (own.first == 0)) / len(own.lengths),
-    "repeats own words": lambda own, _: (len(own.bare) - len(own.vocabulary)) / (len(own.bare) or 1),
-    "repeats own messages": lambda own, _: 1 - len(own.texts) / len(own.lengths),
+    "repeats own words": lambda own, _: (len(own.bare) - len(set(own.bare))) / (len(own.bare) or 1),
+    "repeats own messages": lambda own, _: 1 - len(set(own.lowered)) / len(own.lengths),
     "repeats the other one's words": lambda own, chat: _share([word in chat.vocabulary for word in own.bare]),
     "repeats the other one's messages": lambda own, chat: _share([text in chat.texts for text in own.lowered]),
     "reply length relative to the other one's": lambda own, _: (
-        log1p(own.mean()) - log1p(own.answered / (own.replies or 1))
+        log1p(own.mean) - log1p(own.answered / (own.replies or 1))
     ),
     "empty messages": lambda own, _: own.lengths.count(0) / len(own.lengths),
     "has the last word": lambda own, chat: float(own.last == chat.messages - 1) if chat.finished else UNKNOWN,
@@ -153,50 +144,46 @@ TALK: Mapping[str, Callable[[Turns, Whole], float]] = {
 _TALK = tuple(TALK.values())
 
 
-class Side(NamedTuple):
-    """One participant's side of a chat.
-
-    `words` holds the words as written, with a `BOUNDARY` before each non-empty message and after the last one; `talk`
-    has the columns of `TALK`.
-    """
-
-    participant_id: Identifier
-    words: list[str]
-    talk: list[float]
-
-
 def read_sides(chat: Chat) -> list[Side]:
     """Split a chat into its participants' sides, in the order of their first message."""
-    turns: dict[Identifier, Turns] = {}
-    characters = 0
-    before: Turns | None = None
+    by_participant: dict[Identifier, Side] = {}
+    before: Side | None = None
     for position, message in enumerate(chat.messages):
-        now = turns.get(message.participant_id)
-        if now is None:
-            now = turns[message.participant_id] = Turns(position)
+        own = by_participant.get(message.participant_id)
+        if own is None:
+            own = by_participant[message.participant_id] = Side(message.participant_id, position)
         text, words = read_text(message.text)
-        if before is not None and before is not now:
-            now.replies += 1
-            now.answered += before.lengths[-1]
-        characters += len(text)
-        now.add(position, text, words)
-        before = now
-    for own in turns.values():
-        own.vocabulary.update(own.bare)
-        own.texts.update(own.lowered)
-    vocabulary = _shared(own.vocabulary for own in turns.values())
-    texts = _shared(own.texts for own in turns.values()) - {""}
-    whole = Whole(len(chat.messages), characters, vocabulary, texts, chat.finished)
-    return [Side(who, own.words, [signal(own, whole) for signal in _TALK]) for who, own in turns.items()]
+        own.last = position
+        own.texts.append(text)
+        if words:
+            own.words += words
+            own.words.append(BOUNDARY)
+        if before is not None and before is not own:
+            own.replies += 1
+            own.answered += len(before.texts[-1])
+        before = own
+    sides = list(by_participant.values())
+    for side in sides:
+        side.add_up()
+    whole = Whole(
+        messages=len(chat.messages),
+        characters=sum([sum(side.lengths) for side in sides]),
+        vocabulary=_shared(side.bare for side in sides),
+        texts=_shared(side.lowered for side in sides) - {""},
+        finished=chat.finished,
+    )
+    for side in sides:
+        side.talk = [signal(side, whole) for signal in _TALK]
+    return sides
 
 
-def _shared(sets: Iterable[Set[str]]) -> Set[str]:
-    """Return what is in more than one of the sets."""
+def _shared(lists: Iterable[list[str]]) -> Set[str]:
+    """Return what is in more than one of the lists."""
     seen: set[str] = set()
     shared: set[str] = set()
-    for one in sets:
-        shared |= seen & one
-        seen |= one
+    for one in lists:
+        shared.update(seen.intersection(one))
+        seen.update(one)
     return shared
 
 

@@ -28,11 +28,6 @@ class Ngrams:
         self._hashes = np.zeros(cached_words, np.uint64)
         self._rows: dict[str, int] = {BOUNDARY: 0}  # which adds nothing and has the hash 0 (`word_hash`)
 
-    def reserve(self) -> None:
-        """Take the memory of the cache now; otherwise, it is taken as words come."""
-        self._values.fill(0)
-        self._hashes.fill(0)
-
     def _forget(self) -> None:
         """Forget the later half of the words: those that were seen first are the frequent ones for the most part."""
         self._rows = dict(islice(self._rows.items(), self._cached_words // 2))
@@ -44,12 +39,10 @@ class Ngrams:
         sums = np.zeros((len(sides), len(SUMS)))
         hashes = np.empty(len(words), np.uint64)
         for start in range(0, len(words), CHUNK):
-            part = words[start : start + CHUNK]
-            values, hashes[start : start + CHUNK] = self.look_up(part)
-            # the sides that have words in this chunk; the first of them may have begun before it
-            first_side, end_side = bisect_right(first, start) - 1, bisect_left(first, start + len(part))
-            cuts = [max(at - start, 0) for at in first[first_side:end_side]]
-            sums[first_side:end_side] += np.add.reduceat(values, cuts)
+            end = start + CHUNK
+            values, hashes[start:end] = self.look_up(words[start:end])
+            here = slice(bisect_right(first, start) - 1, bisect_left(first, end))  # the first may have begun before
+            sums[here] += np.add.reduceat(values, [max(at - start, 0) for at in first[here]])
         pairs = pair_ngrams(hashes)
         sums[:, : len(OF_NGRAMS)] += np.add.reduceat(self.weights.take(pairs, axis=0), first)
         return sums

@@ -94,25 +94,20 @@ def copies(chat: Chat, who: Mapping[int | str, int], draw: np.random.Generator, 
 
 def lose(chat: Chat, *, beginning: bool = False, end: bool = False) -> Chat:
     """Return the chat without its first message, its last one, or both; at least one message stays."""
-    messages = chat.messages[:-1] if end and len(chat.messages) > 1 else chat.messages
-    messages = messages[1:] if beginning and len(messages) > 1 else messages
-    return Chat.model_construct(chat_id=chat.chat_id, messages=messages)
+    messages = chat.messages[: -1 if end else None] or chat.messages
+    return Chat.model_construct(chat_id=chat.chat_id, messages=messages[1 if beginning else 0 :] or messages)
 
 
 def split(chat: Chat, draw: np.random.Generator) -> Chat:
     """Return the chat with some of its longer messages sent in two parts."""
-    texts: list[tuple[int | str, str]] = []
+    parts: list[Message] = []
     for message in chat.messages:
-        words = message.text.split()
+        words, texts = message.text.split(), [message.text]
         if len(words) >= LONG and draw.random() < SPLIT:
             at = int(draw.integers(1, len(words)))
-            texts += [(message.participant_id, " ".join(part)) for part in (words[:at], words[at:])]
-        else:
-            texts.append((message.participant_id, message.text))
-    parts = [
-        Message.model_construct(message_id=number, participant_id=participant, text=text)
-        for number, (participant, text) in enumerate(texts)
-    ]
+            texts = [" ".join(words[:at]), " ".join(words[at:])]
+        for text in texts:
+            parts.append(message.model_copy(update={"message_id": len(parts), "text": text}))
     return Chat.model_construct(chat_id=chat.chat_id, messages=parts)
 
 

@@ -34,7 +34,7 @@ from models.features import (
 from models.signals import SUMS, combine
 from models.trees import Trees
 from models.weights import Rules, Weights
-from train.copies import Copy, copies, last_answers
+from train.copies import copies, last_answers
 from train.data import Edition
 
 SEED = 2026
@@ -86,36 +86,22 @@ class Table:
 
 def tabulate(home: Sequence[Edition], elsewhere: Sequence[Edition] = ()) -> Table:
     """Return the sides of all chats of some games, and of the copies to train on."""
-    asked: list[Copy] = []
-    labels: list[int] = []
-    facts: list[tuple[int, int, int]] = []  # of each side: numbers of the copy, its original and its game
-    number = 0
+    rows: list[tuple[Any, ...]] = []  # the fields of `Table`
+    group = number = 0
     for game, edition in enumerate([*home, *elsewhere]):
+        at_home = game < len(home)
         for chat, of_chat in zip(edition.chats, edition.labels, strict=True):
             who = dict(zip(last_answers(chat), of_chat, strict=True))
-            for copy in copies(chat, who, np.random.default_rng([SEED, number]), at_home=game < len(home)):
-                speakers = last_answers(copy.chat)
-                labels += [who[speaker] for speaker in speakers]
-                facts += [(len(asked), number, game)] * len(speakers)
-                asked.append(copy)
+            for copy in copies(chat, who, np.random.default_rng([SEED, number]), at_home=at_home):
+                weight = copy.weight * (1 if at_home else OTHER_GAMES)
+                for side in read_sides(copy.chat):
+                    features = _ngram_counts(side), _count(side), side.talk
+                    label = who[side.participant_id]
+                    rows.append((*features, label, group, number, game, at_home, weight, copy.whole, copy.reading))
+                group += 1
             number += 1
-    sides = [side for copy in asked for side in read_sides(copy.chat)]
-    group, original, of_game = np.array(facts).T
-    at_home = of_game < len(home)
-    whole = np.array([copy.whole for copy in asked])[group]
-    return Table(
-        own=sparse.vstack([_ngram_counts(side) for side in sides], format="csr"),
-        counts=np.array([_count(side) for side in sides], np.float64),
-        talk=np.array([side.talk for side in sides]),
-        labels=np.array(labels),
-        group=group,
-        chat=original,
-        game=of_game,
-        home=at_home,
-        weight=np.array([copy.weight for copy in asked])[group] * np.where(at_home, 1, OTHER_GAMES),
-        whole=whole,
-        reading=np.array([copy.reading for copy in asked])[group],
-    )
+    own, *columns = zip(*rows, strict=True)
+    return Table(sparse.vstack(own, format="csr"), *map(np.array, columns))
 
 
 def fit_linear(table: Table) -> NDArray[np.float32]:
@@ -152,32 +138,24 @@ class Fitted:
 
     def weights(self) -> Weights:
         """Return the arrays that serving loads."""
-        grown = [predictor.nodes for (predictor,) in self.boosted._predictors]
-        forest = [tree.tree_ for tree in self.randomised.estimators_]
+        names = ("feature_idx", "num_threshold", "value", "is_leaf", "left", "right")
+        boosted = [[grown.nodes[name] for name in names] for (grown,) in self.boosted._predictors]
+        randomised = [
+            (t.feature, t.threshold, t.value[:, 0, 1], t.children_left < 0, t.children_left, t.children_right)
+            for t in (grown.tree_ for grown in self.randomised.estimators_)
+        ]
         return Weights(
             ngrams=self.ngrams,
-            boosted=_lay_out(
-                [
-                    (n["feature_idx"], n["num_threshold"], n["value"], n["is_leaf"], n["left"], n["right"])
-                    for n in grown
-                ],
-                self.boosted.max_depth,
-            ),
+            boosted=_lay_out(boosted, self.boosted.max_depth),
             start=float(self.boosted._baseline_prediction.item()),
-            randomised=_lay_out(
-                [
-                    (t.feature, t.threshold, t.value[:, 0, 1], t.children_left < 0, t.children_left, t.children_right)
-                    for t in forest
-                ],
-                self.randomised.max_depth,
-            ),
+            randomised=_lay_out(randomised, self.randomised.max_depth),
             base=self.base,
             typical=self.typical,
             rules=RULES,
         )
 
 
-def _lay_out(grown: Sequence[tuple[NDArray[Any], ...]], depth: int) -> Trees:
+def _lay_out(grown: Sequence[Sequence[NDArray[Any]]], depth: int) -> Trees:
     """Lay out scikit-learn's trees, none of which is deeper than `depth`, as complete ones.
 
     Each is given by arrays of its nodes: feature, threshold, value, whether it is a leaf, left and right child.
