@@ -16,9 +16,3 @@ def test_identifiers_keep_their_value_and_type(identifier: int | str) -> None:
 def test_identifiers_are_integers_or_strings(identifier: object) -> None:
     with pytest.raises(ValidationError):
         Chat.model_validate({**CURL_CHAT, "chat_id": identifier})
-
-
-def test_an_error_does_not_contain_the_text() -> None:
-    with pytest.raises(ValidationError) as error:
-        Message.model_validate({"message_id": 0, "text": ["a secret"], "participant_id": 0})
-    assert "secret" not in str(error.value)

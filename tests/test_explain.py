@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from models.chat import EXAMPLE_SIGNAL, Chat, Signal
+from models.chat import EXAMPLE_SIGNAL, Chat, Participant, Signal
 from models.classifier import Classifier
 from models.explain import SHOWN_SIGNALS, SHOWN_SPANS, explain, spans, weigh
 from models.signals import LINEAR, SIGNALS
@@ -21,8 +21,10 @@ MARKED = make_chat(
 )
 
 
-def test_the_weights_add_up(classifier: Classifier) -> None:
-    for side in explain(classifier, CHAT).participants:
+def test_the_weights_add_up_to_the_score_of_the_participant_alone(classifier: Classifier) -> None:
+    participants = explain(classifier, CHAT).participants
+    assert [side.score for side in participants] == pytest.approx(classifier.assess([CHAT]).score)
+    for side in participants:
         assert side.base + sum(signal.weight for signal in side.signals) + side.rest == pytest.approx(side.score)
         assert len(side.signals) == SHOWN_SIGNALS
         assert len(side.spans) <= SHOWN_SPANS
@@ -30,9 +32,8 @@ def test_the_weights_add_up(classifier: Classifier) -> None:
 
 def test_the_answer_is_that_of_predict(classifier: Classifier) -> None:
     (prediction,) = classifier.predict([CHAT])
-    answers = [(side.participant_id, side.is_bot_probability) for side in prediction.participants]
     explained = explain(classifier, CHAT).participants
-    assert [(side.participant_id, side.is_bot_probability) for side in explained] == answers
+    assert [Participant(**vars(side)) for side in explained] == prediction.participants
 
 
 @pytest.mark.parametrize("chat", [CHAT, MARKED])
@@ -45,16 +46,16 @@ def test_the_spans_add_up_to_the_linear_models_signals(classifier: Classifier, c
             assert got == pytest.approx(row[SIGNALS.index(name)])
 
 
-def test_a_span_is_a_place_in_the_text_as_it_was_sent(classifier: Classifier) -> None:
-    texts = {message.message_id: message.text for message in MARKED.messages}
-    cut = {texts[span.message_id][span.start : span.end] for span in spans(classifier, MARKED, shown=1_000)[0]}
-    assert {"\ufeffHello", "cafe\u0301", "won\u00adderful", "你好", "👨\u200d👩\u200d👧", "ok\u200f"} <= cut
-
-
-def test_a_span_holds_the_words_it_weighs(classifier: Classifier) -> None:
-    texts = {message.message_id: message.text for message in CHAT.messages}
-    cut = {texts[span.message_id][span.start : span.end] for span in spans(classifier, CHAT, shown=1_000)[0]}
-    assert {"Hello,", "friend!", "my  friend!", "who are", "😀"} <= cut
+@pytest.mark.parametrize(
+    ("chat", "words"),
+    [
+        (CHAT, {"Hello,", "friend!", "my  friend!", "who are", "😀"}),
+        (MARKED, {"\ufeffHello", "cafe\u0301", "won\u00adderful", "你好", "👨\u200d👩\u200d👧", "ok\u200f"}),
+    ],
+)
+def test_a_span_is_a_place_in_the_text_as_it_was_sent(classifier: Classifier, chat: Chat, words: set[str]) -> None:
+    texts = {message.message_id: message.text for message in chat.messages}
+    assert words <= {texts[span.message_id][span.start : span.end] for span in spans(classifier, chat, shown=1_000)[0]}
 
 
 def test_a_signal_that_is_typical_weighs_nothing(classifier: Classifier) -> None:
@@ -86,11 +87,6 @@ def test_the_expected_share_of_bots_is_named_and_leaves_the_score_alone(classifi
     for before, after in zip(usual.participants, rare.participants, strict=True):
         assert after.score == before.score
         assert after.is_bot_probability < before.is_bot_probability
-
-
-def test_the_score_is_that_of_the_participant_alone(classifier: Classifier) -> None:
-    scores = [side.score for side in explain(classifier, CHAT).participants]
-    assert scores == pytest.approx(classifier.assess([CHAT]).score)
 
 
 def test_it_is_served(server: Server, classifier: Classifier) -> None:

@@ -23,6 +23,12 @@ def library() -> Classifier:
     return Classifier.load()
 
 
+def said(participants: int = 1, **message: Any) -> dict[str, Any]:
+    """Return a chat in which each participant says the same."""
+    messages = [{"message_id": at, "text": "hi", "participant_id": at, **message} for at in range(participants)]
+    return {"chat_id": 1, "messages": messages}
+
+
 class Tags(HTMLParser):
     """Collects the tags and the text of a piece of HTML."""
 
@@ -67,30 +73,26 @@ def test_the_model_folder_is_a_path_or_a_string(library: Classifier) -> None:
 
 
 @pytest.mark.parametrize(
-    ("chat", "message"),
+    ("ask", "chat", "message"),
     [
-        ({"chat_id": 1}, "messages: Field required"),
-        ({**CURL_CHAT, "messages": []}, "messages: List should have at least 1 item"),
-        ([CURL_CHAT, {**CURL_CHAT, "chat_id": 1.5}], r"chats\[1\]\.chat_id: Input should be an integer"),
-        (
-            [{"chat_id": 1, "messages": [{"message_id": 0, "text": ["secret"], "participant_id": 0}]}],
-            r"^chats\[0\]\.messages\[0\]\.text: Input should be a valid string$",
-        ),
-        ([3], r"chats\[0\]: Input should be a valid dictionary"),
+        ("predict", {"chat_id": 1}, "messages: Field required"),
+        ("predict", {**CURL_CHAT, "messages": []}, "messages: List should have at least 1 item"),
+        ("predict", [CURL_CHAT, {**CURL_CHAT, "chat_id": 1.5}], r"chats\[1\]\.chat_id: Input should be an integer"),
+        ("predict", [said(text=["secret"])], r"^chats\[0\]\.messages\[0\]\.text: Input should be a valid string$"),
+        ("predict", [3], r"chats\[0\]: Input should be a valid dictionary"),
+        ("explain", said(message_id=None), r"messages\[0\]\.message_id: Input should be an integer"),
+        ("explain", said(65), "At most 64 participants are explained"),
     ],
 )
-def test_an_error_names_the_field(library: Classifier, chat: Any, message: str) -> None:
+def test_an_error_names_the_field_and_repeats_no_text(library: Classifier, ask: str, chat: Any, message: str) -> None:
     with pytest.raises(InvalidChatError, match=message):
-        library.predict(chat)
+        getattr(library, ask)(chat)
 
 
 def test_the_share_of_bots_is_that_of_the_model_or_of_one_call(library: Classifier) -> None:
     rare = library.predict(CURL_CHAT, expected_bot_share=0.02)
-    assert (
-        rare
-        == Classifier.load(expected_bot_share=0.02).predict(CURL_CHAT)
-        == library.predict([CURL_CHAT], expected_bot_share=0.02)[0]
-    )
+    assert rare == Classifier.load(expected_bot_share=0.02).predict(CURL_CHAT)
+    assert [rare] == library.predict([CURL_CHAT], expected_bot_share=0.02)
     assert rare.participants[0].is_bot_probability < library.predict(CURL_CHAT).participants[0].is_bot_probability
     for share in (0, 1.5):
         with pytest.raises(ValueError, match=f"has to be between 0 and 1, not {share}$"):
@@ -118,14 +120,6 @@ def test_the_commands_reject_a_share_in_the_same_words(
 def test_what_is_neither_a_chat_nor_a_list_is_a_type_error(library: Classifier, value: Any) -> None:
     with pytest.raises(TypeError, match=type(value).__name__):
         library.predict(value)
-
-
-def test_an_explanation_names_the_field_and_the_limit(library: Classifier) -> None:
-    with pytest.raises(InvalidChatError, match=r"messages\[0\]\.message_id: Field required"):
-        library.explain({"chat_id": 1, "messages": [{"text": "hi", "participant_id": 0}]})
-    crowd = [{"message_id": number, "text": "hi", "participant_id": number} for number in range(65)]
-    with pytest.raises(InvalidChatError, match="At most 64 participants are explained"):
-        library.explain({"chat_id": 1, "messages": crowd})
 
 
 def test_a_notebook_shows_tables_in_which_what_was_sent_is_escaped(library: Classifier) -> None:

@@ -17,10 +17,7 @@ from models.signals import SIGNALS
 from records.monitoring_log import LOGGED
 from serving.scoring import monitoring
 from serving.scoring.monitoring import FILES, Monitoring
-from tests.conftest import SAMPLE, Server, make_chat, running, sample_bodies, send, wait_until
-from train.artifact import write_artifact
-from train.data import read_editions
-from train.fit import fit, tabulate
+from tests.conftest import Server, make_chat, running, sample_bodies, send, wait_until
 
 CHAT = make_chat((0, "a secret message"), (1, "who are you"), (0, "guess"))
 DIALOG = Chat.model_construct(chat_id="d", messages=CHAT.messages[:2])
@@ -67,13 +64,9 @@ def test_a_line_holds_what_was_seen_and_answered(tmp_path: Path, classifier: Cla
 
 
 def test_a_line_holds_no_text_no_identifier_and_no_exact_time(tmp_path: Path, classifier: Classifier) -> None:
-    body = {
-        "chat_id": "chat-secret",
-        "messages": [{"message_id": "id-secret", "participant_id": "participant-secret", "text": "text-secret"}],
-    }
-    chat = Chat.model_validate(body)
+    message = {"message_id": "id-secret", "participant_id": "participant-secret", "text": "text-secret"}
     log = Monitoring(tmp_path, 10**7, workers=1)
-    record(log, classifier, chat)
+    record(log, classifier, Chat.model_validate({"chat_id": "chat-secret", "messages": [message]}))
     log.close()
     (line,) = read(tmp_path)
     assert "secret" not in json.dumps(line)
@@ -148,14 +141,11 @@ def test_a_folder_that_cannot_be_written_is_rejected_in_one_line(tmp_path: Path)
 
 
 @pytest.fixture(scope="module")
-def monitored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Server, Path, Classifier]:
-    """Serve a model of the sample with a monitoring log, ask for all kinds of answers, and stop the server."""
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Server, Path]:
+    """Serve with a monitoring log, ask for all kinds of answers, and stop the server."""
     folder = tmp_path_factory.mktemp("monitored")
-    editions = read_editions([SAMPLE])
-    write_artifact(folder, fit(tabulate(editions)).weights(), editions, [])
     bodies = sample_bodies()
-    environment = {"MODEL_FOLDER": str(folder), "MONITORING": str(folder / "log"), "MONITORING_MAX_MB": "10"}
-    with running(folder, **environment, WORKERS="4") as server:
+    with running(folder, MONITORING=str(folder / "log"), MONITORING_MAX_MB="10", WORKERS="4") as server:
         for body in bodies[:10]:
             assert send(f"{server.url}/predict", body).status == 200
         assert send(f"{server.url}/predict_batch", {"chats": bodies[10:20]}).status == 200
@@ -165,11 +155,11 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Server, Path, C
             assert send(f"{server.url}/predict", message).status == 200
         assert send(f"{server.url}/predict", CROWD).status == 200
         wait_until(lambda: "turing_test_monitoring_lost_lines_total 1.0" in send(f"{server.url}/metrics").text, 10)
-    return server, folder / "log", Classifier.load(folder)
+    return server, folder / "log"
 
 
-def test_workers_log_chats_batches_and_dialogs(monitored: tuple[Server, Path, Classifier]) -> None:
-    _, folder, classifier = monitored
+def test_workers_log_chats_batches_and_dialogs(monitored: tuple[Server, Path], classifier: Classifier) -> None:
+    _, folder = monitored
     lines = read(folder)
     chats = [line for line in lines if line.get("kind") == "chat"]
     expected = classifier.predict([Chat.model_validate(body) for body in sample_bodies()[:20]])
@@ -180,7 +170,7 @@ def test_workers_log_chats_batches_and_dialogs(monitored: tuple[Server, Path, Cl
     assert {line["model"] for line in lines if "model" in line} == {classifier.version}
 
 
-def test_lost_lines_are_in_the_log_the_metrics_and_the_service_log(monitored: tuple[Server, Path, Classifier]) -> None:
-    server, folder, _ = monitored  # the metrics were looked at while it ran
+def test_lost_lines_are_in_the_log_the_metrics_and_the_service_log(monitored: tuple[Server, Path]) -> None:
+    server, folder = monitored  # the metrics were looked at while it ran
     assert [line["lost"] for line in read(folder) if "lost" in line] == [1]
     assert "MONITORING: 1 lines could not be written" in server.log.read_text()
