@@ -22,8 +22,8 @@ from .trees import Trees
 
 ARTIFACT = "classifier.npz"
 METRICS = "metrics.json"
-# Of the artifact: the list of signals, and a number, which increases whenever a signal is computed in another way, or the
-# arrays or the way they are used change.
+# Of the artifact: the list of signals, and a number, which increases whenever a signal is computed in another way, or
+# the arrays or the way they are used change.
 FORMAT = f"7-{crc32(repr(SIGNALS).encode()):08x}"
 SHIPPED = Path(__file__).parent  # the folder of the artifact that comes with the project
 COMMITTED = ".committed"  # folder of new files that have not been moved to their places yet (`train/files.py`)
