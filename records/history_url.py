@@ -18,7 +18,7 @@ NOT_VALID = (
     "is not valid, as postgresql://user:password@host:5432/database is; special characters have to be percent-encoded:"
     " / as %2F, # as %23, @ as %40, ? as %3F, % as %25"
 )
-_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+_FILES = {"sslrootcert", "sslcert", "sslkey", "sslcrl"}
 # Parameters of https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS. The driver hands those
 # that it does not know on to the server, which would refuse to connect.
 _PASSED_ON = re.compile(
@@ -99,12 +99,12 @@ def _parse_postgres(rest: str) -> PostgresAddress:
         "password": unquote(password) or None,
         "database": unquote(database) or None,
     }
-    _check_files(parameters)
     if parameters.get("sslrootcert") == "system":  # which the driver takes for a file
         if parameters.pop("sslmode", None) != "verify-full":
             raise ValueError("sslrootcert=system needs sslmode=verify-full")
         del parameters["sslrootcert"]
         arguments["ssl"] = ssl.create_default_context()
+    _check_files(parameters)
     arguments["dsn"] = f"postgresql://?{urlencode(parameters)}" if parameters else None
     database = arguments["database"] or parameters.get("dbname", "")
     return PostgresAddress(f"{','.join(f'{host}:{port}' for host, port in places)}/{database}", arguments)
@@ -128,7 +128,7 @@ def _parse_parameters(query: str) -> dict[str, str]:
 
 def _parse_hosts(hosts: str, ports: str) -> list[tuple[str, int]]:
     """Return hosts and ports; `ports` holds one for all hosts that name none, or one for each."""
-    found = [re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?", host) for host in hosts.split(",")]
+    found = [re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|/.+|[^:\[\]]+)(?::([0-9]{1,5}))?", host) for host in hosts.split(",")]
     defaults = ports.split(",") if re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5})*", ports) else []
     defaults *= len(found) if len(defaults) == 1 else 1
     if len(defaults) != len(found):
@@ -143,14 +143,11 @@ def _parse_hosts(hosts: str, ports: str) -> list[tuple[str, int]]:
 
 def _check_files(parameters: Mapping[str, str]) -> None:
     """Raise ValueError if a file cannot be read; the driver would raise what a server that does not answer raises."""
-    for name in _FILES:
-        file = parameters.get(name)
-        if not file or file == "system":
-            continue
+    for name in _FILES & parameters.keys():
         try:
-            if Path(file).read_bytes().startswith(codecs.BOM_UTF8):  # which neither OpenSSL nor libpq reads over
-                raise ValueError(f"{name} begins with a byte order mark; save {file} without it")
+            if Path(parameters[name]).read_bytes().startswith(codecs.BOM_UTF8):  # which OpenSSL does not skip
+                raise ValueError(f"{name} begins with a byte order mark; save {parameters[name]} without it")
             if name == "sslrootcert":
-                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(parameters[name])
         except OSError as error:  # as are those of TLS
             raise ValueError(f"{name} cannot be read: {error.strerror or 'no certificates in it'}") from None
