@@ -39,20 +39,6 @@ def started(server: Server) -> int:
     return server.log.read_text().count("Completed async startup hook")
 
 
-def test_nothing_is_missed_when_the_system_cleans_its_folder_of_temporary_files(tmp_path: Path) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    home = tmp_path / "home"
-    with running(tmp_path, TMPDIR=str(temporary), BENTOML_HOME=str(home), WORKERS="2") as server:
-        assert Process(server).folder_of_metrics().parent == home
-        for left in temporary.iterdir():
-            shutil.rmtree(left)
-        replace_worker(server)
-        assert answers(server) == [200] * 40
-        assert 'bentoml_service_request_total{endpoint="/predict"' in send(f"{server.url}/metrics").text
-    assert not list(home.glob("*metrics*")), "removed at the end"
-
-
 def counted(server: Server) -> dict[str, float]:
     """Return what `/metrics` counts in all workers: chats, and requests by status."""
     text = send(f"{server.url}/metrics").text
@@ -62,21 +48,34 @@ def counted(server: Server) -> dict[str, float]:
     return found | {"chats": float(re.findall(r"turing_test_chat_words_count\S* (\S+)", text)[0])}
 
 
-def test_metrics_that_were_removed_are_counted_anew(tmp_path: Path) -> None:
-    """By running workers, from zero, and by one that starts meanwhile."""
-    with running(tmp_path, WORKERS="2") as server:
-        folder = Process(server).folder_of_metrics()
+def test_nothing_that_is_removed_is_missed(tmp_path: Path) -> None:
+    """The system's temporary files, the metrics, and the monitoring log, whose place a file takes.
+
+    Running workers, and one that starts meanwhile, count metrics anew from zero.
+    """
+    temporary, home, log = (tmp_path / name for name in ("temporary", "home", "log"))
+    temporary.mkdir()
+    folders = {"TMPDIR": temporary, "BENTOML_HOME": home, "MONITORING": log}
+    with running(tmp_path, WORKERS="2", **{name: str(folder) for name, folder in folders.items()}) as server:
+        metrics = Process(server).folder_of_metrics()
+        assert metrics.parent == home
         assert answers(server) == [200] * 40
         wait_until(lambda: counted(server)["chats"] == 20, 10)
-        shutil.rmtree(folder)
+        for removed in (*temporary.iterdir(), metrics, log):
+            shutil.rmtree(removed)
+        log.write_text("")
         assert send(f"{server.url}/metrics").status == 200, "whoever answers makes its own"
-        wait_until(lambda: len(list(folder.glob("counter_*"))) == 2 or answers(server) != [200] * 40)
+        wait_until(lambda: len(list(metrics.glob("counter_*"))) == 2 or answers(server) != [200] * 40)
         before = counted(server)["200"]
         assert answers(server) == [200] * 40
         assert counted(server)["200"] == before + 20
-        shutil.rmtree(folder)
+        shutil.rmtree(metrics)
         replace_worker(server)
         assert answers(server) == [200] * 40
+        assert 'bentoml_service_request_total{endpoint="/predict"' in send(f"{server.url}/metrics").text
+        # once for the new worker, and once more if another was still starting
+        assert server.log.read_text().count("MONITORING: this worker writes no log") in (1, 2)
+    assert not list(home.glob("*metrics*")), "removed at the end"
 
 
 @pytest.mark.mount
@@ -114,18 +113,6 @@ def test_readyz_says_whether_chats_can_be_scored(tmp_path: Path, monkeypatch: py
                 answer, ready = client.post("/predict", json=CURL_CHAT), client.get("/readyz").status_code
                 assert (answer.status_code, ready) == ((500, 503) if is_broken else (200, 200))
                 assert not is_broken or answer.json() == {"error": "Internal Server Error", "detail": []}
-
-
-def test_predictions_do_not_depend_on_the_monitoring_log(tmp_path: Path) -> None:
-    """The folder is replaced by a file, which nothing can be written into."""
-    log = tmp_path / "log"
-    with running(tmp_path, WORKERS="2", MONITORING=str(log)) as server:
-        shutil.rmtree(log)
-        log.write_text("")
-        replace_worker(server)
-        assert answers(server) == [200] * 40
-        # once for the new worker, and once more if another was still starting
-        assert server.log.read_text().count("MONITORING: this worker writes no log") in (1, 2)
 
 
 def test_workers_end_with_the_process_that_was_started(tmp_path: Path) -> None:
