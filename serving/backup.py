@@ -20,6 +20,7 @@ from typing import BinaryIO
 from bentoml.exceptions import BentoMLException
 
 from records.history_url import SqliteFile, parse_history_url
+from records.messages import UnusableStoreError
 from serving.dialogs.dialogs import Dialogs
 from serving.dialogs.sqlite_store import prepare_file
 from serving.settings import read_settings
@@ -83,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not isinstance(address, SqliteFile):
             raise BentoMLException("the dialogs are in PostgreSQL: use pg_dump and pg_restore")
         number = save(address.file, sys.stdout.buffer) if saves else restore(address.file, sys.stdin.buffer)
-    except (BentoMLException, sqlite3.Error, OSError) as error:
+    except (BentoMLException, UnusableStoreError, sqlite3.Error, OSError) as error:
         print(f"backup: {error}", file=sys.stderr)
         return 1
     print(f"{address.file}: {'saved' if saves else 'restored'} {number} messages", file=sys.stderr)

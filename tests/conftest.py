@@ -24,6 +24,8 @@ import pytest
 from models.chat import Chat, Message
 from models.classifier import Classifier
 
+pytest_plugins = ["tests.stores"]  # the fixture `postgresql`
+
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "train" / "sample"
 RAY_PYTHON = ROOT / ".venv-ray" / "bin" / "python"

@@ -7,9 +7,12 @@ import socket
 import sqlite3
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Self
+
+import pytest
 
 from tests.conftest import find_postgresql, free_port, wait_until
 
@@ -28,12 +31,6 @@ def run(*command: object, as_user: bool = True) -> str:
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
-
-
-def count_messages(database: Path) -> int:
-    with closing(sqlite3.connect(database)) as connection:
-        ((number,),) = connection.execute("SELECT count(*) FROM messages")
-    return int(number)
 
 
 def make_certificate(host: str, certificate: Path, key: Path, as_user: bool = False) -> None:
@@ -59,11 +56,10 @@ def lives(pid: str) -> bool:
 
 
 class Sqlite:
-    """SQLite; it is stopped by holding its write lock."""
+    """A SQLite file; it is stopped by holding its write lock."""
 
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="sqlite-"))
-        self.file = self._folder / "dialogs.sqlite"
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "dialogs.sqlite"
         self.url = f"sqlite:///{self.file}"
         self._holder: sqlite3.Connection | None = None
 
@@ -76,16 +72,13 @@ class Sqlite:
             self._holder.close()
         self._holder = None
 
-    def remove(self) -> None:
-        self.start()
-        shutil.rmtree(self._folder)
-
     def kill(self) -> None:
         """Do nothing: SQLite lives in the service's own processes."""
 
-    def query(self, statement: str) -> list[str]:
+    def query(self, *statements: str) -> list[str]:
+        """Run statements in one transaction; returns the first column of their rows."""
         with closing(sqlite3.connect(self.file, timeout=10)) as connection, connection:
-            return [str(row[0]) for row in connection.execute(statement)]
+            return [str(row[0]) for statement in statements for row in connection.execute(statement)]
 
     def empty(self) -> None:
         """Remove all tables."""
@@ -151,19 +144,39 @@ class PostgreSql:
         """Remove all tables."""
         self.query("DROP TABLE IF EXISTS messages, messages_version")
 
-    def authenticate(self, *rules: str) -> None:
-        """Replace the rules by which clients are let in."""
-        (self.data / "pg_hba.conf").write_text("\n".join([*rules, ""]))
-        run(self._bin / "pg_ctl", "reload", "-D", self.data)
-
-    def use_tls(self, host: str) -> Path:
-        """Turn TLS on, with a certificate for a host name that the server made itself; returns the certificate."""
-        certificate, key = self.data / "server.crt", self.data / "server.key"
-        make_certificate(host, certificate, key, as_user=True)
-        self.query("ALTER SYSTEM SET ssl = on")
-        run(self._bin / "pg_ctl", "reload", "-D", self.data)
-        wait_until(lambda: self.query("SHOW ssl") == ["on"], 10)
+    def secure(self, host: str, password: str) -> Path:
+        """Let in only who speaks TLS and knows the password; returns the certificate for a host name."""
+        certificate = self.data / "server.crt"
+        make_certificate(host, certificate, self.data / "server.key", as_user=True)
+        self.query(
+            "SET password_encryption = 'scram-sha-256'",
+            f"ALTER ROLE dialogs PASSWORD '{password}'",
+            "ALTER SYSTEM SET ssl = on",
+        )
+        (self.data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+        self.stop()
+        self.start()
         return certificate
+
+
+Store = Sqlite | PostgreSql
+BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSql]:
+    """Return the PostgreSQL of all tests, which may hold tables of others."""
+    made = PostgreSql()
+    made.start()
+    yield made
+    made.remove()
+
+
+def empty_store(request: pytest.FixtureRequest, folder: Path) -> Store:
+    """Return a store without tables, for a fixture with the parameters `BOTH`."""
+    store: Store = Sqlite(folder) if request.param == "sqlite" else request.getfixturevalue("postgresql")
+    store.empty()
+    return store
 
 
 class PgBouncer:
@@ -209,6 +222,7 @@ class SmallDisk:
 
     def __init__(self, folder: Path, megabytes: int = 1) -> None:
         self.folder = folder
+        self.url = f"sqlite:///{folder}/dialogs.sqlite"
         self._size = f"size={megabytes}m"
         self._filler = folder / "filler"
 

@@ -1,25 +1,16 @@
 """The backup of a SQLite file: whole under load, and back again while the service runs."""
 
 import itertools
-import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import closing
 from pathlib import Path
 
 from tests.conftest import ROOT, running, send
-from tests.stores import count_messages
+from tests.stores import Sqlite
 
 
-def backup(what: str, history: Path, file: Path) -> str:
-    """Run the command; returns what it said, which must have gone well."""
-    done = run(what, f"HISTORY_FOLDER={history}", file)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
-def run(what: str, setting: str, file: Path) -> "subprocess.CompletedProcess[str]":
+def backup(what: str, setting: str, file: Path) -> "subprocess.CompletedProcess[str]":
     command = ["env", setting, sys.executable, "-m", "serving.backup", what]
     with file.open("wb" if what == "save" else "rb") as stream:
         streams = {"stdout": stream} if what == "save" else {"stdin": stream, "stdout": subprocess.PIPE}
@@ -31,11 +22,17 @@ def say(url: str, number: int) -> int:
     return send(f"{url}/predict", message).status
 
 
+def count(store: Sqlite) -> int:
+    return int(store.query("SELECT count(*) FROM messages")[0])
+
+
 def test_a_copy_under_load_has_what_was_answered_and_comes_back_while_the_service_runs(tmp_path: Path) -> None:
-    history, copy = tmp_path / "history", tmp_path / "copy.sqlite"
+    """What is no whole copy is refused, and the dialogs stay."""
+    store, copied = Sqlite(tmp_path / "history"), Sqlite(tmp_path)
+    setting, copy = f"HISTORY_URL={store.url}", copied.file
     stop = threading.Event()
     answered: list[int] = []
-    with running(tmp_path, HISTORY_FOLDER=str(history), WORKERS="2") as server:
+    with running(tmp_path, HISTORY_URL=store.url, WORKERS="2") as server:
 
         def keep_saying() -> None:
             for number in itertools.count():
@@ -47,44 +44,33 @@ def test_a_copy_under_load_has_what_was_answered_and_comes_back_while_the_servic
         client = threading.Thread(target=keep_saying)
         client.start()
         try:
-            while len(answered) < 20:
+            while len(answered) < 300:
                 stop.wait(0.05)
             before = len(answered)
-            backup("save", history, copy)
+            assert backup("save", setting, copy).returncode == 0
         finally:
             stop.set()
             client.join()
-        copied = count_messages(copy)
-        assert before <= copied <= len(answered)
-        assert [file.name for file in tmp_path.glob("copy.sqlite*")] == ["copy.sqlite"]
+        assert before <= count(copied) <= len(answered)
+        assert [file.name for file in tmp_path.glob("dialogs.sqlite*")] == ["dialogs.sqlite"]
 
-        said = backup("restore", history, copy)
-        assert f"restored {copied} messages" in said
-        assert say(server.url, copied) == 200
-        assert count_messages(history / "dialogs.sqlite") == copied + 1, "those after the copy are gone"
-        assert sorted(path.name for path in history.glob("backup-*")) == []
-
-
-def test_what_is_no_whole_copy_is_refused_and_the_dialogs_stay(tmp_path: Path) -> None:
-    history, copy = tmp_path / "history", tmp_path / "copy.sqlite"
-    with running(tmp_path, HISTORY_FOLDER=str(history)) as server:
-        assert [say(server.url, number) for number in range(300)] == [200] * 300
-        backup("save", history, copy)
         content = copy.read_bytes()
-        with closing(sqlite3.connect(copy)) as connection, connection:
-            connection.execute("UPDATE messages_version SET version = 99")
-        newer = copy.read_bytes()
-        for spoilt in (b"", content[: len(content) // 2], b"no database" * 999, newer):
+        copied.query("UPDATE messages_version SET version = 99")
+        for spoilt in (b"", content[: len(content) // 2], b"no database" * 999, copy.read_bytes()):
             copy.write_bytes(spoilt)
-            done = run("restore", f"HISTORY_FOLDER={history}", copy)
-            assert done.returncode == 1
-            assert len(done.stderr.splitlines()) == 1
-            assert count_messages(history / "dialogs.sqlite") == 300
-        assert say(server.url, 300) == 200
+            done = backup("restore", setting, copy)
+            assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+            assert count(store) == len(answered)
+
+        copy.write_bytes(content)
+        assert f"restored {count(copied)} messages" in backup("restore", setting, copy).stderr
+        assert say(server.url, -1) == 200
+        assert count(store) == count(copied) + 1, "those after the copy are gone"
+        assert list(store.file.parent.glob("backup-*")) == []
 
 
 def test_with_postgresql_it_names_the_programs(tmp_path: Path) -> None:
-    done = run("save", "HISTORY_URL=postgresql://user:password@localhost/database", tmp_path / "copy")
+    done = backup("save", "HISTORY_URL=postgresql://user:password@localhost/database", tmp_path / "copy")
     assert (done.returncode, done.stderr) == (
         1,
         "backup: the dialogs are in PostgreSQL: use pg_dump and pg_restore\n",

@@ -39,6 +39,8 @@ def test_requests_up_to_the_limit_are_accepted(server: Server, path: str, body: 
     assert send(f"{server.url}{path}", body).status == 200
 
 
+MESSAGE = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
+NEITHER = "Send a chat (chat_id, messages) or one message of a dialog (text, dialog_id, id, participant_index)"
 IDENTIFIER = "Input should be an integer of 64 bits or a string of at most 128 characters"
 
 
@@ -58,7 +60,9 @@ IDENTIFIER = "Input should be an integer of 64 bits or a string of at most 128 c
         ("/predict", chat_of(0), "messages", ""),
         ("/predict", chat_of(2, message_id=7), "messages", "Every message_id should be unique"),
         ("/predict", {"chat_id": 1, "messages": ["hi"]}, "messages[0]", ""),
-        ("/predict", ["hi"], "body", "Send a chat (chat_id, messages) or one message of a dialog"),
+        ("/predict", ["hi"], "body", NEITHER),
+        ("/predict", {"question": 1}, "body", NEITHER),
+        *(("/predict", {**MESSAGE, field: "a\0b"}, field, "") for field in ("text", "dialog_id", "id")),
         ("/predict_batch", {"chats": [CURL_CHAT] * (MAX_CHATS + 1)}, "chats", ""),
         ("/predict_batch", {"chats": [CURL_CHAT, {}, CURL_CHAT]}, "chats[1].chat_id", "Field required"),
         ("/explain", crowd(MAX_EXPLAINED + 1), "messages", "At most 64 participants are explained"),

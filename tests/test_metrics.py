@@ -145,7 +145,7 @@ def test_the_queue_is_seen_while_chats_wait_and_is_empty_afterwards(server: Serv
 
 
 def test_dialogs_in_the_store_are_counted(tmp_path: Path) -> None:
-    """A worker counts at its first probe, and not again within a minute."""
+    """A worker counts at its first probe, and not again within five minutes."""
     with running(tmp_path, WORKERS="1") as server:
         wait_until(lambda: samples(server).get("turing_test_dialogs") == 0, 10)
         for number in range(6):

@@ -2,7 +2,6 @@
 
 import asyncio
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from models.weights import SHIPPED
 from serving.dialogs.dialogs import Dialogs
 from serving.schemas import PlatformMessage
 from tests.conftest import SAMPLE
-from tests.stores import PostgreSql, Sqlite
+from tests.stores import BOTH, empty_store
 from train.__main__ import main
 from train.artifact import write_artifact
 from train.data import DataError, Edition, read_editions
@@ -46,17 +45,12 @@ def send_all(url: str, chats: list[Chat]) -> None:
     asyncio.run(send())
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def url(request: pytest.FixtureRequest, edition: Edition) -> Iterator[str]:
+@pytest.fixture(scope="module", params=BOTH)
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, edition: Edition) -> str:
     """Return the URL of a store that holds the sample's dialogs."""
-    store = Sqlite() if request.param == "sqlite" else PostgreSql()
-    if isinstance(store, PostgreSql):
-        store.start()
-    try:
-        send_all(store.url, edition.chats)
-        yield store.url
-    finally:
-        store.remove()
+    store = empty_store(request, tmp_path_factory.mktemp("store"))
+    send_all(store.url, edition.chats)
+    return store.url
 
 
 @pytest.fixture(scope="module")

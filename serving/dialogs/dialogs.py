@@ -19,9 +19,9 @@ from records.messages import Cause, StoredMessage, UnusableStoreError, cause_of,
 from serving.dialogs.dialog import Outcome
 from serving.dialogs.postgres_store import PostgresStore
 from serving.dialogs.readiness import Readiness
-from serving.dialogs.sqlite_store import SqliteStore, prepare_file
+from serving.dialogs.sqlite_store import SqliteStore
 from serving.dialogs.store import Store
-from serving.dialogs.tasks import GIVE_UP, cancel, in_time, try_twice
+from serving.dialogs.tasks import GIVE_UP, cancel, in_time
 from serving.dialogs.upkeep import keep_up
 from serving.errors import Problem, RefusedError
 from serving.log import about, get_request_id
@@ -47,10 +47,8 @@ class Dialogs:
     """
 
     def __init__(self, url: str, days: float | None = None) -> None:
-        self._address = parse_history_url(url)
-        self._store: Store = (
-            SqliteStore(self._address) if isinstance(self._address, SqliteFile) else PostgresStore(self._address)
-        )
+        address = parse_history_url(url)
+        self._store: Store = SqliteStore(address) if isinstance(address, SqliteFile) else PostgresStore(address)
         self._days = days
         self._readiness = Readiness(self._store)
         self._waiting: list[Waiting] = []
@@ -60,17 +58,15 @@ class Dialogs:
     async def check(self) -> None:
         """Check at the start that messages can be stored, and create the table or bring it up to date.
 
-        Raises BentoMLConfigException if the store cannot be used as it is, or a file of SQLite cannot be written. A
-        store that does not answer may be there later, and is only logged.
+        Raises BentoMLConfigException if the store cannot be used as it is. A store that does not answer may be there
+        later, and is only logged.
         """
-        if isinstance(self._address, SqliteFile):
-            prepare_file(self._address.file)
         try:
-            await in_time(self._store.probe(), CHECK_SECONDS)
+            await in_time(self._store.probe, CHECK_SECONDS)
         except asyncpg.ClientConfigurationError as error:
             raise BentoMLConfigException(f"HISTORY_URL: {self._store}: {reason_of(error)}") from None
         except UnusableStoreError as error:
-            raise BentoMLConfigException(f"cannot store dialogs in {self._store}: {reason_of(error)}") from None
+            raise BentoMLConfigException(f"cannot store dialogs in {self._store}: {error}") from None
         except Exception as error:  # any error goes into the log
             logger.warning("%s: messages cannot be stored yet: %s", self._store, reason_of(error))
         finally:
@@ -120,7 +116,7 @@ class Dialogs:
             return
         messages = [one.message for one in group]
         try:
-            outcomes: Sequence[Outcome] = await in_time(try_twice(lambda: self._store.exchange(messages)), GIVE_UP)
+            outcomes: Sequence[Outcome] = await in_time(lambda: self._store.exchange(messages), GIVE_UP)
         except Exception as error:  # after any error, every caller gets an answer
             cause = cause_of(error)
             if cause is Cause.MESSAGE and len(group) > 1:  # of one of them: store the others

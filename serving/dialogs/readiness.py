@@ -6,7 +6,7 @@ import time
 
 from records.messages import reason_of
 from serving.dialogs.store import Store
-from serving.dialogs.tasks import GIVE_UP, in_time, try_twice
+from serving.dialogs.tasks import GIVE_UP, in_time
 
 PROBE_EVERY = 0.5  # seconds between two probes of the store, at least
 
@@ -32,7 +32,7 @@ class Readiness:
 
     async def _probe(self) -> None:
         try:
-            await in_time(try_twice(self._store.probe), GIVE_UP)
+            await in_time(self._store.probe, GIVE_UP)
         except Exception as error:  # after any error, nothing was stored
             if self._was_ready:
                 logger.warning("%s: messages cannot be stored: %s", self._store, reason_of(error))

@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bentoml.exceptions import BentoMLConfigException
-
 from records.history_url import SqliteFile
 from records.messages import (
     COLUMNS,
@@ -42,27 +40,22 @@ logger = logging.getLogger("bentoml.store")
 
 
 def prepare_file(database: Path) -> None:
-    """Create the file; raises BentoMLConfigException in one line if it cannot be written."""
-    try:
-        _create_file(database)
-        if not os.access(database.parent, os.W_OK):  # SQLite creates files beside it
-            raise PermissionError(None, "Permission denied", str(database.parent))
-    except OSError as error:
-        why = say_who_cannot_write(database.parent, error)
-        raise BentoMLConfigException(f"cannot store dialogs in {why}") from None
-
-
-def _create_file(database: Path) -> None:
-    """Create the file and its folder, if they are not there.
+    """Create the file and its folder, if they are not there; raises UnusableStoreError if they cannot be written.
 
     In a folder that its group can write, the group can write the file, too: a container that runs as any user of group
     0 goes on where another has stopped. SQLite gives its other files the mode of the database.
     """
-    database.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not database.exists()
-    with database.open("ab"):
-        if is_new and database.parent.stat().st_mode & stat.S_IWGRP:
-            database.chmod(0o664)
+    folder = database.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_new = not database.exists()
+        with database.open("ab"):
+            if is_new and folder.stat().st_mode & stat.S_IWGRP:
+                database.chmod(0o664)
+        if not os.access(folder, os.W_OK):  # SQLite creates files beside it
+            raise PermissionError(None, "Permission denied", str(folder))
+    except OSError as error:
+        raise UnusableStoreError(say_who_cannot_write(folder, error)) from None
 
 
 class SqliteStore:
@@ -156,9 +149,8 @@ class SqliteStore:
             _when_free(self._connection, "BEGIN IMMEDIATE")
             result = work(self._connection)
             self._connection.execute("COMMIT")
-        except BaseException as error:
-            if not _is_busy(error):
-                self._close()
+        except BaseException:
+            self._close()
             raise
         return result
 
@@ -192,7 +184,7 @@ class SqliteStore:
 
     def _connect(self) -> sqlite3.Connection:
         """Connect, and bring the table up to date."""
-        _create_file(self._file)
+        prepare_file(self._file)
         connection = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=0)
         try:
             # with it, readers and the writer do not wait for each other
@@ -233,14 +225,9 @@ def _when_free(connection: sqlite3.Connection, statement: str) -> sqlite3.Cursor
         try:
             return connection.execute(statement)
         except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() > deadline:
+            if not _name_of(error).startswith("SQLITE_BUSY") or time.monotonic() > deadline:
                 raise
         time.sleep(LOCK_POLL)
-
-
-def _is_busy(error: BaseException) -> bool:
-    """Return whether an error only says that another process has the lock."""
-    return _name_of(error).startswith("SQLITE_BUSY")
 
 
 def _name_of(error: BaseException) -> str:

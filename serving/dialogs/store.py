@@ -2,7 +2,7 @@
 
 There are two stores, `sqlite_store.py` and `postgres_store.py`. Each keeps one connection, opened when it is first
 needed. After an error in a transaction the connection is closed, because it may be stale (a restart, a failover), and
-the next use opens another. SQLite's stays open if all that failed was the wait for another process's lock.
+the next use opens another.
 
 Any number of processes may share the table: one transaction at a time writes to SQLite, and to PostgreSQL one at a time
 for each dialog.

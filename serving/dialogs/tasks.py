@@ -11,21 +11,19 @@ GIVE_UP = 1.5  # seconds to wait for a store
 T = TypeVar("T")
 
 
-async def try_twice(work: Callable[[], Awaitable[T]]) -> T:
-    """Do something, and retry once after an error that may not happen again."""
-    try:
-        return await work()
-    except Exception as error:
-        if cause_of(error) is not Cause.TRY_AGAIN:
-            raise
-    return await work()
+async def in_time(work: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Do something, and retry once after an error that may not happen again.
 
-
-async def in_time(work: Awaitable[T], seconds: float) -> T:
-    """Wait for something; raises TimeoutError that says for how long. One that comes from inside keeps its message."""
+    Raises TimeoutError that says for how long it was waited for; one that comes from inside keeps its message.
+    """
     try:
         async with asyncio.timeout(seconds):
-            return await work
+            try:
+                return await work()
+            except Exception as error:
+                if cause_of(error) is not Cause.TRY_AGAIN:
+                    raise
+            return await work()
     except TimeoutError as error:
         raise TimeoutError(str(error) or f"no answer within {seconds} seconds") from None
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from datetime import UTC, datetime, timedelta
 
 from records.messages import reason_of
@@ -11,8 +10,7 @@ from serving.dialogs.store import Store
 from serving.dialogs.tasks import in_time
 from serving.scoring.metrics import set_dialogs
 
-EVERY = 60  # seconds, at least
-SHARE = 0.1  # of the time, at most, is spent on upkeep: large tables are counted less often
+EVERY = 300  # seconds between two rounds
 SECONDS = 60  # for a count, and for one call of `delete_some`
 
 logger = logging.getLogger("bentoml.dialogs")
@@ -21,18 +19,17 @@ logger = logging.getLogger("bentoml.dialogs")
 async def keep_up(store: Store, readiness: Readiness, days: float | None) -> None:
     """Delete dialogs without a message for `days` and count the others, now and then while the store is ready."""
     while True:
-        start = time.monotonic()
         try:
             if await readiness.is_ready():
                 if days is not None:
                     await _delete_old(store, datetime.now(UTC) - timedelta(days=days))
-                set_dialogs(await in_time(store.count(), SECONDS))
+                set_dialogs(await in_time(store.count, SECONDS))
         except Exception as error:  # after any error, it is tried again later
             logger.warning("%s: the upkeep of dialogs failed: %s", store, reason_of(error))
-        await asyncio.sleep(max(EVERY, (time.monotonic() - start) / SHARE))
+        await asyncio.sleep(EVERY)
 
 
 async def _delete_old(store: Store, oldest: datetime) -> None:
     """Delete the dialogs whose last message is older, some at a time, so that messages come in between."""
-    while await in_time(store.delete_some(oldest), SECONDS):
+    while await in_time(lambda: store.delete_some(oldest), SECONDS):
         await asyncio.sleep(0.05)

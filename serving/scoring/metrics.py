@@ -116,7 +116,7 @@ class _Metrics:
             "turing_test_queue_chats", "Chats that are in the queue or being scored", multiprocess_mode="livesum"
         )
         self.dialogs = Gauge(
-            "turing_test_dialogs", "Dialogs in the store, counted once a minute at most", multiprocess_mode="mostrecent"
+            "turing_test_dialogs", "Dialogs in the store, counted every five minutes", multiprocess_mode="mostrecent"
         )
 
 
