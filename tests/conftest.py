@@ -262,6 +262,12 @@ def running(folder: Path, port: str = "", **environment: str) -> Iterator[Server
 
 
 @pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Return what runs tests that are coroutines."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(tmp_path_factory.mktemp("server")) as started:
         yield started

@@ -3,18 +3,17 @@
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 import pytest
 
-from tests.conftest import find_postgresql, free_port, wait_until
+from tests.conftest import find, find_postgresql, free_port, wait_until
 
 NO_ROOT = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []  # for programs that refuse to run as root
 
@@ -179,42 +178,28 @@ def empty_store(request: pytest.FixtureRequest, folder: Path) -> Store:
     return store
 
 
-class PgBouncer:
-    """PgBouncer in front of a PostgreSQL, in transaction mode, with two connections to it for all clients."""
-
-    def __init__(self, behind: PostgreSql) -> None:
-        self._folder = open_folder("pgbouncer")
-        self._port = free_port()
-        self.url = f"postgresql://dialogs@127.0.0.1:{self._port}/postgres"
-        (self._folder / "pgbouncer.ini").write_text(
-            f"""[databases]
+@contextmanager
+def pgbouncer(behind: PostgreSql, folder: Path) -> Iterator[str]:
+    """Run PgBouncer in transaction mode, with two connections for all clients; yields the URL of the database."""
+    port = free_port()
+    configuration = folder / "pgbouncer.ini"
+    configuration.write_text(f"""[databases]
 postgres = host=127.0.0.1 port={behind.port} user=dialogs
 [pgbouncer]
 listen_addr = 127.0.0.1
-listen_port = {self._port}
+listen_port = {port}
 unix_socket_dir =
 auth_type = any
 pool_mode = transaction
 default_pool_size = 2
-logfile = {self._folder}/log
-"""
-        )
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen([*NO_ROOT, "pgbouncer", "-q", str(self._folder / "pgbouncer.ini")], cwd="/")
-        wait_until(self._listens, 10)
-        return self
-
-    def _listens(self) -> bool:
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", self._port)) == 0
-
-    def __exit__(self, *_: object) -> None:
-        if self._process:
-            self._process.terminate()
-            self._process.wait(10)
-        shutil.rmtree(self._folder)
+""")
+    user = ["-u", "postgres"] if NO_ROOT else []
+    process = subprocess.Popen([find("pgbouncer") or "pgbouncer", "-q", *user, str(configuration)])
+    try:
+        yield f"postgresql://dialogs@127.0.0.1:{port}/postgres"
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 class SmallDisk:

@@ -20,7 +20,7 @@ import asyncpg
 import pytest
 from bentoml.exceptions import BentoMLConfigException
 
-from records.history_url import PostgresAddress, SqliteFile, parse_history_url
+from records.history_url import PostgresAddress, parse_history_url
 from records.messages import VERSION
 from serving.dialogs import dialog, postgres_store, readiness, sqlite_store, upkeep
 from serving.dialogs import dialogs as dialogs_module
@@ -32,7 +32,7 @@ from serving.errors import RefusedError
 from serving.schemas import PlatformMessage
 from tests.conftest import running, wait_until
 from tests.faults.client import Connection, Reply, closed_loop
-from tests.stores import BOTH, PgBouncer, PostgreSql, SmallDisk, Sqlite, Store, empty_store, make_certificate
+from tests.stores import BOTH, PostgreSql, SmallDisk, Sqlite, Store, empty_store, make_certificate, pgbouncer
 
 SECRET = "the moon is a secret"  # noqa: S105
 PASSWORD = "p/a#s@s?w:o%r[d] 1$"  # noqa: S105
@@ -69,7 +69,13 @@ async def opened(url: str, days: float | None = None) -> AsyncIterator[Dialogs]:
         await asyncio.sleep(0.05)  # a transport that was aborted closes its socket in a later turn of the event loop
 
 
-async def checked(url: str) -> None:
+@pytest.fixture
+async def dialogs(store: Store) -> AsyncIterator[Dialogs]:
+    async with opened(store.url) as made:
+        yield made
+
+
+async def check(url: str) -> None:
     async with opened(url) as dialogs:
         await dialogs.check()
 
@@ -120,36 +126,27 @@ async def becomes_ready(dialogs: Dialogs) -> None:
 
 
 @pytest.mark.postgresql
-def test_what_the_encoding_of_the_database_lacks_is_refused_alone(
+async def test_what_the_encoding_of_the_database_lacks_is_refused_alone(
     postgresql: PostgreSql, caplog: pytest.LogCaptureFixture
 ) -> None:
     postgresql.query(
         "DROP DATABASE IF EXISTS latin", "CREATE DATABASE latin ENCODING LATIN1 TEMPLATE template0 LOCALE 'C'"
     )
     sent = [message(f"{SECRET} {'😀' if number % 15 == 7 else 'é'}") for number in range(113)]
-
-    async def tell() -> list[int]:
-        async with opened(postgresql.url_of(database="latin")) as dialogs:
-            assert await dialogs.is_ready()
-            return await store_all(dialogs, sent)
-
-    assert asyncio.run(tell()) == [400 if "😀" in one.text else 200 for one in sent]
+    async with opened(postgresql.url_of(database="latin")) as dialogs:
+        assert await store_all(dialogs, sent) == [400 if "😀" in one.text else 200 for one in sent]
     assert postgresql.query("SELECT count(*) FROM messages", database="latin") == ["105"]
     assert "UntranslatableCharacterError" in caplog.text
     assert SECRET not in caplog.text
 
 
-def test_an_id_that_came_in_with_other_content_meanwhile_is_a_conflict(store: Store) -> None:
+async def test_an_id_that_came_in_with_other_content_meanwhile_is_a_conflict(store: Store, dialogs: Dialogs) -> None:
     """Two processes store the same id in different dialogs at the same time: one of them is first."""
-
-    async def tell() -> None:
-        async with opened(store.url) as first, opened(store.url) as second:
-            for _ in range(20):
-                name = str(uuid4())
-                both = [status_of(dialogs.store_message(message(id=name))) for dialogs in (first, second)]
-                assert sorted(await asyncio.gather(*both)) == [200, 409]
-
-    asyncio.run(tell())
+    async with opened(store.url) as others:
+        for _ in range(20):
+            name = str(uuid4())
+            both = [status_of(one.store_message(message(id=name))) for one in (dialogs, others)]
+            assert sorted(await asyncio.gather(*both)) == [200, 409]
 
 
 # A store that cannot be written
@@ -162,10 +159,10 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 @pytest.fixture
-def writer(postgresql: PostgreSql) -> PostgreSql:
+async def writer(postgresql: PostgreSql) -> PostgreSql:
     """Return a PostgreSQL with a user `writer`, who has the least that storing messages takes."""
     postgresql.empty()
-    asyncio.run(checked(postgresql.url))
+    await check(postgresql.url)
     postgresql.query(
         "DROP ROLE IF EXISTS writer",
         "CREATE ROLE writer LOGIN",
@@ -180,7 +177,8 @@ def by(*statements: str) -> Callable[[Store], object]:
     return lambda store: store.query(*statements)
 
 
-FAULTS: dict[str, tuple[str, Callable[[Any], object], Callable[[Any], object], str]] = {
+Act = Callable[[Any], object]
+FAULTS: dict[str, tuple[str, Act, Act, str]] = {
     "locked": ("sqlite", Sqlite.stop, Sqlite.start, "OperationalError: database is locked"),
     "full": ("disk", SmallDisk.fill, SmallDisk.clear, "OperationalError: database or disk is full"),
     "frozen": ("writer", PostgreSql.freeze, PostgreSql.thaw, f"TimeoutError: no answer within {GIVE_UP} seconds"),
@@ -200,33 +198,32 @@ FAULTS: dict[str, tuple[str, Callable[[Any], object], Callable[[Any], object], s
 NEEDED = {"sqlite": [], "disk": [pytest.mark.mount], "writer": [pytest.mark.postgresql]}
 
 
-@pytest.mark.parametrize("fault", [pytest.param(one, marks=NEEDED[FAULTS[one][0]]) for one in FAULTS])
-def test_messages_are_refused_in_time_while_they_cannot_be_stored(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
+@pytest.fixture(params=[pytest.param(fault, marks=NEEDED[FAULTS[fault][0]]) for fault in FAULTS])
+def fault(request: pytest.FixtureRequest) -> tuple[Any, Act, Act, str]:
+    place, *rest = FAULTS[request.param]
+    return request.getfixturevalue(place), *rest
+
+
+async def test_messages_are_refused_in_time_while_they_cannot_be_stored(
+    fault: tuple[Any, Act, Act, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And `/readyz` is 503 until then; the log says why, once for `/readyz`, and shows no text."""
-    place, begin, end, reason = FAULTS[fault]
-    store = request.getfixturevalue(place)
-    url = store.url_of(user="writer") if place == "writer" else store.url
+    store, begin, end, reason = fault
     caplog.set_level("INFO", "bentoml.dialogs")
-
-    async def tell() -> None:
-        async with opened(url) as dialogs:
-            assert await store_some(dialogs) == {200}
-            wait_for_stores(monkeypatch, GIVE_UP)
-            begin(store)
-            try:
-                assert await store_some(dialogs, 100) == {503}
-                assert await store_some(dialogs) == {503}
-                assert not await dialogs.is_ready()
-            finally:
-                end(store)
-            wait_for_stores(monkeypatch, 60)
-            await becomes_ready(dialogs)
-            assert await store_some(dialogs, 100) == {200}
-
     assert GIVE_UP < 2, "which is promised"
-    asyncio.run(tell())
+    async with opened(store.url_of(user="writer") if isinstance(store, PostgreSql) else store.url) as dialogs:
+        assert await store_some(dialogs) == {200}
+        wait_for_stores(monkeypatch, GIVE_UP)
+        begin(store)
+        try:
+            assert await store_some(dialogs, 100) == {503}
+            assert await store_some(dialogs) == {503}
+            assert not await dialogs.is_ready()
+        finally:
+            end(store)
+        wait_for_stores(monkeypatch, 60)
+        await becomes_ready(dialogs)
+        assert await store_some(dialogs, 100) == {200}
     said = [line.partition("messages ")[2] for line in caplog.messages]
     assert f"were not stored: {reason}" in said
     of_readiness = [line.partition(":")[0] for line in said if not line.startswith("were")]
@@ -235,27 +232,23 @@ def test_messages_are_refused_in_time_while_they_cannot_be_stored(
 
 
 @pytest.mark.postgresql
-def test_a_locked_table_collects_no_sessions(postgresql: PostgreSql, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_locked_table_collects_no_sessions(postgresql: PostgreSql, monkeypatch: pytest.MonkeyPatch) -> None:
     wait_for_stores(monkeypatch, GIVE_UP)
-
-    async def tell() -> None:
-        async with opened(postgresql.url) as dialogs:
-            await becomes_ready(dialogs)
-            locker = await asyncpg.connect(postgresql.url)
-            await locker.execute("BEGIN; LOCK TABLE messages")
-            for _ in range(4):
-                assert await store_some(dialogs) == {503}
-            # one that waits for its lock to time out, and one that comes after it
-            assert int(postgresql.query(SESSIONS)[0]) <= 1 + 3
-            await locker.close()
-            await becomes_ready(dialogs)
-
-    asyncio.run(tell())
+    async with opened(postgresql.url) as dialogs:
+        await becomes_ready(dialogs)
+        locker = await asyncpg.connect(postgresql.url)
+        await locker.execute("BEGIN; LOCK TABLE messages")
+        for _ in range(4):
+            assert await store_some(dialogs) == {503}
+        # one that waits for its lock to time out, and one that comes after it
+        assert int(postgresql.query(SESSIONS)[0]) <= 1 + 3
+        await locker.close()
+        await becomes_ready(dialogs)
 
 
 @pytest.mark.postgresql
 @pytest.mark.parametrize("when", ["before", "noticed before", "within", "idle for too long"])
-def test_sessions_that_the_server_ends_cost_no_message(
+async def test_sessions_that_the_server_ends_cost_no_message(
     postgresql: PostgreSql, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """Before a transaction, or within one while the worker is busy."""
@@ -269,27 +262,24 @@ def test_sessions_that_the_server_ends_cost_no_message(
                 wait_until(lambda: postgresql.query(f"{SESSIONS} AND state LIKE 'idle in transaction%'") == ["0"])
         return dialog.admit(*arguments)
 
-    async def tell() -> None:
-        async with opened(postgresql.url) as dialogs:
-            await becomes_ready(dialogs)
-            if "before" in when:
-                store = dialogs._store
-                assert isinstance(store, PostgresStore)
-                assert store._session
-                postgresql.query(END_SESSIONS)
-                while when == "noticed before" and not store._session.connection.is_closed():
-                    await asyncio.sleep(0.01)
-            monkeypatch.setattr(postgres_store, "admit", end_and_admit)
-            assert await store_some(dialogs, 3) == {200}
-            assert await dialogs.is_ready()
-
     monkeypatch.setattr(postgres_store, "BEGIN", postgres_store.BEGIN.replace("'2s'", "'100ms'"))
-    asyncio.run(tell())
+    async with opened(postgresql.url) as dialogs:
+        await becomes_ready(dialogs)
+        if "before" in when:
+            store = dialogs._store
+            assert isinstance(store, PostgresStore)
+            assert store._session
+            postgresql.query(END_SESSIONS)
+            while when == "noticed before" and not store._session.connection.is_closed():
+                await asyncio.sleep(0.01)
+        monkeypatch.setattr(postgres_store, "admit", end_and_admit)
+        assert await store_some(dialogs, 3) == {200}
+        assert await dialogs.is_ready()
 
 
 @pytest.mark.postgresql
 @pytest.mark.parametrize("answer", ["nothing", "no TLS", "the end"])
-def test_a_host_that_does_not_serve_is_passed_over(
+async def test_a_host_that_does_not_serve_is_passed_over(
     postgresql: PostgreSql, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     """Its port takes connections, and answers nothing, refuses TLS and closes, or closes."""
@@ -303,48 +293,39 @@ def test_a_host_that_does_not_serve_is_passed_over(
             writer.write(b"N")
         writer.close()
 
-    async def tell() -> None:
-        async with await asyncio.start_server(serve, "127.0.0.1", 0) as other:
-            port = other.sockets[0].getsockname()[1]
-            async with opened(postgresql.url.replace("@", f"@127.0.0.1:{port},", 1)) as dialogs:
-                assert await dialogs.is_ready()
-                assert await store_some(dialogs) == {200}
-
-    asyncio.run(tell())
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        async with opened(postgresql.url.replace("@", f"@127.0.0.1:{port},", 1)) as dialogs:
+            assert await dialogs.is_ready()
+            assert await store_some(dialogs) == {200}
 
 
 @pytest.mark.postgresql
 @pytest.mark.pgbouncer
-def test_pgbouncer_in_transaction_mode(postgresql: PostgreSql, caplog: pytest.LogCaptureFixture) -> None:
-    async def tell(url: str) -> None:
+async def test_pgbouncer_in_transaction_mode(
+    postgresql: PostgreSql, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pgbouncer(postgresql, tmp_path) as url:
         async with opened(url) as one, opened(url) as two, opened(url) as three, opened(url) as four:
             clients = (one, two, three, four)
+            await becomes_ready(one)
+            caplog.clear()  # while it starts
             for _ in range(5):
                 probes = asyncio.gather(*(dialogs.is_ready() for dialogs in clients))
-                sent = [status_of(dialogs.store_message(message())) for dialogs in clients for _ in range(6)]
-                assert await asyncio.gather(*sent) == [200] * 24
+                assert await asyncio.gather(*(store_some(dialogs, 6) for dialogs in clients)) == [{200}] * 4
                 assert await probes == [True] * 4
-                await asyncio.sleep(0.1)
-
-    with PgBouncer(postgresql) as pooler:
-        asyncio.run(tell(pooler.url))
-    assert not caplog.messages
+            assert not caplog.messages
 
 
-def test_a_process_that_writes_or_makes_the_table_is_waited_for(sqlite: Sqlite) -> None:
-    store = SqliteStore(SqliteFile(sqlite.file))
-
-    async def tell() -> None:
+async def test_a_process_that_writes_or_makes_the_table_is_waited_for(sqlite: Sqlite) -> None:
+    async with opened(sqlite.url) as dialogs:
         for _ in range(2):
             sqlite.stop()
-            waiting = asyncio.create_task(store.probe())
+            waiting = asyncio.create_task(store_some(dialogs))
             await asyncio.sleep(0.2)
             assert not waiting.done()
             sqlite.start()
-            await waiting
-        await store.close()
-
-    asyncio.run(tell())
+            assert await waiting == {200}
 
 
 SLOW_SYNC = r"""
@@ -393,7 +374,7 @@ def test_messages_do_not_wait_for_a_slow_disk(tmp_path: Path) -> None:
 
 @pytest.mark.service
 @pytest.mark.parametrize("is_slow", [False, True])
-def test_the_log_of_sqlite_is_emptied_again_and_again(
+async def test_the_log_of_sqlite_is_emptied_again_and_again(
     sqlite: Sqlite, monkeypatch: pytest.MonkeyPatch, is_slow: bool
 ) -> None:
     """On a disk that is always slow, only when it has become large."""
@@ -402,31 +383,26 @@ def test_the_log_of_sqlite_is_emptied_again_and_again(
     monkeypatch.setattr(sqlite_store, "MAX_LOG_BYTES", 1_000_000 if is_slow else 10**12)
     monkeypatch.setattr(sqlite_store, "CHECKPOINT_EVERY", 0)
     log = Path(f"{sqlite.file}-wal")
-
-    async def tell() -> None:
-        sizes = [0]
-        async with opened(sqlite.url) as dialogs:
-            while sum(after < before for before, after in pairwise(sizes)) < 2:  # how often it was emptied
-                assert await store_all(dialogs, [message("x" * 8_000) for _ in range(4)]) == [200] * 4
-                sizes.append(log.stat().st_size)
-        assert not is_slow or max(sizes) > 1_000_000
-
-    asyncio.run(tell())
+    sizes = [0]
+    async with opened(sqlite.url) as dialogs:
+        while sum(after < before for before, after in pairwise(sizes)) < 2:  # how often it was emptied
+            assert await store_all(dialogs, [message("x" * 8_000) for _ in range(4)]) == [200] * 4
+            sizes.append(log.stat().st_size)
+    assert not is_slow or max(sizes) > 1_000_000
     assert not log.exists()
 
 
 # Dialogs that are deleted
 
 
-def test_messages_do_not_wait_for_a_search_for_old_dialogs_and_closing_ends_it(
+async def test_messages_do_not_wait_for_a_search_for_old_dialogs_and_closing_ends_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
     monkeypatch.setattr(SqliteStore, "_FIND_OLD", f"{numbers} WHERE ?1 IS NOT NULL")
     monkeypatch.setattr(PostgresStore, "_FIND_OLD", "SELECT pg_sleep(1000) WHERE $1::timestamptz IS NOT NULL")
-
-    async def tell() -> None:
-        dialogs = Dialogs(store.url, days=1)
+    before = asyncio.all_tasks()
+    async with opened(store.url, days=1) as dialogs:
         dialogs.start_upkeep()
         for _ in range(20):
             assert await store_some(dialogs) == {200}
@@ -435,64 +411,53 @@ def test_messages_do_not_wait_for_a_search_for_old_dialogs_and_closing_ends_it(
         callers = {asyncio.create_task(status_of(dialogs.store_message(message()))) for _ in range(5)}
         await asyncio.sleep(0)
         await dialogs.close()
-        assert asyncio.all_tasks() - {asyncio.current_task(), *callers} == set()
+        assert asyncio.all_tasks() - before == callers
         for caller in callers:
             caller.cancel()
         await asyncio.wait(callers)
 
-    asyncio.run(tell())
 
-
-def test_old_dialogs_are_deleted_in_parts_again_and_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_dialogs_are_deleted_in_parts_again_and_again(
+    store: Store, dialogs: Dialogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All but those that have got a message since; and the others are counted."""
-    monkeypatch.setattr(upkeep, "EVERY", 0.05)
     counted: list[int] = []
     monkeypatch.setattr(upkeep, "set_dialogs", counted.append)
+    monkeypatch.setattr(upkeep, "EVERY", 0.05)
+    monkeypatch.setattr(dialogs, "_days", 30)
     old, new = "2020-01-01 00:00:00.000000", "2100-01-01 00:00:00.000000"
     said = [(f"d{number}", old) for number in range(50)] * 2 + [("goes on", old), ("goes on", new), ("new", new)]
-    rows = ",".join(f"('{at}', 'x', '{dialog}', 0, '{when}')" for at, (dialog, when) in enumerate(said))
-
-    async def tell() -> list[int]:
-        async with opened(store.url, days=30) as dialogs:
-            await becomes_ready(dialogs)
-            store.query(INSERT + rows)
-            found = [await dialogs._store.delete_some(datetime(2025, 1, 1, tzinfo=UTC)) for _ in range(2)]
-            dialogs.start_upkeep()
-            while counted[-1:] != [2]:
-                await asyncio.sleep(0.01)
-            store.query(f"{INSERT} ('again', 'x', 'old again', 0, '{old}')")
-            await asyncio.to_thread(wait_until, lambda: store.query("SELECT 1 FROM messages WHERE id = 'again'") == [])
-        return found
-
-    assert asyncio.run(tell()) == [20, 20]
+    await becomes_ready(dialogs)
+    store.query(INSERT + ",".join(f"('{at}', 'x', '{dialog}', 0, '{when}')" for at, (dialog, when) in enumerate(said)))
+    assert await dialogs._store.delete_some(datetime(2025, 1, 1, tzinfo=UTC)) == 20
+    dialogs.start_upkeep()
+    while counted[-1:] != [2]:
+        await asyncio.sleep(0.01)
+    store.query(f"{INSERT} ('again', 'x', 'old again', 0, '{old}')")
+    while store.query("SELECT 1 FROM messages WHERE id = 'again'"):
+        await asyncio.sleep(0.01)
     assert store.query("SELECT dialog_id FROM messages ORDER BY seq") == ["goes on", "goes on", "new"]
 
 
 @pytest.mark.postgresql
-def test_a_dialog_that_goes_on_while_it_is_deleted_stays_as_a_whole(postgresql: PostgreSql) -> None:
+async def test_a_dialog_that_goes_on_while_it_is_deleted_stays_as_a_whole(postgresql: PostgreSql) -> None:
     """The message is in the table, but not committed, when the old dialog is deleted."""
     postgresql.empty()
     address = parse_history_url(postgresql.url)
     assert isinstance(address, PostgresAddress)
     storing, deleting = PostgresStore(address), PostgresStore(address)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-
-    async def tell() -> None:
-        await storing.probe()
-        postgresql.query(
-            f"{INSERT} ('first', 'hi', 'goes-on', 0, '2020-01-01'), ('other', 'hi', 'ended', 0, '2020-01-01')"
-        )
-        session = storing._session
-        assert session
-        async with postgres_store._transaction(session.connection, ["goes-on"]):
-            await session.insert(["second"], ["hi"], ["goes-on"], [0])
-            deletion = asyncio.create_task(deleting.delete_some(datetime.now(UTC) - timedelta(days=1)))
-            while await asyncio.to_thread(postgresql.query, waiting) == ["0"] and not deletion.done():
-                await asyncio.sleep(0)
-        assert await deletion == 2
-        await storing.close()
-
-    asyncio.run(tell())
+    await storing.probe()
+    postgresql.query(f"{INSERT} ('first', 'hi', 'goes-on', 0, '2020-01-01'), ('other', 'hi', 'ended', 0, '2020-01-01')")
+    session = storing._session
+    assert session
+    async with postgres_store._transaction(session.connection, ["goes-on"]):
+        await session.insert(["second"], ["hi"], ["goes-on"], [0])
+        deletion = asyncio.create_task(deleting.delete_some(datetime.now(UTC) - timedelta(days=1)))
+        while await asyncio.to_thread(postgresql.query, waiting) == ["0"] and not deletion.done():
+            await asyncio.sleep(0)
+    assert await deletion == 2
+    await storing.close()
     assert postgresql.query("SELECT id FROM messages ORDER BY seq") == ["first", "second"]
 
 
@@ -504,26 +469,24 @@ def indexes(store: Store) -> list[str]:
     return store.query(f"SELECT {name} FROM {catalog} WHERE {name} LIKE '%messages_%' ORDER BY {name}")  # noqa: S608
 
 
-def test_a_table_of_the_first_version_is_brought_up_to_date(store: Store) -> None:
-    asyncio.run(checked(store.url))
+async def test_a_table_of_the_first_version_is_brought_up_to_date(store: Store) -> None:
+    await check(store.url)
     fresh = indexes(store)
     store.empty()
-    is_sqlite = isinstance(store, Sqlite)
+    types = (
+        {"seq": "INTEGER", "time": "DATETIME"}
+        if isinstance(store, Sqlite)
+        else {"seq": "BIGSERIAL", "time": "TIMESTAMPTZ"}
+    )
     store.query(
-        FIRST_TABLE.format(
-            seq="INTEGER" if is_sqlite else "BIGSERIAL", time="DATETIME" if is_sqlite else "TIMESTAMPTZ"
-        ),
+        FIRST_TABLE.format(**types),
         "CREATE INDEX messages_of_dialog ON messages (dialog_id, seq)",
         f"{INSERT} ('first', 'hello', 'old dialog', 0, '2025-01-01 10:00:00.000000')",
     )
-
-    async def tell() -> list[str]:
-        async with opened(store.url) as one, opened(store.url) as other:
-            assert all(await asyncio.gather(one.is_ready(), other.is_ready()))
-            chat = await one.store_message(message("and now?", "old dialog"))
-        return [said.text for said in chat.messages]
-
-    assert asyncio.run(tell()) == ["hello", "and now?"]
+    async with opened(store.url) as one, opened(store.url) as other:
+        assert all(await asyncio.gather(one.is_ready(), other.is_ready()))
+        chat = await one.store_message(message("and now?", "old dialog"))
+    assert [said.text for said in chat.messages] == ["hello", "and now?"]
     assert store.query("SELECT version FROM messages_version") == [str(VERSION)]
     assert indexes(store) == fresh
     # 0.1.0, which knows version 2 at most and inserts these columns alone, can go on with the table
@@ -531,25 +494,22 @@ def test_a_table_of_the_first_version_is_brought_up_to_date(store: Store) -> Non
     store.query(f"{INSERT} ('old', 'hi', 'dialog', 0, '2026-11-27 10:00:00.000000')")
 
 
-def test_a_table_of_a_newer_version_stops_the_start(store: Store) -> None:
-    asyncio.run(checked(store.url))
+async def test_a_table_of_a_newer_version_stops_the_start(store: Store) -> None:
+    await check(store.url)
     assert store.query("SELECT count(*) FROM messages") == ["0"], "the probe leaves nothing behind"
     store.query(f"UPDATE messages_version SET version = {VERSION + 1}")  # noqa: S608
     why = f"the table messages has version {VERSION + 1}, and this service knows {VERSION} at most"
     with pytest.raises(BentoMLConfigException, match=f"^cannot store dialogs in (SQLite|PostgreSQL) [^ ]+: {why}$"):
-        asyncio.run(checked(store.url))
+        await check(store.url)
 
 
-def test_the_table_of_another_service_is_left_alone(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_table_of_another_service_is_left_alone(
+    store: Store, dialogs: Dialogs, caplog: pytest.LogCaptureFixture
+) -> None:
     store.query(BASELINE_TABLE)
     before = indexes(store)
-
-    async def tell() -> None:
-        async with opened(store.url) as dialogs:
-            await dialogs.check()
-            assert not await dialogs.is_ready()
-
-    asyncio.run(tell())
+    await dialogs.check()
+    assert not await dialogs.is_ready()
     assert len(caplog.messages) == 2
     assert all("created_at" in line for line in caplog.messages)
     assert indexes(store) == before
@@ -563,7 +523,7 @@ def test_the_table_of_another_service_is_left_alone(store: Store, caplog: pytest
         ("no WAL", "the file system does not support SQLite's WAL mode"),
     ],
 )
-def test_a_file_that_cannot_be_used_stops_the_start(
+async def test_a_file_that_cannot_be_used_stops_the_start(
     sqlite: Sqlite, monkeypatch: pytest.MonkeyPatch, fault: str, why: str
 ) -> None:
     """Network file systems lack what WAL needs; so does a layer of SQLite's own."""
@@ -576,7 +536,7 @@ def test_a_file_that_cannot_be_used_stops_the_start(
         sqlite.file.write_text("no database " * 100)
     url = Sqlite(sqlite.file).url if fault == "no folder" else sqlite.url
     with pytest.raises(BentoMLConfigException, match=f"^cannot store dialogs in SQLite [^ ]+: {why}"):
-        asyncio.run(checked(url))
+        await check(url)
 
 
 @pytest.mark.parametrize(("folder", "file"), [(0o755, 0o644), (0o2775, 0o664)])
@@ -590,8 +550,8 @@ def test_the_group_of_a_shared_folder_can_write_the_file(sqlite: Sqlite, folder:
     assert stat.S_IMODE(sqlite.file.stat().st_mode) == file
 
 
-def test_a_store_that_is_down_does_not_stop_the_start(caplog: pytest.LogCaptureFixture) -> None:
-    asyncio.run(checked("postgresql://dialogs:pass@127.0.0.1:1/postgres"))
+async def test_a_store_that_is_down_does_not_stop_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    await check("postgresql://dialogs:pass@127.0.0.1:1/postgres")
     (line,) = caplog.messages
     assert line.startswith("PostgreSQL 127.0.0.1:1/postgres: messages cannot be stored yet: ConnectionRefusedError: ")
     assert "pass" not in line
@@ -626,7 +586,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgreS
         ("localhost", "?sslmode=verify-full&sslrootcert=system", False),
     ],
 )
-def test_tls_and_a_password_of_special_characters(
+async def test_tls_and_a_password_of_special_characters(
     secured: tuple[PostgreSql, dict[str, Path]],
     caplog: pytest.LogCaptureFixture,
     host: str,
@@ -636,11 +596,8 @@ def test_tls_and_a_password_of_special_characters(
     server, certificates = secured
     url = server.url_of(user=f"dialogs:{quote(PASSWORD, safe='')}", host=host) + parameters.format(**certificates)
 
-    async def tell() -> None:
-        async with opened(url) as dialogs:
-            assert await dialogs.is_ready() is ready
-            assert await store_some(dialogs) == ({200} if ready else {503})
-
-    asyncio.run(tell())
+    async with opened(url) as dialogs:
+        assert await dialogs.is_ready() is ready
+        assert await store_some(dialogs) == ({200} if ready else {503})
     assert len(caplog.messages) == (0 if ready else 2)  # of the probe, and of the message
     assert PASSWORD not in caplog.text
