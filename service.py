@@ -13,6 +13,7 @@ import bentoml
 from models.chat import Chat, ChatToExplain, Explanation
 from serving.base_image import read_base
 from serving.dialogs.dialogs import Dialogs
+from serving.errors import TIMEOUT_SECONDS
 from serving.http.app import PredictionService, check_start
 from serving.http.connections import install_protocol
 from serving.http.shutdown import Shutdown
@@ -22,8 +23,6 @@ from serving.schemas import Answer, ChatOrMessage, Chats, MessageAnswer, Platfor
 from serving.scoring.batching import Scorer, load_classifier
 from serving.scoring.monitoring import Monitoring
 from serving.settings import read_settings
-
-TIMEOUT = 6  # seconds for one request, body included
 
 configure_process()
 SETTINGS = read_settings()
@@ -43,7 +42,7 @@ SHUTDOWN = Shutdown()
     ),
     workers=SETTINGS.workers,
     http={"port": 8000},
-    traffic={"timeout": TIMEOUT, "max_concurrency": SETTINGS.max_concurrency},
+    traffic={"timeout": TIMEOUT_SECONDS, "max_concurrency": SETTINGS.max_concurrency},
     tracing=SETTINGS.tracing,
     logging={"access": {"enabled": False}},
 )

@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from http import HTTPStatus
 
+TIMEOUT_SECONDS = 6  # for one request, body included
+MAX_HEAD_BYTES = 65_536  # request line and headers; also chunk extensions and trailers
+
 logger = logging.getLogger("bentoml.errors")
 
 
@@ -37,7 +40,11 @@ class Problem(Enum):
     NO_KEY = 401, "an API key is required: Authorization: Bearer <key>", "no API key or a wrong one where one is needed"
     NO_PATH = 404, "no such path", "an unknown path"
     METHOD = 405, "Method Not Allowed", "a method that the route does not have"
-    BODY_TIMEOUT = 408, "the body was not received in time", "a body that takes longer than 6 seconds to arrive"
+    BODY_TIMEOUT = (
+        408,
+        "the body was not received in time",
+        f"a body that takes longer than {TIMEOUT_SECONDS} seconds to arrive",
+    )
     CONFLICT = 409, "the message is stored with other content", "the `id` of a stored message with other content"
     BODY_TOO_LARGE = 413, "the body is larger than {limit} bytes", "a body over `MAX_BODY_BYTES`, packed or unpacked"
     DIALOG_FULL = 413, "the dialog is full: {limit}", "a message of a dialog that has reached its limits"
@@ -45,10 +52,14 @@ class Problem(Enum):
     CODING = 415, "the Content-Encoding must be gzip or identity", "any other `Content-Encoding`"
     RANGE = 416, "Range Not Satisfiable", "a range that a static file does not have"
     OVERLOADED = 429, "too many requests in flight; try again", "more predictions at a time than `MAX_CONCURRENCY`"
-    HEAD_TOO_LARGE = 431, "the head is larger than {limit} bytes", "more than 64 KB of request line and headers"
+    HEAD_TOO_LARGE = (
+        431,
+        "the head is larger than {limit} bytes",
+        f"more than {MAX_HEAD_BYTES // 1024} KB of request line and headers",
+    )
     INTERNAL = 500, "Internal Server Error", "a fault of the service, with a traceback in its log"
     TRANSFER_CODING = 501, "the only transfer coding is chunked", "a `Transfer-Encoding` other than `chunked`"
-    TIMEOUT = 503, "no answer in time; try again", "a request that takes longer than 6 seconds"
+    TIMEOUT = 503, "no answer in time; try again", f"a request that takes longer than {TIMEOUT_SECONDS} seconds"
     STORE_DOWN = 503, "the store of dialogs does not answer; try again", "a message while the store is down"
     NOT_READY = (
         503,
@@ -82,10 +93,14 @@ class RefusedError(Exception):
                 return {"Retry-After": "1"}
         return {}
 
-    def log(self, path: str) -> None:
-        """Log one line with the names of the fields. Status 429 is logged elsewhere, once a second for all of them."""
+    def log(self, path: str | None = None) -> None:
+        """Log one line with the path, if it is known, and the names of the fields.
+
+        Status 429 is logged elsewhere, once a second for all of them.
+        """
         if self.status == HTTPStatus.TOO_MANY_REQUESTS:
             return
         named = ", ".join(dict.fromkeys(part["field"] for part in self.detail))
+        fields = f" ({named})" if named else ""
         of_json = {"path": path, "status": self.status}
-        logger.warning("%s %d: %s%s", path, self.status, self.error, f" ({named})" if named else "", extra=of_json)
+        logger.warning("%s %d: %s%s", path or "a request", self.status, self.error, fields, extra=of_json)

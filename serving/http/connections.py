@@ -12,9 +12,9 @@
   do not become headers (RFC 9112, sections 3.2, 6.1 and 7.1.2).
 - What is not HTTP, such as TLS on this port, gets 400 in the shape of `serving/errors.py`.
 
-This module and `shutdown.py` rely on uvicorn's internals: this one on the registry `uvicorn.config.HTTP_PROTOCOLS`, and
-on methods and attributes of `HttpToolsProtocol` and its `RequestResponseCycle`, which `tests/test_uvicorn.py` lists.
-There is no public way: BentoML starts uvicorn itself, and has no option for the protocol.
+This module and `shutdown.py` rely on uvicorn's internals, which `tests/test_private_parts.py` lists: this one on the
+registry `uvicorn.config.HTTP_PROTOCOLS`, and on methods and attributes of `HttpToolsProtocol` and its requests. BentoML
+starts uvicorn itself, and has no option for the protocol.
 """
 
 import asyncio
@@ -25,12 +25,11 @@ import httptools
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.errors import Problem, RefusedError
+from serving.errors import MAX_HEAD_BYTES, Problem, RefusedError
 from serving.http.bodies import to_response
 from serving.http.request_id import header_of, id_of
 from serving.log import about
 
-MAX_HEAD_BYTES = 65_536  # request line and headers; also chunk extensions and trailers
 HEAD_SECONDS = 30.0  # from the opening of the connection, or from the first byte of a request, to the end of its head
 READ_SECONDS = 30.0  # for the client to catch up with a response, and for closing; nginx's lingering_time
 MAX_DISCARDED_BYTES = 32 * 2**20  # of the rest of a request that has already been answered
@@ -240,7 +239,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         request_id = id_of(self.headers or [])
         with about([request_id]):
-            refused.log("a request")
+            refused.log()
         response = to_response(refused)
         head = [f"HTTP/1.1 {refused.status.value} {refused.status.phrase}".encode(), b"connection: close"]
         headers = [*self.server_state.default_headers, header_of(request_id), *response.raw_headers]

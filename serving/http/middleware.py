@@ -33,9 +33,10 @@ class KnownPaths:
         self._known = known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on under a known path, which a slash may follow, or under `NOT_FOUND`."""
-        if scope["type"] == "http" and scope["path"].removesuffix("/") not in self._known:
-            scope = {**scope, "path": NOT_FOUND, "raw_path": NOT_FOUND.encode()}
+        """Pass a request on under a known path, without the slash that may follow it, or under `NOT_FOUND`."""
+        if scope["type"] == "http" and scope["path"] not in self._known:
+            path = scope["path"].removesuffix("/")
+            scope = {**scope, "path": path if path in self._known else NOT_FOUND}
         await self._app(scope, receive, send)
 
 
@@ -46,7 +47,7 @@ def known_paths(routes: Iterable[BaseRoute]) -> frozenset[str]:
         if isinstance(route, Mount) and isinstance(route.app, StaticFiles):
             paths |= {f"{route.path}/{file.name}" for file in Path(route.app.directory or "").iterdir()}
         elif isinstance(route, Route):
-            paths.add(route.path.removesuffix("/"))
+            paths.add(route.path)
     return frozenset(paths)
 
 
@@ -59,7 +60,7 @@ class Cors(CORSMiddleware):
         if response.status_code < HTTPStatus.BAD_REQUEST:
             return response
         refused = RefusedError(Problem.PREFLIGHT)
-        refused.log("a preflight request")
+        refused.log()
         return to_response(refused)
 
 
@@ -75,12 +76,12 @@ class AccessAndErrors:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         path = scope["path"]
-        if path.endswith("/") and path != "/":  # 307: method and body stay
-            query = scope["query_string"].decode("latin-1")
-            return await RedirectResponse(f"{path[:-1]}?{query}" if query else path[:-1])(scope, receive, send)
         try:
             if path == NOT_FOUND:
                 raise RefusedError(Problem.NO_PATH)
+            if scope["raw_path"] != b"/" and scope["raw_path"].endswith(b"/"):  # 307: method and body stay
+                query = scope["query_string"].decode("latin-1")
+                return await RedirectResponse(f"{path}?{query}" if query else path)(scope, receive, send)
             self._access.check(scope)
             return await self._app(scope, receive, _in_one_shape(scope, receive, send))
         except RefusedError as refused:

@@ -12,9 +12,11 @@ import signal
 import threading
 from types import FrameType
 
+from serving.errors import TIMEOUT_SECONDS
+
 STOP_AFTER = 1.0  # seconds from SIGTERM until the port is closed
-# Seconds from SIGTERM until the process exits: after the `TIMEOUT` of requests, and before Docker kills it (10 s).
-GIVE_UP_AFTER = 8.0
+# Seconds from SIGTERM until the process exits: after the timeout of requests, and before Docker kills it (10 s).
+GIVE_UP_AFTER = TIMEOUT_SECONDS + 2.0
 CHECK_PARENT_EVERY = 1.0  # seconds
 PARENT = "TURING_TEST_PARENT"  # variable of the environment: the process that was started, which workers inherit
 
