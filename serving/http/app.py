@@ -81,11 +81,8 @@ class PredictionService(bentoml.Service[Any]):
         settings = read_settings()
         access = Access(settings.keys, settings.open_metrics_and_docs)
         bento: Starlette = super().to_asgi(is_main)
-        configured = read_middleware(bento)
-
-        methods = api_methods(self)
-        model = settings.folder_of_model
-        pages = page.routes(model, needs_key=access.needs_key, docs_are_open=access.docs_are_open)
+        in_front, limits = read_middleware(bento)
+        pages = page.routes(settings.folder_of_model, needs_key=access.needs_key, docs_are_open=access.docs_are_open)
         others = Router(
             [*swagger_routes(self, access), *pages],
             redirect_slashes=False,
@@ -95,14 +92,13 @@ class PredictionService(bentoml.Service[Any]):
         )
         app: ASGIApp = PredictionRoutes(
             ExceptionMiddleware(others),
-            routes=methods,
+            routes=api_methods(self),
             max_body_bytes=settings.max_body_bytes,
-            max_in_flight=configured.max_in_flight,
-            timeout=configured.timeout,
+            **limits,
         )
         app = AccessAndErrors(app, access)
         if settings.cors_origins:
             app = Cors(app, **CORS, allow_origins=settings.cors_origins)
-        for middleware in reversed(configured.in_front):  # the first one is the outermost
+        for middleware in reversed(in_front):  # the first one is the outermost
             app = middleware.cls(app, *middleware.args, **middleware.kwargs)
         return RequestId(KnownPaths(app, known_paths([*others.routes, *bento.routes])))

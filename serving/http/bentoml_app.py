@@ -1,11 +1,10 @@
 """What relies on private parts of BentoML's app.
 
-`tests/test_bentoml_internals.py` checks each assumption about BentoML, so that an upgrade fails there with a clear
+`tests/test_private_parts.py` checks each assumption about BentoML, so that an upgrade fails there with a clear
 message. Written for BentoML 1.4.40.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
 from bentoml._internal.log import _component_name
@@ -37,41 +36,33 @@ def api_methods(service: Any) -> dict[str, tuple[type[BaseModel], Callable[[Any,
     return methods
 
 
-@dataclass
-class BentoMLMiddleware:
-    """What the service and `BENTOML_CONFIG` configure of BentoML's middleware, for requests that do not enter its app.
+def read_middleware(app: Starlette) -> tuple[list[Middleware], dict[str, Any]]:
+    """Return what the service and `BENTOML_CONFIG` configure of the middleware of an app that BentoML has built.
 
-    `in_front` holds metrics, tracing, access log and CORS. `timeout`, in seconds, and `max_in_flight`, for one worker,
-    are limits that BentoML would enforce with errors in other shapes; `None` if not configured.
+    The first are metrics, tracing, access log and CORS, from the outside to the inside. The second are limits that
+    BentoML would enforce with errors in other shapes, as `PredictionRoutes` takes them; those for one worker.
     """
-
-    in_front: list[Middleware] = field(default_factory=list)
-    timeout: float | None = None
-    max_in_flight: int | None = None
-
-
-def read_middleware(app: Starlette) -> BentoMLMiddleware:
-    """Read the middleware of an app that BentoML has built."""
-    found = BentoMLMiddleware()
+    in_front: list[Middleware] = []
+    limits: dict[str, Any] = {}
     for middleware in app.user_middleware:
         kind: Any = middleware.cls
         options: Mapping[str, Any] = middleware.kwargs
         match kind.__name__:
             case "TimeoutMiddleware":
-                found.timeout = options["timeout"]
+                limits["timeout"] = options["timeout"]
             case "MaxConcurrencyMiddleware":
-                found.max_in_flight = options["max_concurrency"]
+                limits["max_concurrency"] = options["max_concurrency"]
             case "RunnerTrafficMetricsMiddleware":
-                found.in_front.append(Middleware(RequestMetrics, **options))  # type: ignore[arg-type]
+                in_front.append(Middleware(RequestMetrics, **options))  # type: ignore[arg-type]
             case "CORSMiddleware":
-                found.in_front.append(Middleware(Cors, **options))
+                in_front.append(Middleware(Cors, **options))
             case "ContextMiddleware":
                 pass  # for BentoML's own routes
             case "OpenTelemetryMiddleware" if not traces_requests():
                 pass
             case "OpenTelemetryMiddleware":
                 set_global_response_propagator(TraceResponsePropagator())  # type: ignore[no-untyped-call]
-                found.in_front.append(middleware)
+                in_front.append(middleware)
             case _:
-                found.in_front.append(middleware)
-    return found
+                in_front.append(middleware)
+    return in_front, limits

@@ -25,7 +25,7 @@ class PredictionRoutes:
 
     `routes` maps a path to the type of its body and to the method that answers it, as the class of the service has it
     (`api_methods`); its first argument is the service.
-    A body has at most `max_body_bytes`. At most `max_in_flight` requests are answered at a time, the others are
+    A body has at most `max_body_bytes`. At most `max_concurrency` requests are answered at a time, the others are
     rejected with 429; `timeout`, in seconds, is for one request, body included. `None`: no limit.
     """
 
@@ -34,13 +34,13 @@ class PredictionRoutes:
         app: ASGIApp,
         routes: Mapping[str, tuple[type[BaseModel], Callable[[Any, Any], Awaitable[BaseModel]]]],
         max_body_bytes: int,
-        max_in_flight: int | None,
-        timeout: float | None,
+        max_concurrency: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         self._app = app
         self._routes = routes
         self._max_body_bytes = max_body_bytes
-        self._max_in_flight = max_in_flight
+        self._max_concurrency = max_concurrency
         self._timeout = timeout
         self._in_flight = 0  # being answered; uploads do not count towards the limit
         self._rejected = 0  # since the last line about it in the log
@@ -72,7 +72,7 @@ class PredictionRoutes:
 
     def _check_in_flight(self) -> None:
         """Raise `RefusedError` with 429 above the limit. Rejections are counted, for one line a second in the log."""
-        if self._max_in_flight is None or self._in_flight < self._max_in_flight:
+        if self._max_concurrency is None or self._in_flight < self._max_concurrency:
             return
         if not self._rejected:
             asyncio.get_running_loop().call_later(1, self._log_rejected)
