@@ -14,7 +14,6 @@ from service import TuringTestService
 from serving.memory import OF_SERVICE, OF_WORKER, check_memory
 from tests.conftest import CURL_CHAT, Server, running, sample_bodies, send, start_server, wait_until
 from tests.engine import IMAGE, container, docker
-from tests.faults.conftest import Process
 from tests.stores import SmallDisk, lives
 
 pytestmark = pytest.mark.faults
@@ -30,7 +29,7 @@ def answers(server: Server) -> list[int]:
 def replace_worker(server: Server) -> None:
     """Kill one of two workers, and wait until its successor answers as well."""
     wait_until(lambda: started(server) == 2)
-    os.kill(Process(server).workers()[0], signal.SIGKILL)
+    os.kill(server.workers()[0], signal.SIGKILL)
     wait_until(lambda: started(server) == 3)
 
 
@@ -53,15 +52,14 @@ def test_nothing_that_is_removed_is_missed(tmp_path: Path) -> None:
 
     Running workers, and one that starts meanwhile, count metrics anew from zero.
     """
-    temporary, home, log = (tmp_path / name for name in ("temporary", "home", "log"))
+    temporary, log = tmp_path / "temporary", tmp_path / "log"
     temporary.mkdir()
-    folders = {"TMPDIR": temporary, "BENTOML_HOME": home, "MONITORING": log}
-    with running(tmp_path, WORKERS="2", **{name: str(folder) for name, folder in folders.items()}) as server:
-        metrics = Process(server).folder_of_metrics()
-        assert metrics.parent == home
+    with running(tmp_path, WORKERS="2", TMPDIR=str(temporary), MONITORING=str(log)) as server:
+        metrics = server.folder_of_metrics()
+        assert metrics.parent == temporary
         assert answers(server) == [200] * 40
         wait_until(lambda: counted(server)["chats"] == 20, 10)
-        for removed in (*temporary.iterdir(), metrics, log):
+        for removed in (*temporary.iterdir(), log):
             shutil.rmtree(removed)
         log.write_text("")
         assert send(f"{server.url}/metrics").status == 200, "whoever answers makes its own"
@@ -75,24 +73,24 @@ def test_nothing_that_is_removed_is_missed(tmp_path: Path) -> None:
         assert 'bentoml_service_request_total{endpoint="/predict"' in send(f"{server.url}/metrics").text
         # once for the new worker, and once more if another was still starting
         assert server.log.read_text().count("MONITORING: this worker writes no log") in (1, 2)
-    assert not list(home.glob("*metrics*")), "removed at the end"
+    assert not metrics.exists(), "removed at the end"
 
 
 @pytest.mark.mount
 def test_a_full_disk_fails_no_prediction(tmp_path: Path) -> None:
     """Neither in workers that run, with statuses that were not counted before, nor in one that starts."""
-    home = tmp_path / "home"
-    home.mkdir()
-    with SmallDisk(home, megabytes=8) as disk, running(tmp_path, WORKERS="2", BENTOML_HOME=str(home)) as server:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with SmallDisk(temporary, megabytes=8) as disk, running(tmp_path, WORKERS="2", TMPDIR=str(temporary)) as server:
         disk.fill()
-        workers = Process(server).workers()
+        workers = server.workers()
         assert answers(server) == [200] * 40
         for path in ("predict", "predict_batch", "explain"):
             for kind, status in (("application/json", 400), ("text/plain", 415)):
                 assert [send(f"{server.url}/{path}", raw=b"", content_type=kind).status for _ in range(6)] == [
                     status
                 ] * 6
-        assert Process(server).workers() == workers, "none was killed"
+        assert server.workers() == workers, "none was killed"
         replace_worker(server)
         assert answers(server) == [200] * 40
         assert "This worker has no metrics: cannot write to" in server.log.read_text()
@@ -118,12 +116,12 @@ def test_readyz_says_whether_chats_can_be_scored(tmp_path: Path, monkeypatch: py
 def test_workers_end_with_the_process_that_was_started(tmp_path: Path) -> None:
     """It is killed while its workers start, and while they serve; a second start gets the port."""
     starting = start_server(tmp_path)
-    wait_until(lambda: len(Process(starting).workers()) > 0)
-    workers = Process(starting).workers()
+    wait_until(lambda: len(starting.workers()) > 0)
+    workers = starting.workers()
     starting.process.kill()
     starting.process.wait()
     with running(tmp_path, WORKERS="2") as serving:
-        workers += Process(serving).workers()
+        workers += serving.workers()
         assert len(workers) >= 3
         serving.process.kill()
         wait_until(lambda: not any(lives(str(worker)) for worker in workers))
