@@ -17,9 +17,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import CodeType
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
+import yaml
 
 from models.chat import Chat, Message
 from models.classifier import Classifier
@@ -219,6 +222,24 @@ class Server:
             self.process.kill()
             self.process.wait()
 
+    def connect(self) -> socket.socket:
+        """Open a TCP connection."""
+        address = urlsplit(self.url)
+        return socket.create_connection((address.hostname, address.port), timeout=20)
+
+    def workers(self) -> list[int]:
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def memory(self) -> int:
+        """Return the memory of all processes in bytes (PSS: shared pages are counted once)."""
+        processes = [psutil.Process(pid) for pid in (self.process.pid, *self.workers())]
+        return sum(process.memory_full_info().pss for process in processes)
+
+    def folder_of_metrics(self) -> Path:
+        """Return the folder that the workers write their metrics to."""
+        return Path(psutil.Process(self.workers()[0]).environ()["PROMETHEUS_MULTIPROC_DIR"])
+
     def batch_sizes(self) -> dict[float, float]:
         """Return the batch-size histogram of all workers: for each bound, the number of batches up to that size."""
         rows = re.findall(r'adaptive_batch_size_bucket\{le="([^"]+)".*\} (\S+)', send(f"{self.url}/metrics").text)
@@ -259,6 +280,13 @@ def running(folder: Path, port: str = "", **environment: str) -> Iterator[Server
     finally:
         started.process.terminate()
         started.process.wait(timeout=20)
+
+
+def config(folder: Path, **options: Any) -> str:
+    """Write options of the service as BentoML's own configuration; returns the path, for `BENTOML_CONFIG`."""
+    file = folder / "bentoml.yaml"
+    file.write_text(yaml.safe_dump({"services": {"turing_test_service": options}}))
+    return str(file)
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,6 @@ from tests.conftest import (
     send,
     wait_until,
 )
-from tests.faults.conftest import Process
 from tests.stores import BOTH, Store, empty_store
 from train.__main__ import main
 from train.data import read_editions, write_edition
@@ -165,7 +164,7 @@ def test_what_was_answered_is_stored_whatever_ends_under_load(store: Store, tmp_
             wait_for_answers()
             store.kill()
             wait_for_answers()
-            for pid in [*Process(server).workers(), server.process.pid]:
+            for pid in [*server.workers(), server.process.pid]:
                 os.kill(pid, signal.SIGKILL)
         finally:
             ended.set()

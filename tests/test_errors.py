@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from serving.errors import Problem
-from tests.conftest import CURL_CHAT, ROOT, Server, running, start_server, wait_until
+from tests.conftest import CURL_CHAT, ROOT, Server, config, running, start_server, wait_until
 from tests.faults.client import long_chat
-from tests.test_bentoml_users import config
 from tests.wire import Response, exchange
 
 KEY = "Authorization: Bearer key"
@@ -37,7 +36,7 @@ def full_dialog() -> list[bytes]:
 REQUESTS: dict[Problem, tuple[list[bytes], dict[str, str]]] = {
     Problem.INVALID: ([post(b"{")], {}),
     Problem.BAD_GZIP: ([post(b"x", "Content-Encoding: gzip")], {}),
-    Problem.NOT_HTTP: ([b"nonsense\r\n\r\n"], {"connection": "close"}),
+    Problem.NOT_HTTP: ([request("GET /", "Host: b")], {"connection": "close"}),
     Problem.PREFLIGHT: ([request("OPTIONS /predict", "Origin: https://b", "Access-Control-Request-Method: POST")], {}),
     Problem.NO_KEY: ([request("GET /metrics")], {"www-authenticate": "Bearer"}),
     Problem.NO_PATH: ([request("GET /nothing")], {}),
@@ -62,16 +61,17 @@ REQUESTS: dict[Problem, tuple[list[bytes], dict[str, str]]] = {
     Problem.STORE_DOWN: ([post(MESSAGE)], {"retry-after": "1"}),
     Problem.NOT_READY: ([request("GET /readyz")], {"retry-after": "1"}),
 }
-# Their tests: test_log.py; faults/test_machine.py; faults/test_store.py, with a database in LATIN1.
+# Their tests: below; faults/test_machine.py; faults/test_store.py, with a database in LATIN1.
 OTHERS = {Problem.CUT_OFF, Problem.INTERNAL, Problem.UNSTORABLE}
 
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Start a server that answers one request at a time, within a second."""
+    """Start a server that BentoML's own configuration lets answer one request at a time, within a second."""
     folder = tmp_path_factory.mktemp("strict")
-    limits = config(folder, traffic={"timeout": 1, "max_concurrency": 1})
-    with running(folder, WORKERS="1", API_KEYS="key", CORS_ORIGINS="https://a", BENTOML_CONFIG=limits) as server:
+    cors = {"enabled": True, "access_control_allow_origins": ["https://a"]}
+    limits = config(folder, workers=1, traffic={"timeout": 1, "max_concurrency": 1}, http={"cors": cors})
+    with running(folder, API_KEYS="key", BENTOML_CONFIG=limits) as server:
         yield server
 
 
@@ -102,19 +102,42 @@ def ask_while_busy(url: str, content: bytes) -> Response:
 
 @pytest.mark.service
 @pytest.mark.parametrize("problem", REQUESTS, ids=lambda problem: problem.name)
-def test_each_error_has_its_status_text_and_headers(request: pytest.FixtureRequest, problem: Problem) -> None:
+def test_each_error_has_its_status_text_headers_and_line(request: pytest.FixtureRequest, problem: Problem) -> None:
+    """All errors 429 of a second share one line."""
     needs_no_store = problem in (Problem.STORE_DOWN, Problem.NOT_READY)
     server: Server = request.getfixturevalue("without_store" if needs_no_store else "strict")
-    requests, headers = REQUESTS[problem]
+    (*before, last), headers = REQUESTS[problem]
+    assert {exchange(server.url, content).status for content in before} <= {200}
     ask = ask_while_busy if problem is Problem.OVERLOADED else exchange
-    *before, answer = [ask(server.url, content) for content in requests]
-    assert [one.status for one in before] == [200] * len(before)
-    assert answer.status == problem.status
+    answer = ask(server.url, last.replace(b"\r\n", f"\r\nX-Request-ID: {problem.name}\r\n".encode(), 1))
+    assert (answer.status, answer.headers["x-request-id"]) == (problem.status, problem.name)
     body = json.loads(answer.body)
     assert body.keys() == {"error", "detail"}
     assert re.fullmatch(re.sub(r"\\\{\w+\\\}", ".+", re.escape(problem.text)), body["error"])
     for name, value in headers.items():
         assert re.fullmatch(value, answer.headers[name]), name
+    line = rf"\[WARNING\].* {problem.status}: {re.escape(body['error'])}.*\(request_id={problem.name}\)$"
+    if problem is Problem.OVERLOADED:
+        line = r"\[WARNING\].* 429: .*"
+    wait_until(lambda: re.search(line, server.log.read_text(), re.MULTILINE) is not None)
+    (found,) = re.findall(line, server.log.read_text(), re.MULTILINE)
+    assert problem is not Problem.OVERLOADED or found.endswith(f"429: {problem.text} (1 in a second)")
+
+
+@pytest.mark.service
+def test_a_body_that_breaks_off_leaves_a_line(strict: Server) -> None:
+    head = request("POST /predict", KEY, "Content-Type: application/json", "Transfer-Encoding: chunked")
+    with pytest.raises(ConnectionError):
+        exchange(strict.url, head + b"ZZ\r\n")
+    wait_until(lambda: f"/predict 400: {Problem.CUT_OFF.text} (request_id=" in strict.log.read_text())
+
+
+@pytest.mark.service
+def test_bentomls_own_options_for_workers_and_cors_are_honoured(strict: Server) -> None:
+    assert len(strict.workers()) == 1
+    for path in ("/livez", "/predict"):
+        answer = exchange(strict.url, request(f"GET {path}", "Origin: https://a"))
+        assert answer.headers["access-control-allow-origin"] == "https://a"
 
 
 def test_every_error_is_provoked() -> None:

@@ -13,19 +13,11 @@ import pytest
 from models.chat import Chat
 from models.classifier import Classifier
 from service import TuringTestService
-from tests.conftest import (
-    CURL_CHAT,
-    ROOT,
-    SAMPLE,
-    Server,
-    running,
-    sample_bodies,
-    send,
-)
+from tests.conftest import CURL_CHAT, ROOT, SAMPLE, Server, running, sample_bodies, send
 from tests.faults.client import Connection, Reply
 from train.artifact import write_artifact
 from train.data import read_editions
-from train.fit import Fitted, fit, tabulate
+from train.fit import fit, tabulate
 
 
 def numbers(answer: Any) -> list[float]:
@@ -45,55 +37,31 @@ def test_identifiers_come_back_as_given(server: Server) -> None:
     assert [side["participant_id"] for side in answer["participants"]] == ["1", 1]
 
 
-@pytest.fixture(scope="module")
-def fitted() -> Fitted:
-    return fit(tabulate(read_editions([SAMPLE])))
-
-
-@pytest.fixture(scope="module")
-def sample_server(tmp_path_factory: pytest.TempPathFactory, fitted: Fitted) -> Iterator[Server]:
-    """Serve a freshly trained model from another folder."""
-    folder = tmp_path_factory.mktemp("sample-model")
-    write_artifact(folder, fitted.weights(), read_editions([SAMPLE]), [])
-    with running(folder, MODEL_FOLDER=str(folder), WORKERS="1") as started:
-        yield started
-
-
-def test_single_queued_and_batch_requests_give_the_probabilities_of_training(
-    sample_server: Server, fitted: Fitted
-) -> None:
-    """Each request of a burst gets its own answer, and some are scored together."""
-    server = sample_server
+def test_single_queued_and_batch_requests_give_the_probabilities_of_training(tmp_path: Path) -> None:
+    """For the share of bots that is set; each request of a burst gets its own answer, and some are scored together."""
+    fitted = fit(tabulate(read_editions([SAMPLE])))
+    write_artifact(tmp_path, fitted.weights(), read_editions([SAMPLE]), [])
     bodies = sample_bodies()
-    of_classifier = Classifier(fitted.weights(), "test").predict([Chat.model_validate(body) for body in bodies])
+    chats = [Chat.model_validate(body) for body in bodies]
+    of_classifier = Classifier(fitted.weights(), "test").predict(chats, 0.02)
     expected = [pytest.approx(numbers(answer.model_dump()), abs=1e-9) for answer in of_classifier]
-    answers = [send(f"{server.url}/predict", body) for body in bodies]
-    assert [numbers(answer.json) for answer in answers] == expected
 
-    async def ask(body: object) -> Reply:
-        async with Connection(server.url) as connection:
+    async def ask(url: str, body: object) -> Reply:
+        async with Connection(url) as connection:
             return await connection.post("/predict", json.dumps(body).encode())
 
-    async def ask_together() -> list[Reply]:
-        return await asyncio.gather(*map(ask, bodies * 2))
+    async def ask_together(url: str) -> list[Reply]:
+        return await asyncio.gather(*(ask(url, body) for body in bodies * 2))
 
-    replies = asyncio.run(ask_together())
-    assert [numbers(reply.json) for reply in replies] == expected * 2
-    sizes = server.batch_sizes()
-    assert sizes[float("inf")] > sizes[1.0]
-    batch = send(f"{server.url}/predict_batch", {"chats": bodies}).json["predictions"]
-    assert [numbers(answer) for answer in batch] == expected
-    assert [answer["chat_id"] for answer in batch] == [body["chat_id"] for body in bodies]
-
-
-def test_the_expected_share_of_bots_is_that_of_the_setting(tmp_path: Path, classifier: Classifier) -> None:
-    bodies = sample_bodies()[:5]
-    with running(tmp_path, EXPECTED_BOT_SHARE="0.02") as server:
-        answers = [send(f"{server.url}/predict", body).json for body in bodies]
+    with running(tmp_path, MODEL_FOLDER=str(tmp_path), EXPECTED_BOT_SHARE="0.02", WORKERS="1") as server:
+        assert [numbers(send(f"{server.url}/predict", body).json) for body in bodies] == expected
+        assert [numbers(reply.json) for reply in asyncio.run(ask_together(server.url))] == expected * 2
+        sizes = server.batch_sizes()
+        assert sizes[float("inf")] > sizes[1.0]
+        batch = send(f"{server.url}/predict_batch", {"chats": bodies}).json["predictions"]
+        assert [numbers(answer) for answer in batch] == expected
+        assert [answer["chat_id"] for answer in batch] == [body["chat_id"] for body in bodies]
         assert send(f"{server.url}/explain", CURL_CHAT).json["expected_bot_share"] == 0.02
-    expected = classifier.predict([Chat.model_validate(body) for body in bodies], 0.02)
-    for got, answer in zip(answers, expected, strict=True):
-        assert numbers(got) == pytest.approx([side.is_bot_probability for side in answer.participants], abs=1e-9)
 
 
 def test_the_default_port_is_8000() -> None:

@@ -22,7 +22,9 @@ def test_try_it_out_scores_the_example_and_loads_nothing_from_other_hosts(server
         page = browser.new_page(viewport={"width": 1200, "height": 1400})
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
-        page.goto(home)
+        opened = page.goto(home)
+        assert opened is not None
+        assert "default-src 'none'" in opened.headers["content-security-policy"]
         route = page.locator(".opblock").filter(has=page.locator("[data-path='/predict']"))
         route.locator(".opblock-summary-control").click()
         route.get_by_role("button", name="Try it out").click()

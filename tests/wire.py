@@ -78,6 +78,10 @@ class Uvicorn:
         """Return how many connections the server holds."""
         return len(self.server.server_state.connections)
 
+    def tasks(self) -> int:
+        """Return how many requests the app is answering."""
+        return len(self.server.server_state.tasks)
+
 
 @contextmanager
 def serving(app: Callable[..., Any], **options: Any) -> Iterator[Uvicorn]:

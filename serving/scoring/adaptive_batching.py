@@ -1,6 +1,6 @@
 """BentoML's adaptive batching, its histogram, and its tracer, called in process.
 
-`tests/test_bentoml_internals.py` checks each assumption about BentoML, so that an upgrade fails there with a clear
+`tests/test_private_parts.py` checks each assumption about BentoML, so that an upgrade fails there with a clear
 message. Written for BentoML 1.4.40.
 """
 

@@ -33,10 +33,10 @@ class Connection:
     def __init__(self, url: str) -> None:
         self._session = aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=1))
 
-    async def post(self, path: str, body: bytes, kind: str = "application/json") -> Reply:
+    async def post(self, path: str, body: bytes) -> Reply:
         """POST a body; returns the answer, or a reply with status 0 if the connection failed."""
         try:
-            async with self._session.post(path, data=body, headers={"Content-Type": kind}) as response:
+            async with self._session.post(path, data=body, headers={"Content-Type": "application/json"}) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Reply(response.status, headers, await response.read())
         except (aiohttp.ClientError, OSError):

@@ -16,8 +16,10 @@ import argparse
 import asyncio
 import json
 import math
+import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -32,9 +34,8 @@ import uvloop
 
 from models.chat import Chat
 from models.classifier import Classifier
-from tests.conftest import running, sample_bodies, send
+from tests.conftest import Server, running, sample_bodies, send
 from tests.faults.client import Connection, Reply, long_chat
-from tests.faults.conftest import Process
 
 CLIENTS = 32
 KILL_AT = 10  # seconds of each minute, so that the successor has started when the memory is read
@@ -164,7 +165,7 @@ def _messages(body: dict[str, Any], expected: list[float]) -> Iterator[tuple[byt
         yield json.dumps({**fields, "participant_index": message["participant_id"]}).encode(), probability
 
 
-async def soak(served: Process, minutes: float) -> bool:
+async def soak(served: Server, minutes: float) -> bool:
     """Run the clients and print the results; returns whether no answer was wrong or lost and memory did not grow."""
     traffic = Traffic(seconds=60 * minutes)
     begin = traffic.deadline - 60 * minutes
@@ -195,7 +196,7 @@ async def soak(served: Process, minutes: float) -> bool:
             await asyncio.sleep(begin + 60 * minute + KILL_AT - time.monotonic())
             if minute == kills // 2:
                 shutil.rmtree(served.folder_of_metrics())
-            served.kill(served.workers()[-1])
+            os.kill(served.workers()[-1], signal.SIGKILL)
 
     watching = asyncio.create_task(watch())
     await asyncio.gather(watching, harm(), *clients)
@@ -219,7 +220,7 @@ def main() -> int:
     minutes: float = parser.parse_args().minutes
     with tempfile.TemporaryDirectory() as folder, running(Path(folder), WORKERS="2") as server:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            good = runner.run(soak(Process(server), minutes))
+            good = runner.run(soak(server, minutes))
         traces = server.log.read_text().count("Traceback")
         print(f"tracebacks in the log: {traces}")
     return 0 if good and not traces else 1

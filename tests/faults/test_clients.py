@@ -1,25 +1,36 @@
-"""The service behind real clients and a real proxy: curl with HTTP/2, Python's http.client, nginx."""
+"""Real clients and a real proxy, overload, and clients that are slow, idle or gone: everyone else is served.
 
+All of them use one server, with one worker.
+"""
+
+import asyncio
 import json
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
+from models.chat import Chat
+from models.classifier import Classifier
 from tests.conftest import CURL_CHAT, Server, find, free_port, is_ready, running, send, wait_until
-from tests.faults.conftest import Process, connect
+from tests.faults.client import Connection, Reply, closed_loop, long_chat
 
 pytestmark = pytest.mark.faults
 BODY = json.dumps(CURL_CHAT)
+LIMIT = 16  # MAX_CONCURRENCY
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("server"), WORKERS="1") as started:
+    with running(tmp_path_factory.mktemp("server"), WORKERS="1", MAX_CONCURRENCY=str(LIMIT)) as started:
         yield started
 
 
@@ -115,13 +126,13 @@ def test_a_client_that_writes_before_it_reads_gets_the_413(url: str, size: int) 
 
 
 def test_a_flood_of_bodies_costs_no_memory_and_holds_up_nobody(server: Server) -> None:
-    before = Process(server).memory()
+    before = server.memory()
     flooding = threading.Event()
 
     def flood() -> None:
         head = b"POST /predict HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n"
         while not flooding.is_set():
-            with connect(Process(server)) as client:
+            with server.connect() as client:
                 try:
                     client.sendall(head)
                     while not flooding.is_set():
@@ -135,8 +146,69 @@ def test_a_flood_of_bodies_costs_no_memory_and_holds_up_nobody(server: Server) -
     try:
         for _ in range(50):
             assert send(f"{server.url}/predict", CURL_CHAT).status == 200
-            assert Process(server).memory() < before + 30e6
+            assert server.memory() < before + 30e6
     finally:
         flooding.set()
         for thread in threads:
             thread.join()
+
+
+def test_with_more_clients_than_its_limit_the_service_answers_or_rejects(
+    server: Server, classifier: Classifier
+) -> None:
+    """Four times as many clients as the limit, for some seconds; afterwards it serves as before."""
+
+    async def ask(connection: Connection) -> Reply:
+        return await connection.post("/predict", BODY.encode())
+
+    asyncio.run(closed_loop(server.url, LIMIT, 3, ask))
+    memory = server.memory()
+    replies = asyncio.run(closed_loop(server.url, 4 * LIMIT, 4, ask))
+    for part in np.array_split(np.array([reply.status for reply in replies]), 5):
+        assert set(part.tolist()) == {200, 429}, "from the first fifth of the replies to the last one"
+    (expected,) = classifier.predict([Chat.model_validate(CURL_CHAT)])
+    right = pytest.approx([side.is_bot_probability for side in expected.participants], abs=1e-9)
+    answers = [reply.json["participants"] for reply in replies if reply.status == HTTPStatus.OK]
+    assert all([side["is_bot_probability"] for side in sides] == right for sides in answers)
+    assert server.memory() < 1.1 * memory
+    wait_until(lambda: send(f"{server.url}/predict", CURL_CHAT).status == HTTPStatus.OK)
+
+
+@pytest.mark.parametrize(("path", "words"), [("/explain", 25_000), ("/predict", 60_000)])
+def test_others_are_answered_while_a_long_chat_is_scored_or_explained(server: Server, path: str, words: int) -> None:
+    """It takes half a second or more, in which other requests are answered."""
+    with ThreadPoolExecutor(1) as other:
+        long = other.submit(send, f"{server.url}{path}", raw=long_chat(words))
+        answered = 0
+        while not long.done():
+            assert send(f"{server.url}/predict", CURL_CHAT).status == 200
+            answered += 1
+        assert long.result().status in (200, 503), "503 where the machine is too busy for it"
+        assert answered > 5
+
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", HEAD[:30], HEAD, HEAD + b'{"chat_id'], ids=["nothing", "head", "no body", "body"]
+)
+def test_idle_clients_do_not_count_towards_the_limit(server: Server, sent: bytes) -> None:
+    """500 connections that stop sending, many more than the limit, and a client that is served."""
+    with ExitStack() as connections:
+        waiting = [connections.enter_context(server.connect()) for _ in range(500)]
+        for client in waiting:
+            client.sendall(sent)
+        for _ in range(20):
+            assert send(f"{server.url}/predict", CURL_CHAT).status == 200
+
+
+def test_clients_that_hang_up_do_not_count_towards_the_limit(server: Server) -> None:
+    """They hang up in the middle of the body or while their request is being answered."""
+    head = HEAD.replace(b"500", str(len(BODY)).encode())
+    for sent in (HEAD + b'{"chat', head + BODY.encode()):
+        for _ in range(50):
+            with server.connect() as client:
+                client.sendall(sent)
+    wait_until(lambda: send(f"{server.url}/predict", CURL_CHAT).status == HTTPStatus.OK)
+    assert "Traceback" not in server.log.read_text()

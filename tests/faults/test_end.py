@@ -1,19 +1,20 @@
 """Shutdown and crashes: requests in flight are answered, and workers that die are replaced."""
 
 import json
+import os
 import re
 import signal
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import CURL_CHAT, send, wait_until
+from tests.conftest import CURL_CHAT, Server, running, send, wait_until
 from tests.faults.client import long_chat
-from tests.faults.conftest import Process, Start, connect
 
 pytestmark = pytest.mark.faults
 BODY = json.dumps(CURL_CHAT).encode()
@@ -23,7 +24,7 @@ HEAD = (
 )
 
 
-def ready(served: Process) -> int:
+def ready(served: Server) -> int:
     """Return the status of `/readyz`, or 0 without a response."""
     try:
         return send(f"{served.url}/readyz").status
@@ -31,18 +32,18 @@ def ready(served: Process) -> int:
         return 0
 
 
-def test_after_sigterm_readyz_is_503_and_requests_in_flight_are_answered(start: Start) -> None:
+def test_after_sigterm_readyz_is_503_and_requests_in_flight_are_answered(tmp_path: Path) -> None:
     """Clients that have hung up do not delay the end: the worker stops by itself, and closes what it has opened."""
-    with start(WORKERS="1") as served, connect(served) as client, ThreadPoolExecutor(1) as other:
+    with running(tmp_path, WORKERS="1") as served, served.connect() as client, ThreadPoolExecutor(1) as other:
         for _ in range(10):
-            with connect(served) as gone:
+            with served.connect() as gone:
                 gone.sendall(HEAD + BODY[:20])
         long = other.submit(send, f"{served.url}/explain", raw=long_chat(30_000))
         in_flight = re.compile(r'request_in_progress{endpoint="/explain".*} 1\.0')
         wait_until(lambda: in_flight.search(send(f"{served.url}/metrics").text) is not None)
         assert ready(served) == HTTPStatus.OK
         client.sendall(HEAD + BODY[:20])
-        served.terminate()
+        served.process.terminate()
         wait_until(lambda: ready(served) == HTTPStatus.SERVICE_UNAVAILABLE)
         assert send(f"{served.url}/predict", CURL_CHAT).status == 200, "requests are accepted for another second"
         client.sendall(BODY[20:])
@@ -50,28 +51,28 @@ def test_after_sigterm_readyz_is_503_and_requests_in_flight_are_answered(start: 
         assert long.result().status in (200, 503), "503 where the machine is too busy for it"
         assert served.exit_code() == 0
         assert ready(served) == 0
-        assert "Completed async cleanup hook: close" in served.log()
+        assert "Completed async cleanup hook: close" in served.log.read_text()
 
 
-def test_clients_that_stop_sending_or_reading_do_not_delay_the_shutdown(start: Start) -> None:
+def test_clients_that_stop_sending_or_reading_do_not_delay_the_shutdown(tmp_path: Path) -> None:
     """One sends half of a request; another requests a few megabytes and does not read them."""
     crowd = [{"message_id": n, "text": "", "participant_id": n} for n in range(2_000)]
     body = json.dumps({"chats": [{"chat_id": 1, "messages": crowd}] * 8}).encode()
     head = HEAD.replace(b"/predict", b"/predict_batch").replace(str(len(BODY)).encode(), str(len(body)).encode())
-    with start() as served, connect(served) as sender, socket.socket() as reader:
+    with running(tmp_path) as served, served.connect() as sender, socket.socket() as reader:
         sender.sendall(HEAD + BODY[:20])
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         address = urlsplit(served.url)
         reader.connect((address.hostname, address.port))
         reader.sendall(head + body)
         assert reader.recv(15) == b"HTTP/1.1 200 OK"
-        served.terminate()
+        served.process.terminate()
         assert served.exit_code() == 0
 
 
-def test_a_killed_worker_is_replaced(start: Start) -> None:
+def test_a_killed_worker_is_replaced_and_ctrl_c_stops_the_service(tmp_path: Path) -> None:
     """Under load: a new worker serves, and only requests to the killed one are lost."""
-    with start(WORKERS="1") as served:
+    with running(tmp_path, WORKERS="1") as served:
         ends = threading.Event()
         statuses: list[int] = []
 
@@ -88,7 +89,7 @@ def test_a_killed_worker_is_replaced(start: Start) -> None:
         try:
             wait_until(lambda: statuses.count(200) > 20)
             (before,) = served.workers()
-            served.kill(before)
+            os.kill(before, signal.SIGKILL)
             wait_until(lambda: len(new := served.workers()) == 1 and before not in new)
             wait_until(lambda: ready(served) == HTTPStatus.OK)
             answered = statuses.count(200)
@@ -99,9 +100,5 @@ def test_a_killed_worker_is_replaced(start: Start) -> None:
                 client.join()
         assert set(statuses) <= {0, 200}
         assert statuses.count(0) <= len(clients), "only requests in flight at the killed worker are lost"
-
-
-def test_ctrl_c_stops_the_service(start: Start) -> None:
-    with start() as served:
-        served.server.process.send_signal(signal.SIGINT)
+        served.process.send_signal(signal.SIGINT)
         assert served.exit_code() == 0

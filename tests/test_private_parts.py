@@ -1,0 +1,182 @@
+"""What is assumed about private parts of uvicorn, BentoML and prometheus_client: a changed one fails here first.
+
+If uvicorn has changed, compare its new `httptools_impl.py` with `serving/http/connections.py`.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from unittest.mock import Mock
+
+import pytest
+import uvicorn
+from bentoml._internal.configuration.containers import BentoMLContainer
+from prometheus_client import Histogram
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from models.chat import ChatToExplain
+from service import SETTINGS, TuringTestService
+from serving.http.bentoml_app import _component_name, api_methods, read_middleware
+from serving.http.connections import HttpProtocol
+from serving.http.request_metrics import RequestMetrics
+from serving.process import do_not_track
+from serving.schemas import ChatOrMessage, Chats
+from serving.scoring.adaptive_batching import NoWait, Optimizer, adaptive_batching
+
+APP = PlainTextResponse("hello")
+BENTOML, UVICORN = (f"{package} {version(package)} changed " for package in ("bentoml", "uvicorn"))
+
+
+async def connected() -> HttpToolsProtocol:
+    """Return uvicorn's protocol after the head of a request and the end of the connection."""
+    transport = Mock(spec=asyncio.Transport)
+    transport.get_extra_info.return_value = None
+    protocol = HttpToolsProtocol(uvicorn.Config(APP, http=HttpToolsProtocol), ServerState(), {})
+    protocol.connection_made(transport)
+    protocol.data_received(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n")
+    protocol.connection_lost(None)
+    await asyncio.gather(*protocol.tasks)
+    return protocol
+
+
+OF_PROTOCOL = "connection_made connection_lost data_received on_headers_complete on_body on_message_complete shutdown"
+OF_PROTOCOL += " pause_writing resume_writing _unset_keepalive_if_required"
+OF_PROTOCOL += " cycle headers loop parser server_state timeout_keep_alive url"
+
+
+@pytest.mark.parametrize(
+    ("package", "part", "names"),
+    [
+        ("uvicorn", lambda: asyncio.run(connected()), OF_PROTOCOL),
+        ("uvicorn", lambda: asyncio.run(connected()).cycle, "keep_alive response_complete response_started"),
+        ("bentoml", lambda: BentoMLContainer, "config model_store_dir prometheus_multiproc_dir"),
+        ("bentoml", lambda: _component_name, "cache_clear"),
+        ("bentoml", lambda: do_not_track, "cache_clear"),
+        ("prometheus_client", lambda: Histogram("name", "text", registry=None), "_sum _buckets _upper_bounds"),
+    ],
+)
+def test_private_parts_have_their_names(package: str, part: Callable[[], object], names: str) -> None:
+    missing = [name for name in names.split() if not hasattr(part(), name)]
+    assert not missing, f"{package} {version(package)} changed"
+
+
+def test_uvicorn_takes_the_protocol_where_none_is_named() -> None:
+    """As BentoML starts it; importing the service installs the protocol."""
+    config = uvicorn.Config(APP)
+    config.load()
+    assert config.http_protocol_class is HttpProtocol, UVICORN + "how it looks up its protocol"
+    assert HttpProtocol.keep_alive_seconds == SETTINGS.keep_alive_seconds
+
+
+SERVER = """
+import signal, uvicorn
+
+async def app(scope, receive, send):
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            print(getattr(signal.getsignal(signal.SIGTERM), "__qualname__", None), flush=True)
+            await send({"type": "lifespan.startup.failed"})
+            return
+
+uvicorn.run(app, port=0, log_level="critical")
+"""
+
+
+def test_the_server_handles_sigterm_before_the_app_starts() -> None:
+    """`serving/http/shutdown.py` takes the place of its handler."""
+    done = subprocess.run([sys.executable, "-c", SERVER], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "Server.handle_exit", UVICORN + "its handling of SIGTERM"
+
+
+def test_a_service_has_its_api_methods_by_route() -> None:
+    found = {path: (body_type, method.__name__) for path, (body_type, method) in api_methods(TuringTestService).items()}
+    assert found == {
+        "/predict": (ChatOrMessage, "predict"),
+        "/predict_batch": (Chats, "predict_batch"),
+        "/explain": (ChatToExplain, "explain"),
+    }, BENTOML + "Service.apis or APIMethod"
+    specified = TuringTestService.openapi_spec.paths  # type: ignore[attr-defined]
+    assert found.keys() <= specified.keys(), "bentoml build writes it"
+
+
+def test_middleware_has_these_options() -> None:
+    service = TuringTestService.to_asgi.__self__  # type: ignore[attr-defined]
+    in_front, limits = read_middleware(super(type(service), service).to_asgi())
+    assert limits["timeout"] == 6, BENTOML + "TimeoutMiddleware"
+    assert limits["max_concurrency"] > 0, BENTOML + "MaxConcurrencyMiddleware"
+    assert [one.cls for one in in_front] == [RequestMetrics], BENTOML + "its middleware"  # type: ignore[comparison-overlap]
+
+
+def test_unknown_middleware_is_kept() -> None:
+    class Other:
+        pass
+
+    in_front, _ = read_middleware(Starlette(middleware=[Middleware(Other)]))  # type: ignore[arg-type]
+    kept: list[object] = [middleware.cls for middleware in in_front]
+    assert kept == [Other]
+
+
+def test_metrics_of_requests_are_made_once_for_each_middleware() -> None:
+    made = [RequestMetrics(None, namespace="bentoml_service") for _ in range(2)]  # type: ignore[arg-type]
+    assert all(one._is_setup for one in made), BENTOML + "RunnerTrafficMetricsMiddleware"
+    cached = [name for name, value in vars(made[0]).items() if hasattr(getattr(value, "labels", None), "cache_info")]
+    assert {"metrics_request_duration", "metrics_request_total"} < set(cached), BENTOML + "its metrics"
+
+
+class OverloadedError(Exception):
+    """What the dispatcher raises for items that it gives up."""
+
+
+def test_the_dispatcher_batches_and_returns_each_result_to_its_caller() -> None:
+    sizes = []
+
+    async def double(numbers: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(numbers))
+        return [2 * number for number in numbers]
+
+    async def together() -> list[int]:
+        enqueue = adaptive_batching(double, OverloadedError, max_batch_size=8, max_latency_ms=10_000)
+        for _ in range(20):
+            results = await asyncio.gather(*(enqueue(number) for number in range(20)))
+        return results
+
+    assert asyncio.run(together()) == [2 * number for number in range(20)], BENTOML + "CorkDispatcher"
+    assert max(sizes) == 8, BENTOML + "CorkDispatcher"
+
+
+def test_the_dispatcher_learns_no_wait() -> None:
+    def learned(optimizer: Optimizer) -> tuple[float, float]:
+        for size in range(1, 50):
+            optimizer.log_outbound(size, wait=0.05, duration=0.001 * size)
+        optimizer.trigger_refresh()  # type: ignore[no-untyped-call]
+        return optimizer.wait, optimizer.o_a
+
+    assert learned(Optimizer(10)) == pytest.approx((0.05, 0.001)), BENTOML + "Optimizer"
+    assert learned(NoWait(10)) == pytest.approx((0, 0.001)), BENTOML + "Optimizer"
+
+
+def test_the_dispatcher_gives_up_with_an_exception_for_each_caller() -> None:
+    """One that all callers share would keep everything that they were doing from being freed."""
+
+    async def stuck(numbers: Sequence[int]) -> Sequence[int]:
+        await asyncio.sleep(60)
+        return numbers
+
+    async def cancelled() -> list[BaseException | int]:
+        enqueue = adaptive_batching(stuck, OverloadedError, max_batch_size=8, max_latency_ms=10_000)
+        asked = [asyncio.ensure_future(enqueue(number)) for number in range(3)]
+        await asyncio.sleep(0.05)
+        for one in asked:
+            one.cancel()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    outcomes = asyncio.run(cancelled())
+    assert [type(outcome) for outcome in outcomes] == [OverloadedError] * 3, BENTOML + "CorkDispatcher"
+    assert len({id(outcome) for outcome in outcomes}) == 3
