@@ -2,16 +2,15 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 
+import httpx
 import pytest
 import yaml
 
@@ -49,53 +48,80 @@ def only(label: int) -> Relabel:
 
 
 def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Return the one line with which a command fails."""
+    """Return what a command prints that fails in one line."""
     assert main(arguments) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
+    printed, error = capsys.readouterr()
+    assert len(error.splitlines()) == 1
+    return printed + error
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of data sets.
+
+    In that of customer service a person opens each of the chats, which have three messages at most.
+    """
+    folder = tmp_path_factory.mktemp("data")
+    write_data(folder / "service", lambda of_chat: [0, 1, 0, 1][: len(of_chat)], messages=3)
+    write_data(folder / "people", only(0), messages=5)
+    write_data(folder / "bots", only(1))
+    write_data(folder / "three", chats=3)
+    shutil.copytree(SAMPLE, folder / "again" / "sample")
+    (folder / "file").write_text("old")
+    return folder
+
+
+TOO_FEW = "training and cross-validation need at least 5 with a person and 5 with a bot"
 
 
 @pytest.mark.parametrize(
-    ("relabel", "chats", "error"),
+    ("command", "error"),
     [
-        (only(0), None, "0 of 40 chats are with a bot"),
-        (list, 3, "of 3 chats are with a person"),
+        ("{data}/people --out {out}", f"people: 0 of 40 chats are with a bot; {TOO_FEW}"),
+        ("{data}/three --out {out}", f"three: 3 of 3 chats are with a person; {TOO_FEW}"),
+        (
+            "{sample} --elsewhere {data}/three --out {out}",
+            "left out: 3 of 3 chats of three, which are in another folder, too\ntrain: three: all chats are in another",
+        ),
+        ("{sample} {data}/again/sample --out {out}", "there are several folders with the name sample, by which"),
+        ("{sample} --out {data}/file/model", "{data}/file/model: cannot be written: Not a directory"),
+        ("evaluate {data}/file {sample}", "{data}/file/metrics.json: Not a directory"),
+        ("evaluate {shipped} {data}/file", "{data}/file/train.json: Not a directory"),
+        ("predict {shipped} {sample}/train.json --out {sample}", "{sample}: cannot be written: Is a directory"),
+        ("predict {shipped} {sample} --out {out}", "{sample}: Is a directory"),
+        ("reference {data}/file {sample}", "{data}/file/metrics.json: Not a directory"),
+        (f"replay http://127.0.0.1:{free_port()} {{sample}}", "Connection refused"),
+        ("replay localhost:8000 {sample}", "unsupported protocol"),
+        ("replay http://[ {sample}", "http://["),
+        ("replay '' {sample}", "Request URL is missing an 'http://' or 'https://' protocol"),
     ],
 )
-def test_data_that_is_too_little_to_train_on_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], relabel: Relabel, chats: int | None, error: str
+def test_what_cannot_be_used_is_named_in_one_line_and_nothing_is_written(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, error: str
 ) -> None:
-    data = write_data(tmp_path / "data", relabel, chats=chats)
-    line = error_of([str(data), "--out", str(tmp_path / "model"), "--quiet"], capsys)
-    assert line.startswith("train: data: ")
-    assert error in line
-    assert line.endswith("training and cross-validation need at least 5 with a person and 5 with a bot")
-    assert not (tmp_path / "model").exists()
+    names = {"data": data, "sample": SAMPLE, "shipped": SHIPPED, "out": tmp_path / "out"}
+    assert error.format(**names) in error_of(shlex.split(command.format(**names)), capsys)
+    assert not list(tmp_path.iterdir())
+    assert (data / "file").read_text() == "old"
 
 
-@pytest.mark.parametrize(("label", "missing"), [(0, "bots"), (1, "people")])
+@pytest.mark.parametrize(("name", "missing"), [("people", "bots"), ("bots", "people")])
 def test_data_of_people_or_of_bots_only_is_measured_without_an_auc(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], label: int, missing: str
+    data: Path, capsys: pytest.CaptureFixture[str], name: str, missing: str
 ) -> None:
-    data = write_data(tmp_path / "data", only(label))
-    assert main(["evaluate", str(SHIPPED), str(data)]) == 0
+    assert main(["evaluate", str(SHIPPED), str(data / name)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"data, {FINISHED_CHATS}: no ROC AUC (no {missing}), log loss ")
+    assert lines[0].startswith(f"{name}, {FINISHED_CHATS}: no ROC AUC (no {missing}), log loss ")
     assert all(f"no ROC AUC (no {missing})" in line for line in lines)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a model of customer service in which a person opens each of the chats, which have three messages at most.
-
-    Another data set holds people only. The model is registered in a BentoML home beside it.
-    """
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model of customer service, with people as another game; the BentoML home beside it has it, too."""
     folder = tmp_path_factory.mktemp("service")
-    home = write_data(folder / "service", lambda of_chat: [0, 1, 0, 1][: len(of_chat)], messages=3)
-    people = write_data(folder / "people", only(0), messages=5)
     out = folder / "model"
-    arguments = ["-m", "train", str(home), "--elsewhere", str(people), "--out", str(out), "--store", "--quiet"]
-    done = run(*arguments, BENTOML_HOME=str(folder))
+    arguments = [data / "service", "--elsewhere", data / "people", "--out", out, "--store", "--quiet"]
+    done = run("-m", "train", *map(str, arguments), BENTOML_HOME=str(folder))
     assert f"BentoML's model store: {NAME}:{Classifier.load(out).version}" in done.stdout, done.stderr
     return out
 
@@ -156,42 +182,26 @@ def test_a_model_that_does_not_score_as_it_was_fitted_is_not_written(trained: Pa
         check_artifact(trained, Classifier.load(SHIPPED).weights, SAMPLE_EDITION.chats)
 
 
-@pytest.fixture(scope="module")
-def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the sample with 30 of the chats that the model was trained on, three messages of each, and 10 others."""
-    folder = tmp_path_factory.mktemp("unseen") / "data"
-    known = write_data(folder, messages=3)
-    (edition,) = read_editions([known])
+def test_chats_that_the_model_was_trained_on_are_left_out_or_on_demand_measured_and_marked(
+    data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (edition,) = read_editions([data / "service"])
     chats = [
-        chat if at % 4 else chat.model_copy(update={"messages": SAMPLE_EDITION.chats[at].messages[1:]})
+        chat if at % 4 else chat.model_copy(update={"messages": [*chat.messages, chat.messages[0]]})
         for at, chat in enumerate(edition.chats)
     ]
-    labels = [
-        of_chat if at % 4 else [1, 0][: len({message.participant_id for message in chats[at].messages})]
-        for at, of_chat in enumerate(edition.labels)
-    ]
-    write_edition(folder, chats, labels)
-    return folder
-
-
-def test_chats_that_the_model_was_trained_on_are_left_out_or_on_demand_measured_and_marked(
-    trained: Path, unseen: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["evaluate", str(trained), str(unseen)]) == 0
+    write_edition(tmp_path, chats, edition.labels)
+    name = tmp_path.name
+    assert main(["evaluate", str(trained), str(tmp_path)]) == 0
     left_out, first, *_ = capsys.readouterr().out.splitlines()
-    assert left_out == "left out: 30 of 40 chats of data, which the model was trained on"
-    assert first.startswith(f"data, {FINISHED_CHATS}: ROC AUC")
+    assert left_out == f"left out: 30 of 40 chats of {name}, which the model was trained on"
+    assert first.startswith(f"{name}, {FINISHED_CHATS}: ROC AUC")
     assert first.endswith(", 20 answers")
-    assert main(["evaluate", str(trained), str(unseen), "--include-trained"]) == 0
+    assert main(["evaluate", str(trained), str(tmp_path), "--include-trained"]) == 0
     first, *_ = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"data (trained on 30 of 40 chats), {FINISHED_CHATS}: ROC AUC")
+    assert first.startswith(f"{name} (trained on 30 of 40 chats), {FINISHED_CHATS}: ROC AUC")
     assert first.endswith(", 80 answers")
-
-
-def test_nothing_is_measured_where_the_model_was_trained_on_everything(
-    trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["evaluate", str(trained), str(trained.parent / "service"), str(trained.parent / "people")]) == 1
+    assert main(["evaluate", str(trained), str(data / "service"), str(data / "people")]) == 1
     said = capsys.readouterr()
     assert "nothing is left to measure" in said.err
     assert "left out: 40 of 40 chats of people, which the model was trained on" in said.out
@@ -217,45 +227,6 @@ def test_chats_are_recognised_by_what_was_said_and_by_whom() -> None:
     assert len({fingerprint(one) for one in (chat, *others)}) == 4
 
 
-def test_a_chat_in_several_folders_is_used_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    home, other = write_data(tmp_path / "home"), write_data(tmp_path / "other", chats=3)
-    assert main([str(home), "--elsewhere", str(other), "--out", str(tmp_path / "model")]) == 1
-    said = capsys.readouterr()
-    assert said.out == "left out: 3 of 3 chats of other, which are in another folder, too\n"
-    assert said.err == "train: other: all chats are in another folder, too\n"
-    (tmp_path / "copy").mkdir()
-    again = write_data(tmp_path / "copy" / "home")
-    assert "several folders with the name home" in error_of([str(home), str(again)], capsys)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """Return a file where a folder is expected."""
-    (tmp_path / "file").write_text("old")
-    return tmp_path / "file"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        ([str(SAMPLE), "--out", "{file}/model"], "{file}/model: cannot be written: Not a directory"),
-        (["evaluate", "{file}", str(SAMPLE)], "{file}/metrics.json: Not a directory"),
-        (["evaluate", str(SHIPPED), "{file}"], "{file}/train.json: Not a directory"),
-        (
-            ["predict", str(SHIPPED), str(SAMPLE / "train.json"), "--out", str(SAMPLE)],
-            "sample: cannot be written: Is a",
-        ),
-        (["predict", str(SHIPPED), str(SAMPLE), "--out", "{file}"], f"{SAMPLE}: Is a directory"),
-        (["reference", "{file}", str(SAMPLE)], "{file}/metrics.json: Not a directory"),
-    ],
-)
-def test_a_file_in_the_place_of_a_folder_and_a_folder_in_that_of_a_file(
-    file: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], error: str
-) -> None:
-    assert error.format(file=file) in error_of([part.format(file=file) for part in arguments], capsys)
-    assert file.read_text() == "old"
-
-
 def test_output_that_nobody_reads_is_an_error_of_one_line() -> None:
     reader, output = os.pipe()
     os.close(reader)
@@ -272,65 +243,39 @@ def test_a_name_that_no_terminal_can_show_is_shown_with_escapes(tmp_path: Path) 
     assert done.stdout.startswith(f"\\udcff \\u0434 $a^$, {FINISHED_CHATS}: ROC AUC")
 
 
-@contextmanager
-def answering(body: bytes, status: int = 200) -> Iterator[str]:
-    """Run a service of another kind, which answers everything the same; yields its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Be silent."""
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+def answer(monkeypatch: pytest.MonkeyPatch, body: str, status: int = 200) -> None:
+    """Let another service answer all requests of the command."""
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda *_: httpx.Response(status, text=body))
 
 
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
-        (200, b"<html>hello</html>", "the answer is not one of this service"),
-        (200, b'{"is_bot_probability": "secret"}', "the answer is not one of this service"),
-        (404, b"<p>\nno such page</p>" * 100, "404 for a chat: <p> no such page</p>"),
+        (200, "<html>hello</html>", "the answer is not one of this service"),
+        (200, '{"is_bot_probability": "secret"}', "the answer is not one of this service"),
+        (404, "<p>\nno such page</p>" * 100, "404 for a chat: <p> no such page</p>"),
     ],
 )
 def test_replay_to_another_service_is_an_error_of_one_line(
-    capsys: pytest.CaptureFixture[str], status: int, body: bytes, error: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: int, body: str, error: str
 ) -> None:
-    with answering(body, status) as url:
-        line = error_of(["replay", url, str(SAMPLE), "--quiet"], capsys)
+    answer(monkeypatch, body, status)
+    line = error_of(["replay", "http://localhost", str(SAMPLE), "--quiet"], capsys)
     assert error in line
     assert len(line) < 400
 
 
-def test_replay_needs_the_model_that_the_service_has(capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay_needs_the_model_that_the_service_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Or it could not tell which chats that model was trained on."""
-    with answering(b'{"model_version": "other", "is_bot_probability": 0.5}') as url:
-        arguments = ["replay", url, str(SAMPLE), "--quiet"]
-        assert "model other answers, and" in error_of(arguments, capsys)
-        assert main([*arguments, "--include-trained"]) == 0
+    answer(monkeypatch, '{"model_version": "other", "is_bot_probability": 0.5}')
+    arguments = ["replay", "http://localhost", str(SAMPLE), "--quiet"]
+    assert "model other answers, and" in error_of(arguments, capsys)
+    assert main([*arguments, "--include-trained"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "model other may have been trained on any of these chats"
     assert lines[1].startswith(f"sample, {streamed(1)}: ROC AUC 0.5000")
-
-
-@pytest.mark.parametrize(
-    ("url", "error"),
-    [
-        (f"http://127.0.0.1:{free_port()}", "Connection refused"),
-        ("localhost:8000", "unsupported protocol"),
-        ("http://[", "http://["),
-        ("", "Request URL is missing an 'http://' or 'https://' protocol"),
-    ],
-)
-def test_replay_to_nobody_is_an_error_of_one_line(capsys: pytest.CaptureFixture[str], url: str, error: str) -> None:
-    assert error in error_of(["replay", url, str(SAMPLE), "--quiet"], capsys)
 
 
 def test_bentoml_lists_the_model_once_with_the_figures_of_its_card_and_exports_it(
