@@ -2,9 +2,8 @@
 
 import json
 import os
-import pty
+import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,23 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from models.weights import METRICS, SHIPPED
-from tests.conftest import ROOT, free_port, is_ready, wait_until
+from tests.conftest import ROOT, free_port, is_ready, send, wait_until
 
 IMAGE = "turing_test_service"
 # of builds; the host's works wherever the tests' own downloads do
 NETWORK = os.environ.get("BUILD_NETWORK") or "host"
 
 
-def docker(*arguments: str, cwd: Path = ROOT, check: bool = True) -> str:
+def docker(*arguments: str, check: bool = True) -> str:
     """Run a docker command; returns its output, standard error included."""
-    done = subprocess.run(
-        ["docker", *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    assert done.returncode == 0 or not check, f"docker {' '.join(arguments)}: {done.stdout}"
-    return done.stdout.strip()
+    return sh(shlex.join(["docker", *arguments]), check=check)
 
 
-def sh(command: str, folder: Path = ROOT, **environment: str) -> str:
+def sh(command: str, folder: Path = ROOT, *, check: bool = True, **environment: str) -> str:
     """Run a command line as it is typed; returns its output, standard error included."""
     done = subprocess.run(
         ["bash", "-c", command],
@@ -42,23 +37,13 @@ def sh(command: str, folder: Path = ROOT, **environment: str) -> str:
         check=False,
         timeout=1800,
     )
-    assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}"
+    assert done.returncode == 0 or not check, f"{command}: {done.stdout[-2000:]}"
     return done.stdout.strip()
 
 
 def type_in_a_terminal(command: str, typed: str, folder: Path = ROOT) -> str:
     """Run a command on a terminal, type into it, and return what it shows until it ends."""
-    outside, inside = pty.openpty()
-    with subprocess.Popen(command.split(), cwd=folder, stdin=inside, stdout=inside, stderr=inside) as process:
-        os.close(inside)
-        os.write(outside, typed.encode())
-        shown = b""
-        with suppress(OSError):  # the other end is closed
-            while read := os.read(outside, 4096):
-                shown += read
-    os.close(outside)
-    assert process.returncode == 0
-    return shown.decode()
+    return sh(f"printf %s {shlex.quote(typed)} | script --quiet --return --command '{command}' /dev/null", folder)
 
 
 def inspect(name: str) -> dict[str, Any]:
@@ -85,11 +70,10 @@ class Container:
 
 
 @contextmanager
-def container(*options: str, port: int | None = None, image: str = IMAGE, seconds: float = 180) -> Iterator[Container]:
+def container(*options: str, image: str = IMAGE, seconds: float = 180) -> Iterator[Container]:
     """Run an image with `docker run -d`, wait for some seconds until it is ready, and remove it at the end."""
-    started = Container(f"turing-test-{free_port()}", port or free_port())
-    published = [] if port else ["-p", f"{started.port}:8000"]
-    docker("run", "-d", "--name", started.name, *published, *options, image)
+    started = Container(f"turing-test-{free_port()}", free_port())
+    docker("run", "-d", "--name", started.name, "-p", f"{started.port}:8000", *options, image)
     try:
         wait_until(lambda: is_ready(started.url) or not inspect(started.name)["State"]["Running"], seconds)
         assert is_ready(started.url), docker("logs", started.name)
@@ -120,8 +104,9 @@ def registry(folder: Path) -> Iterator[str]:
 
 
 def _answers(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
+    with suppress(ConnectionError):
+        return send(f"http://localhost:{port}/v2/").status == 200
+    return False
 
 
 def remove_images(*names: str) -> None:

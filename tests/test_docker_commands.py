@@ -38,7 +38,7 @@ def test_from_run_with_limits_on_the_hosts_network_to_prune() -> None:
         assert inspect(f"renamed-{started[:12]}")["State"]["ExitCode"] == 0
         assert started in sh(f"docker container prune --force --filter label={LABEL}")
     finally:
-        sh(f"docker rm -f {started} || true")
+        sh(f"docker rm -f {started}", check=False)
     command = "docker run --rm -it turing_test_service /bin/bash"
     assert "42-is-typed" in type_in_a_terminal(command, "echo $((6 * 7))-is-typed; exit\n")
 
@@ -46,7 +46,7 @@ def test_from_run_with_limits_on_the_hosts_network_to_prune() -> None:
 def test_run_with_a_volume(tmp_path: Path) -> None:
     """A folder of root as `/history`: the error says what to do about it; then the dialogs are there afterwards."""
     tmp_path.chmod(0o755)
-    refused = sh(f"docker run --rm -v {tmp_path}:/history turing_test_service || true").splitlines()[-1]
+    refused = sh(f"docker run --rm -v {tmp_path}:/history turing_test_service", check=False).splitlines()[-1]
     assert ": /history: Permission denied for user 1034:1034" in refused
     sh(f"{refused.split('`')[-2]} {tmp_path}")
     with container("-v", f"{tmp_path}:/history") as started:

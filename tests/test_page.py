@@ -413,16 +413,14 @@ CHATS: list[tuple[str, list[list[Any]], int]] = [
     ("Аня: привет\r\n\r\nБорис : да: так\nи ещё", [["Аня", "привет"], ["Борис", "да: так\nи ещё"]], 0),
     ("0:hi\n1:see http://x.y\n12:30 is late", [["0", "hi"], ["1", "see http://x.y\n12:30 is late"]], 0),
     ("A:\nB: [a] {b}", [["A", ""], ["B", "[a] {b}"]], 0),
-    ("a: hi\nb: yo", [["a", "hi"], ["b", "yo"]], 0),
     ("Anna: get this\nnote: bring money\nBen: ok", [["Anna", "get this\nnote: bring money"], ["Ben", "ok"]], 0),
     ("Anna: hi\nimage omitted\nBen: yo", [["Anna", "hi"], ["Ben", "yo"]], 1),
     (f"{LONG_NAME}: hi\nB: yo\n{LONG_NAME}: x", [[LONG_NAME, "hi"], ["B", "yo"], [LONG_NAME, "x"]], 0),
-    # WhatsApp on Android, with 24 and 12 hours, and on iOS; what is copied has no year; a log
+    # WhatsApp on Android and on iOS; what is copied has no year; a log
     ("12/11/2025, 14:02 - Messages are end-to-end encrypted.\n12/11/2025, 14:03 - Anna: hi\nthere\n"
      "12/11/2025, 14:04 - Anna changed the subject from \"a\" to \"b: c\"\nof the notice\n"
      "12/11/2025, 14:04 - Ben: <Media omitted>\n12/11/2025, 14:05 - ~ Ben: ok: fine",
      [["Anna", "hi\nthere"], ["Ben", "ok: fine"]], 3),
-    ("11/12/25, 2:03\u202fPM - Anna: hi\n11/12/25, 2:04\u202fPM - Ben: yo", [["Anna", "hi"], ["Ben", "yo"]], 0),
     ("[12.11.25, 14:03:22] Anna: hi\n\u200e[12.11.25, 14:03:30] Ben: \u200eimage omitted\n"
      "[12.11.25, 14:03:40] Ben: look \u200e<This message was edited>\n\u200e[12.11.25, 14:04:00] Us: \u200eBye",
      [["Anna", "hi"], ["Ben", "look"]], 2),
@@ -474,12 +472,10 @@ NO_CHATS = [
     ("{}", "There is no dialog"),
     ("image omitted\nA: image omitted", "There is no message in it"),
     ('name,text\nAnna,"hi', "Row 2 of the table is malformed"),
-    ("name;text\nAnna;yo\nBen;hi there; what's up", "Row 3 of the table is malformed"),
     ("name,text\nAnna,hi\nthere", "Row 3 of the table is malformed"),
     # what looks like the header of a message that nobody wrote
     ("Anna — 14:03\nhi\n\n— Today at 14:05\nyo", "“— Today at 14:05” looks like the start"),
     ("Anna — 14:03\nhi\nZoe — le 3 mars à 14:05\nyo", "“Zoe — le 3 mars à 14:05” looks like the start"),
-    ("Anna — 14:03\nhi\nZoe\n[12:04]\nyo", "“[12:04]” looks like the start"),
     ("Anna  14:03\nhi\nZoe\n\n  14:05\nyo", "“14:05” looks like the start"),
     ("Anna, [12.11.2025 14:03]\nhi\nZoe,\n[12.11.2025 14:05]\nyo", "“[12.11.2025 14:05]” looks like the start"),
     ("[12/03, 21:04] Anna: hi\n[12 March, 21:05] Zoe: yo", "“[12 March, 21:05] Zoe: yo” looks like the start"),

@@ -13,7 +13,6 @@ from models.weights import ARTIFACT, SHIPPED
 from tests.conftest import ROOT, start_server
 
 pytestmark = pytest.mark.faults
-PINS = re.findall(r"^([\w.-]+)==(\S+)(?: ; (.*?))? \\$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
 
 
 def test_every_package_is_pinned_with_hashes() -> None:
