@@ -29,7 +29,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.validation import check_share
 from models.weights import SHIPPED
-from records.history_url import SqliteFile, parse_history_url, resolve
+from records.history_url import SqliteFile, parse_history_url
 
 MAX_HISTORY_DAYS = 36_500  # a hundred years
 
@@ -117,7 +117,7 @@ KeysInFile = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_read_ke
 Endpoint = Annotated[str, AfterValidator(_check_exporter)]
 HistoryUrl = Annotated[SecretStr, AfterValidator(_check_history_url)]
 Model = Annotated[str, AfterValidator(_find_model)]
-Folder = Annotated[Path, AfterValidator(resolve)]
+Folder = Annotated[Path, AfterValidator(Path.absolute)]
 
 
 class Settings(BaseSettings):

@@ -24,44 +24,43 @@ def edition() -> Edition:
     return read_editions([SAMPLE])[0]
 
 
-def send_all(url: str, chats: list[Chat]) -> None:
+async def send_all(url: str, chats: list[Chat]) -> None:
     """Send chats message by message, as the platform does: the dialogs take turns."""
-
-    async def send() -> None:
-        dialogs = Dialogs(url)
-        for number in range(max(len(chat.messages) for chat in chats)):
-            for chat in chats:
-                for message in chat.messages[number : number + 1]:
-                    await dialogs.store_message(
-                        PlatformMessage(
-                            text=message.text,
-                            dialog_id=str(chat.chat_id),
-                            id=f"{chat.chat_id}-{number}",
-                            participant_index=int(message.participant_id),
-                        )
-                    )
-        await dialogs.close()
-
-    asyncio.run(send())
+    dialogs = Dialogs(url)
+    for number in range(max(len(chat.messages) for chat in chats)):
+        for chat in chats:
+            for message in chat.messages[number : number + 1]:
+                of_dialog = {"dialog_id": str(chat.chat_id), "id": f"{chat.chat_id}-{number}"}
+                who = int(message.participant_id)
+                await dialogs.store_message(PlatformMessage(text=message.text, participant_index=who, **of_dialog))
+    await dialogs.close()
 
 
 @pytest.fixture(scope="module", params=BOTH)
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, edition: Edition) -> str:
     """Return the URL of a store that holds the sample's dialogs."""
     store = empty_store(request, tmp_path_factory.mktemp("store"))
-    send_all(store.url, edition.chats)
+    asyncio.run(send_all(store.url, edition.chats))
     return store.url
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, edition: Edition) -> Path:
+    """Return a model that was trained on 30 of the sample's 40 chats."""
     folder = tmp_path_factory.mktemp("model")
-    write_artifact(folder, fit(tabulate([edition])).weights(), [edition], [])
+    known = [at for at in range(len(edition.chats)) if at % 4]
+    first = Edition("first", "", [edition.chats[at] for at in known], [edition.labels[at] for at in known])
+    write_artifact(folder, fit(tabulate([first])).weights(), [first], [])
     return folder
 
 
 def texts(chat: Chat) -> list[tuple[object, str]]:
     return [(message.participant_id, message.text) for message in chat.messages]
+
+
+def texts_and_labels(edition: Edition) -> dict[str, object]:
+    together = zip(edition.chats, edition.labels, strict=True)
+    return {str(chat.chat_id): (texts(chat), labels) for chat, labels in together}
 
 
 def test_served_dialogs_are_written_as_a_folder_to_train_on(
@@ -71,39 +70,31 @@ def test_served_dialogs_are_written_as_a_folder_to_train_on(
     assert main(arguments) == 0
     assert f"{len(edition.chats)} dialogs" in capsys.readouterr().out
     (written,) = read_editions([tmp_path])
-    got = {str(chat.chat_id): (texts(chat), labels) for chat, labels in zip(written.chats, written.labels, strict=True)}
-    assert got == {
-        str(chat.chat_id): (texts(chat), labels) for chat, labels in zip(edition.chats, edition.labels, strict=True)
-    }
+    assert texts_and_labels(written) == texts_and_labels(edition)
 
 
 def test_it_measures_what_streaming_the_same_chats_measures(
     trained: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Without those that the model was trained on, unless they are included."""
+
+    def lines(*arguments: str) -> list[str]:
+        assert main(["evaluate", str(trained), *arguments]) == 0
+        return capsys.readouterr().out.splitlines()
+
     def figures(*arguments: str) -> list[str]:
-        assert main(["evaluate", str(trained), "--include-trained", *arguments]) == 0
-        return [
-            line.partition(" (trained on 40 of 40 chats), ")[2]
-            for line in capsys.readouterr().out.splitlines()
-            if "streamed" in line
+        of_all = [
+            line.partition(" (trained on 30 of 40 chats), ")[2] for line in lines(*arguments, "--include-trained")
         ]
+        return [line for line in of_all if line.startswith("streamed")]
 
-    from_store = figures("--dialogs", url, str(SAMPLE / "ytrain.csv"))
-    assert from_store == figures(str(SAMPLE))
-    assert len(from_store) == 5
-
-
-def test_dialogs_that_the_model_was_trained_on_are_left_out(
-    url: str, edition: Edition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    known = [at for at in range(len(edition.chats)) if at % 4]
-    first = Edition("first", "", [edition.chats[at] for at in known], [edition.labels[at] for at in known])
-    write_artifact(tmp_path, fit(tabulate([first])).weights(), [first], [])
-    assert main(["evaluate", str(tmp_path), "--dialogs", url, str(SAMPLE / "ytrain.csv")]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "left out: 30 of 40 chats of dialogs that were served, which the model was trained on"
-    assert lines[-1].startswith("dialogs that were served, streamed, all messages: ROC AUC")
-    assert lines[-1].endswith(", 20 answers")
+    from_store = ["--dialogs", url, str(SAMPLE / "ytrain.csv")]
+    assert figures(*from_store) == figures(str(SAMPLE))
+    assert len(figures(*from_store)) == 5
+    left_out, *_, last = lines(*from_store)
+    assert left_out == "left out: 30 of 40 chats of dialogs that were served, which the model was trained on"
+    assert last.startswith("dialogs that were served, streamed, all messages: ROC AUC")
+    assert last.endswith(", 20 answers")
 
 
 def write_labels(file: Path, *rows: tuple[object, ...]) -> Path:
@@ -117,47 +108,32 @@ def test_dialogs_that_are_gone_or_not_fully_labelled_are_left_out(url: str, edit
     whole, half = edition.chats[mixed], edition.chats[mixed - 1]
     who = list(dict.fromkeys(message.participant_id for message in whole.messages))
     rows = [(whole.chat_id, one, label) for one, label in zip(who, edition.labels[mixed], strict=True)]
-    served = read_served(
-        url,
-        write_labels(
-            tmp_path / "labels.csv", *rows, (half.chat_id, half.messages[0].participant_id, 1), ("gone", 0, 1)
-        ),
-    )
+    others = [(half.chat_id, half.messages[0].participant_id, 1), ("gone", 0, 1)]
+    served = read_served(url, write_labels(tmp_path / "labels.csv", *rows, *others))
     assert [texts(chat) for chat in served.chats] == [texts(whole)]
     assert served.labels == [edition.labels[mixed]]
     assert (served.missing, served.unlabelled) == (1, 1)
-
-
-def test_labels_of_nothing_that_is_stored_are_an_error(url: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="of 1 dialogs the store holds 0"):
-        read_served(url, write_labels(tmp_path / "labels.csv", ("gone", 0, 1)))
+    with pytest.raises(DataError, match="of 2 dialogs the store holds 1, none of them with a label for everybody"):
+        read_served(url, write_labels(tmp_path / "labels.csv", *others))
 
 
 @pytest.mark.parametrize(
     ("url", "error"),
     [
-        ("sqlite:////no/such/file.sqlite", "the store cannot be read: OperationalError"),
+        ("sqlite:///{folder}/dialogs.sqlite", "the store cannot be read: OperationalError"),
         ("postgresql://user:very-secret@127.0.0.1:1/database", "the store cannot be read: "),
         ("mysql://user:very-secret@host/database", "has to begin with postgresql:// or sqlite:///"),
+        ("", "evaluate needs folders of data or --dialogs"),
     ],
 )
 def test_a_store_that_cannot_be_read_exits_with_1_and_shows_no_password(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str, error: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str, error: str
 ) -> None:
+    """And is not made."""
     labels = write_labels(tmp_path / "labels.csv", ("d", 0, 1))
-    assert main(["evaluate", str(trained), "--dialogs", url, str(labels)]) == 1
+    dialogs = ["--dialogs", url.format(folder=tmp_path), str(labels)] if url else []
+    assert main(["evaluate", str(SHIPPED), *dialogs]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert error in line
     assert "secret" not in line
-
-
-def test_a_store_is_only_read(tmp_path: Path) -> None:
-    labels = write_labels(tmp_path / "labels.csv", ("d", 0, 1))
-    with pytest.raises(DataError, match="unable to open database file"):
-        read_served(f"sqlite:///{tmp_path / 'dialogs.sqlite'}", labels)
     assert list(tmp_path.iterdir()) == [labels]
-
-
-def test_evaluate_without_anything_to_measure_is_an_error(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", str(trained)]) == 1
-    assert "needs folders of data or --dialogs" in capsys.readouterr().err

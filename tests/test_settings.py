@@ -113,15 +113,6 @@ def test_tracing_without_the_exporter_is_rejected(monkeypatch: pytest.MonkeyPatc
         read(monkeypatch, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318")
 
 
-@pytest.mark.parametrize(
-    ("name", "prefix"), [("MODEL_FOLDER", ""), ("HISTORY_FOLDER", ""), ("HISTORY_URL", "sqlite:///")]
-)
-def test_a_loop_of_links_is_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, prefix: str) -> None:
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(BentoMLConfigException, match=f"{name}: .*loop of links"):
-        read(monkeypatch, **{name: f"{prefix}{tmp_path}/loop"})
-
-
 def test_the_reference_documents_every_setting() -> None:
     table = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$", (ROOT / "docs" / "reference.md").read_text(), re.M)
     documented = {name: description for name, _, description in table if name in NAMES}

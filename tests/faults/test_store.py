@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -518,7 +519,9 @@ async def test_the_table_of_another_service_is_left_alone(
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
-        ("no folder", "[^ ]+/dialogs.sqlite: (File exists|Not a directory)$"),
+        ("no folder", "[^ ]+: File exists$"),
+        ("a folder", "[^ ]+: Is a directory$"),
+        ("a loop of links", "[^ ]+: Too many levels of symbolic links$"),
         ("no database", "file is not a database$"),
         ("no WAL", "the file system does not support SQLite's WAL mode"),
     ],
@@ -527,14 +530,22 @@ async def test_a_file_that_cannot_be_used_stops_the_start(
     sqlite: Sqlite, monkeypatch: pytest.MonkeyPatch, fault: str, why: str
 ) -> None:
     """Network file systems lack what WAL needs; so does a layer of SQLite's own."""
-    connect = sqlite3.connect
-    if fault == "no WAL":
-        monkeypatch.setattr(
-            sqlite3, "connect", lambda file, **options: connect(f"file:{file}?vfs=unix-dotfile", uri=True, **options)
-        )
-    else:
-        sqlite.file.write_text("no database " * 100)
-    url = Sqlite(sqlite.file).url if fault == "no folder" else sqlite.url
+    url = sqlite.url
+    match fault:
+        case "no folder":
+            sqlite.file.touch()
+            url = Sqlite(sqlite.file).url
+        case "a folder":
+            sqlite.file.mkdir()
+        case "a loop of links":
+            sqlite.file.symlink_to(sqlite.file)
+        case "no database":
+            sqlite.file.write_text("no database " * 100)
+        case "no WAL":
+            connect = partial(sqlite3.connect, uri=True)
+            monkeypatch.setattr(
+                sqlite3, "connect", lambda file, **other: connect(f"file:{file}?vfs=unix-dotfile", **other)
+            )
     with pytest.raises(BentoMLConfigException, match=f"^cannot store dialogs in SQLite [^ ]+: {why}"):
         await check(url)
 
