@@ -12,13 +12,14 @@ import shutil
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir
 
 import psutil
 from bentoml._internal.configuration.containers import BentoMLContainer
 from prometheus_client import values
 from prometheus_client.multiprocess import mark_process_dead
 
+FOLDER = "turing_test_service-metrics-"  # and the process that was started
 # Bytes for each kind of prometheus_client's files. A path and a status take 7 KB of histograms; `KnownPaths` keeps the
 # number of paths finite.
 ROOM = {
@@ -33,9 +34,18 @@ logger = logging.getLogger("bentoml.metrics")
 
 
 def choose_folder() -> None:
-    """Let BentoML use a temporary folder of this service alone; its own one is shared, and emptied at each start."""
-    folder = mkdtemp(prefix="turing_test_service-metrics-")
-    BentoMLContainer.prometheus_multiproc_dir.set(folder)
+    """Let BentoML, which empties it at the start, use a folder for this service alone; it is removed at the end.
+
+    It is in `BENTOML_HOME`, because systems delete old files in `/tmp`; there only if nothing else can be written, as
+    in a container. Folders of services that were killed are removed.
+    """
+    home = Path(BentoMLContainer.bentoml_home.get())
+    parent = home if os.access(home, os.W_OK) else Path(gettempdir())
+    for left in parent.glob(f"{FOLDER}*"):
+        if not psutil.pid_exists(int(left.name.removeprefix(FOLDER))):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = parent / f"{FOLDER}{os.getpid()}"
+    BentoMLContainer.prometheus_multiproc_dir.set(str(folder))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 

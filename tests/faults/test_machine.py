@@ -52,14 +52,15 @@ def test_nothing_that_is_removed_is_missed(tmp_path: Path) -> None:
 
     Running workers, and one that starts meanwhile, count metrics anew from zero.
     """
-    temporary, log = tmp_path / "temporary", tmp_path / "log"
+    temporary, home, log = (tmp_path / name for name in ("temporary", "home", "log"))
     temporary.mkdir()
-    with running(tmp_path, WORKERS="2", TMPDIR=str(temporary), MONITORING=str(log)) as server:
+    folders = {"TMPDIR": temporary, "BENTOML_HOME": home, "MONITORING": log}
+    with running(tmp_path, WORKERS="2", **{name: str(folder) for name, folder in folders.items()}) as server:
         metrics = server.folder_of_metrics()
-        assert metrics.parent == temporary
+        assert metrics.parent == home, "where no system cleans"
         assert answers(server) == [200] * 40
         wait_until(lambda: counted(server)["chats"] == 20, 10)
-        for removed in (*temporary.iterdir(), log):
+        for removed in (*temporary.iterdir(), metrics, log):
             shutil.rmtree(removed)
         log.write_text("")
         assert send(f"{server.url}/metrics").status == 200, "whoever answers makes its own"
@@ -79,9 +80,9 @@ def test_nothing_that_is_removed_is_missed(tmp_path: Path) -> None:
 @pytest.mark.mount
 def test_a_full_disk_fails_no_prediction(tmp_path: Path) -> None:
     """Neither in workers that run, with statuses that were not counted before, nor in one that starts."""
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    with SmallDisk(temporary, megabytes=8) as disk, running(tmp_path, WORKERS="2", TMPDIR=str(temporary)) as server:
+    home = tmp_path / "home"
+    home.mkdir()
+    with SmallDisk(home, megabytes=8) as disk, running(tmp_path, WORKERS="2", BENTOML_HOME=str(home)) as server:
         disk.fill()
         workers = server.workers()
         assert answers(server) == [200] * 40
