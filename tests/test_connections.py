@@ -234,9 +234,9 @@ def test_an_endless_head_is_cut_off(served: Uvicorn, where: str) -> None:
 # Timeouts
 
 
-def runs(served: Uvicorn, timeout: str) -> bool:
-    """Tell whether a timeout of the one connection runs."""
-    return any(vars(protocol)[timeout]._timer for protocol in served.server.server_state.connections)
+def runs(served: Uvicorn) -> bool:
+    """Tell whether the timeout of the one connection runs."""
+    return any(vars(protocol).get("_timer") for protocol in served.server.server_state.connections)
 
 
 HALF = b"GET / HTTP/1.1\r\nHost: "
@@ -258,12 +258,12 @@ def test_a_head_that_never_comes_times_out(
     monkeypatch: pytest.MonkeyPatch, served: Uvicorn, before: bytes, sent: bytes, trickle: bytes
 ) -> None:
     if not before:
-        monkeypatch.setattr(connections, "HEAD_SECONDS", SHORT)
+        monkeypatch.setattr(connections, "WAIT_SECONDS", SHORT)
     with served.connect() as (client, stream):
         if before:
             client.sendall(before)
             assert read_response(stream).status == 200
-            monkeypatch.setattr(connections, "HEAD_SECONDS", SHORT)
+            monkeypatch.setattr(connections, "WAIT_SECONDS", SHORT)
         with suppress(ConnectionError):
             client.sendall(sent)
             while trickle:
@@ -274,14 +274,14 @@ def test_a_head_that_never_comes_times_out(
 
 def test_bodies_responses_and_pauses_are_not_part_of_the_head(served: Uvicorn) -> None:
     with served.connect() as (client, stream):
-        wait_until(lambda: runs(served, "_head_timeout"))
+        wait_until(lambda: runs(served))
         client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
-        wait_until(lambda: not runs(served, "_head_timeout"))
+        wait_until(lambda: not runs(served))
         client.sendall(b"}")
         assert read_response(stream).body == b"{}"
-        assert not runs(served, "_head_timeout")
+        assert not runs(served)
         client.sendall(b"GET / HTTP/1.1\r\n")
-        wait_until(lambda: runs(served, "_head_timeout"))
+        wait_until(lambda: runs(served))
 
 
 @pytest.mark.parametrize("parts", [1, 50])
@@ -289,7 +289,7 @@ def test_bodies_responses_and_pauses_are_not_part_of_the_head(served: Uvicorn) -
 def test_a_response_that_is_not_read_times_out(
     monkeypatch: pytest.MonkeyPatch, served: Uvicorn, parts: int, connection: bytes
 ) -> None:
-    monkeypatch.setattr(connections, "READ_SECONDS", SHORT)
+    monkeypatch.setattr(connections, "WAIT_SECONDS", SHORT)
     with served.connect() as (client, _):
         client.sendall(b"GET /stream?parts=%d HTTP/1.1\r\nHost: x\r\nConnection: %b\r\n\r\n" % (parts, connection))
         read = len(client.recv(15))
@@ -303,9 +303,9 @@ def test_a_response_that_is_not_read_times_out(
 def test_the_timeout_of_a_response_stops_once_it_is_read(served: Uvicorn) -> None:
     with served.connect() as (client, stream):
         client.sendall(b"GET /stream?parts=50 HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_until(lambda: runs(served, "_read_timeout"))
+        wait_until(lambda: runs(served))
         assert len(read_response(stream).body) == LARGE
-        wait_until(lambda: not runs(served, "_read_timeout"))
+        wait_until(lambda: not runs(served))
         client.sendall(GET)
         assert read_response(stream).status == 200
 
@@ -322,7 +322,7 @@ def test_the_discarded_rest_of_a_request_is_limited_in_size(monkeypatch: pytest.
 def test_the_discarded_rest_of_a_request_is_limited_in_time(
     monkeypatch: pytest.MonkeyPatch, served: Uvicorn, trickles: bool
 ) -> None:
-    monkeypatch.setattr(connections, "READ_SECONDS", SHORT)
+    monkeypatch.setattr(connections, "WAIT_SECONDS", SHORT)
     with served.connect() as (client, stream):
         client.sendall(b"POST /early HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")
         assert read_response(stream).status == 413

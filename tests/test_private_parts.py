@@ -47,7 +47,7 @@ async def connected() -> HttpToolsProtocol:
 
 OF_PROTOCOL = "connection_made connection_lost data_received on_headers_complete on_body on_message_complete shutdown"
 OF_PROTOCOL += " pause_writing resume_writing _unset_keepalive_if_required"
-OF_PROTOCOL += " cycle headers loop parser server_state timeout_keep_alive url"
+OF_PROTOCOL += " cycle flow headers loop parser server_state timeout_keep_alive url"
 
 
 @pytest.mark.parametrize(
@@ -132,23 +132,6 @@ def test_metrics_of_requests_are_made_once_for_each_middleware() -> None:
 
 class OverloadedError(Exception):
     """What the dispatcher raises for items that it gives up."""
-
-
-def test_the_dispatcher_batches_and_returns_each_result_to_its_caller() -> None:
-    sizes = []
-
-    async def double(numbers: Sequence[int]) -> Sequence[int]:
-        sizes.append(len(numbers))
-        return [2 * number for number in numbers]
-
-    async def together() -> list[int]:
-        enqueue = adaptive_batching(double, OverloadedError, max_batch_size=8, max_latency_ms=10_000)
-        for _ in range(20):
-            results = await asyncio.gather(*(enqueue(number) for number in range(20)))
-        return results
-
-    assert asyncio.run(together()) == [2 * number for number in range(20)], BENTOML + "CorkDispatcher"
-    assert max(sizes) == 8, BENTOML + "CorkDispatcher"
 
 
 def test_the_dispatcher_learns_no_wait() -> None:

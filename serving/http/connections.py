@@ -30,29 +30,8 @@ from serving.http.bodies import to_response
 from serving.http.request_id import header_of, id_of
 from serving.log import about
 
-HEAD_SECONDS = 30.0  # from the opening of the connection, or from the first byte of a request, to the end of its head
-READ_SECONDS = 30.0  # for the client to catch up with a response, and for closing; nginx's lingering_time
+WAIT_SECONDS = 30.0  # for a client to send a head, to catch up with a response, and to close; nginx's lingering_time
 MAX_DISCARDED_BYTES = 32 * 2**20  # of the rest of a request that has already been answered
-
-
-class Timeout:
-    """A timer; starting it while it runs has no effect."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_expiry: Callable[[], None]) -> None:
-        self._loop = loop
-        self._on_expiry = on_expiry
-        self._timer: asyncio.TimerHandle | None = None
-
-    def start(self, seconds: float) -> None:
-        """Start it, unless it runs."""
-        if self._timer is None:
-            self._timer = self._loop.call_later(seconds, self._on_expiry)
-
-    def stop(self) -> None:
-        """Stop it."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
 
 class LingeringTransport:
@@ -60,14 +39,15 @@ class LingeringTransport:
 
     If a socket with unread data is closed, TCP resets the connection, and the client may lose the response that it has
     not read yet. So `close()` ends the stream of the response only. What still arrives is read and discarded until the
-    client closes the connection as well, or `READ_SECONDS` or `MAX_DISCARDED_BYTES` is reached.
+    client closes the connection as well, or `WAIT_SECONDS` or `MAX_DISCARDED_BYTES` is reached. `on_close` is called
+    once the transport is closing.
     """
 
-    def __init__(self, transport: asyncio.Transport, timeout: Timeout) -> None:
+    def __init__(self, transport: asyncio.Transport, on_close: Callable[[], None]) -> None:
         self.request_incomplete = False  # whether the client is still sending
         self.discards = False  # whether what arrives is to be handed to `discard`, not to the parser
         self._transport = transport
-        self._timeout = timeout
+        self._on_close = on_close
         self._discarded = 0  # bytes
 
     def __getattr__(self, name: str) -> Any:
@@ -86,14 +66,14 @@ class LingeringTransport:
         """Close after all that has been written, with a lingering close if the client is still sending."""
         if self.is_closing():
             return
-        self._timeout.start(READ_SECONDS)
-        if not self.request_incomplete:
+        if self.request_incomplete:
+            self.discards = True
+            if self._transport.can_write_eof():  # not with TLS
+                self._transport.write_eof()
+            self._transport.resume_reading()
+        else:
             self._transport.close()
-            return
-        self.discards = True
-        if self._transport.can_write_eof():  # not with TLS
-            self._transport.write_eof()
-        self._transport.resume_reading()
+        self._on_close()
 
     def discard(self, size: int) -> None:
         """Count `size` bytes that have arrived and were thrown away."""
@@ -108,8 +88,8 @@ class HttpProtocol(HttpToolsProtocol):
     keep_alive_seconds: ClassVar[int] = 75
 
     _transport: LingeringTransport
-    _head_timeout: Timeout
-    _read_timeout: Timeout
+    _timer: asyncio.TimerHandle | None = None
+    _awaits_head = True  # from the opening of the connection, or the first byte of a request, to the end of its head
     _head_bytes = 0  # received since the last end of a head, part of a body, or end of a request
     _may_keep_alive = False  # what the client and `shutdown` say; `cycle.keep_alive` is what the response will say
     _refused: RefusedError | None = None  # what is wrong with a head that can be parsed
@@ -119,18 +99,16 @@ class HttpProtocol(HttpToolsProtocol):
         self.timeout_keep_alive = self.keep_alive_seconds
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Start the timeout of the first head."""
-        self._head_timeout = Timeout(self.loop, transport.abort)
-        self._read_timeout = Timeout(self.loop, transport.abort)
-        self._transport = LingeringTransport(transport, self._read_timeout)
+        """Wait for the first head."""
+        self._transport = LingeringTransport(transport, self._watch)
         super().connection_made(cast(asyncio.Transport, self._transport))
-        self._head_timeout.start(HEAD_SECONDS)
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop both timeouts."""
+        """Stop the timeout."""
         super().connection_lost(exc)
-        self._head_timeout.stop()
-        self._read_timeout.stop()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived; reject what is not HTTP or has too long a head."""
@@ -146,10 +124,8 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self._head_bytes > MAX_HEAD_BYTES:
             self._reject(RefusedError(Problem.HEAD_TOO_LARGE, limit=MAX_HEAD_BYTES))
-        elif self._is_responding():
-            self._head_timeout.stop()
-        else:
-            self._head_timeout.start(HEAD_SECONDS)
+        self._awaits_head = not self._is_responding()
+        self._watch()
 
     def on_headers_complete(self) -> None:
         """Let the app answer. A response that begins before the request is complete will say `Connection: close`."""
@@ -183,18 +159,26 @@ class HttpProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Wait for the client to read what has been written so far."""
         super().pause_writing()
-        self._read_timeout.start(READ_SECONDS)
+        self._watch()
 
     def resume_writing(self) -> None:
         """Go on with the response."""
         super().resume_writing()
-        if not self._transport.is_closing():  # which has the same limit in time
-            self._read_timeout.stop()
+        self._watch()
 
     def shutdown(self) -> None:
         """Close the connection, after the response if there is one to come."""
         self._may_keep_alive = False
         super().shutdown()
+
+    def _watch(self) -> None:
+        """Let the timeout run while the client has something to do: send a head, read a response, or close."""
+        waits = self._awaits_head or self.flow.write_paused or self._transport.is_closing()
+        if waits and self._timer is None:
+            self._timer = self.loop.call_later(WAIT_SECONDS, self._transport.abort)
+        elif not waits and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _check_head(self) -> RefusedError | None:
         if len(self.url) + sum([len(name) + len(value) for name, value in self.headers]) > MAX_HEAD_BYTES:
