@@ -73,6 +73,14 @@ class Problem(Enum):
         self.cause = cause
 
 
+_HEADERS: Mapping[int, Mapping[str, str]] = {
+    401: {"WWW-Authenticate": "Bearer"},
+    415: {"Accept": "application/json", "Accept-Encoding": "gzip"},
+    429: {"Retry-After": "1"},
+    503: {"Retry-After": "1"},
+}
+
+
 class RefusedError(Exception):
     """A request that gets an error: the status, one sentence, and the invalid fields."""
 
@@ -84,14 +92,7 @@ class RefusedError(Exception):
     @property
     def headers(self) -> Mapping[str, str]:
         """The headers of the response that belong to the status."""
-        match self.status:
-            case HTTPStatus.UNAUTHORIZED:
-                return {"WWW-Authenticate": "Bearer"}
-            case HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
-                return {"Accept": "application/json", "Accept-Encoding": "gzip"}
-            case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.SERVICE_UNAVAILABLE:
-                return {"Retry-After": "1"}
-        return {}
+        return _HEADERS.get(self.status, {})
 
     def log(self, path: str | None = None) -> None:
         """Log one line with the path, if it is known, and the names of the fields.

@@ -1,10 +1,8 @@
-"""The process of the service: what BentoML reads before it starts workers, and what a worker takes."""
+"""The process of the service: what BentoML reads before it starts workers."""
 
 import os
 
-import psutil
 from bentoml._internal.utils.analytics.usage_stats import do_not_track
-from prometheus_client import Counter, Gauge
 
 from serving import metrics_files
 
@@ -24,27 +22,3 @@ def configure_process() -> None:
     # The model's matrices are small: threads for them only take cores away from other workers.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # a heap for each thread takes 10 MB more and is no faster here
-
-
-class ProcessMetrics:
-    """CPU time and memory of the workers; prometheus_client itself has them for a single process only."""
-
-    def __init__(self) -> None:
-        # no registry: `/metrics` reads the files of all workers, and apps of several tests share a process
-        self._cpu = Counter("process_cpu_seconds", "CPU time of the workers", registry=None)
-        self._memory = Gauge(
-            "process_resident_memory_bytes",
-            "Resident memory of the workers",
-            multiprocess_mode="livesum",
-            registry=None,
-        )
-        self._process = psutil.Process()
-        self._counted = 0.0  # seconds
-
-    def write(self) -> None:
-        """Write what has been used so far."""
-        times = self._process.cpu_times()
-        used = times.user + times.system
-        self._cpu.inc(used - self._counted)
-        self._counted = used
-        self._memory.set(self._process.memory_info().rss)

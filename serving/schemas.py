@@ -1,5 +1,6 @@
 """The bodies of requests and responses beyond a chat and its prediction (`models/chat.py`)."""
 
+from collections.abc import Set
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -94,15 +95,10 @@ CHAT, MESSAGE = "<chat>", "<message>"
 
 def _shape(body: Any) -> str | None:
     """Distinguish a chat (or its prediction) from a message (or its answer) by the fields that only one of them has."""
-    if isinstance(body, Chat | Prediction):
+    fields: Set[str] = body.keys() if isinstance(body, dict) else getattr(body, "model_fields_set", frozenset())
+    if {"messages", "chat_id", "participants"} & fields:
         return CHAT
-    if isinstance(body, PlatformMessage | MessageAnswer):
-        return MESSAGE
-    if not isinstance(body, dict):
-        return None
-    if {"messages", "chat_id", "participants"} & body.keys():
-        return CHAT
-    return MESSAGE if {"text", "dialog_id", "id", "participant_index"} & body.keys() else None
+    return MESSAGE if {"text", "dialog_id", "id", "participant_index"} & fields else None
 
 
 _BY_SHAPE = Discriminator(

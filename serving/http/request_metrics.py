@@ -5,12 +5,12 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
 from prometheus_client import Counter, Gauge, Histogram, Summary
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.metrics_files import open_files
-from serving.process import ProcessMetrics
 
 METRICS = (Counter, Gauge, Histogram, Summary)
 WRITE_EVERY = 1.0  # seconds, for metrics of the process; files that were removed are then noticed as well
@@ -40,3 +40,23 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
                 self._files.write_missing()
             self._process.write()
         await super().__call__(scope, receive, send)
+
+
+class ProcessMetrics:
+    """CPU time and memory of the workers; prometheus_client itself has them for a single process only."""
+
+    def __init__(self) -> None:
+        self._cpu = _UNREGISTERED.Counter("process_cpu_seconds", "CPU time of the workers")
+        self._memory = _UNREGISTERED.Gauge(
+            "process_resident_memory_bytes", "Resident memory of the workers", multiprocess_mode="livesum"
+        )
+        self._process = psutil.Process()
+        self._counted = 0.0  # seconds
+
+    def write(self) -> None:
+        """Write what has been used so far."""
+        times = self._process.cpu_times()
+        used = times.user + times.system
+        self._cpu.inc(used - self._counted)
+        self._counted = used
+        self._memory.set(self._process.memory_info().rss)

@@ -11,8 +11,9 @@ in each language, are a module of their own, `/try/data.js`, which is made at th
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any, get_args
 
 from starlette.requests import Request
@@ -88,21 +89,18 @@ def describe(metrics: dict[str, Any], rules: Rules) -> dict[str, Any]:
         for row in metrics["measured"]
         if row["how"] == "streamed, all messages" and "cross-validat" in row["on"]
     ]
-    shares = {level: _mean([row[level] for row in measured if level in row]) for level in get_args(Confidence)}
+    accuracy = {}
+    for level in get_args(Confidence):
+        known = [row[level] for row in measured if level in row and row[level]["answers"]]
+        if known:
+            accuracy[level] = fmean([of["accuracy"] for of in known], [of["answers"] for of in known])
     return {
         "chats": sum(part["chats"] for part in data),
         "share": sum(part["bots"] for part in data) / sum(part["participants"] for part in data),
         "fewMessages": rules.few_messages,
         "knownLetters": rules.known_letters,
-        "accuracy": {level: share for level, share in shares.items() if share is not None},
+        "accuracy": accuracy,
     }
-
-
-def _mean(rows: Iterable[Mapping[str, float]]) -> float | None:
-    """Return the accuracy over all answers of these rows; None if there is none."""
-    known = [(row["answers"], row["accuracy"]) for row in rows if row["answers"]]
-    answers = sum(count for count, _ in known)
-    return sum(count * accuracy for count, accuracy in known) / answers if answers else None
 
 
 def _route(path: str, content: bytes, suffix: str) -> Route:
