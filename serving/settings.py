@@ -34,10 +34,8 @@ from records.history_url import SqliteFile, parse_history_url
 MAX_HISTORY_DAYS = 36_500  # a hundred years
 
 
-def _split(text: object) -> object:
+def _split(text: str) -> list[str]:
     """Split a comma-separated list; reject one that holds nothing."""
-    if not isinstance(text, str):
-        return text
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:
         raise ValueError("The list is empty; leave the variable out instead")
@@ -55,10 +53,8 @@ def _check_origin(origin: str) -> str:
     return origin
 
 
-def _read_keys(file: object) -> object:
+def _read_keys(file: str) -> list[str]:
     """Return the keys in a file, separated by commas or white space."""
-    if not isinstance(file, str):
-        return file
     try:
         keys = Path(file).read_text(encoding="utf-8-sig").replace(",", " ").split()
     except OSError as error:
@@ -123,7 +119,9 @@ Folder = Annotated[Path, AfterValidator(Path.absolute)]
 class Settings(BaseSettings):
     """The variables of the environment, by their names in lower case."""
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, frozen=True, hide_input_in_errors=True, validate_default=False
+    )
 
     workers: int = Field(
         default=min(2, os.cpu_count() or 1),

@@ -64,18 +64,25 @@ class PostgresStore:
 
     async def delete_some(self, oldest: datetime) -> int:
         """See `Store`. It has a connection of its own, so that messages do not wait for it."""
-        async with self._own_connection() as connection:
+        connection, *_ = await self._connect()
+        try:
             async with _transaction(connection):
                 found = await connection.fetch(self._FIND_OLD, oldest)
             old = [dialog_id for (dialog_id,) in found]
             async with _transaction(connection, old):
                 await connection.executemany(self._DELETE_OLD, [(dialog_id, oldest) for dialog_id in old])
+        finally:
+            connection.terminate()
         return len(old)
 
     async def count(self) -> int:
         """See `Store`. It has a connection of its own."""
-        async with self._own_connection() as connection, _transaction(connection):
-            return int(await connection.fetchval(COUNT_DIALOGS))
+        connection, *_ = await self._connect()
+        try:
+            async with _transaction(connection):
+                return int(await connection.fetchval(COUNT_DIALOGS))
+        finally:
+            connection.terminate()
 
     async def close(self) -> None:
         """See `Store`."""
@@ -87,7 +94,7 @@ class PostgresStore:
         dialog_ids = list({message.dialog_id for message in group})
         async with self._lock:
             try:
-                session = self._session = self._session or await self._open_session()
+                session = self._session = self._session or await self._connect()
                 async with _transaction(session.connection, dialog_ids, end):
                     rows = await session.find([message.id for message in group], dialog_ids)
                     outcomes, new = admit(group, [StoredMessage(*row) for row in rows])
@@ -98,35 +105,8 @@ class PostgresStore:
                 raise
         return outcomes
 
-    @asynccontextmanager
-    async def _own_connection(self) -> AsyncIterator["asyncpg.Connection"]:
-        """Open a connection beside that of the messages, and close it at the end."""
-        connection = await self._connect()
-        try:
-            yield connection
-        finally:
-            connection.terminate()
-
-    async def _open_session(self) -> _Session:
-        """Connect, and prepare the two statements of an exchange."""
-        connection = await self._connect()
-        try:
-            # Behind a pooler such as PgBouncer the next transaction may get another connection of the server, which
-            # does not know the statements that were prepared on this one. A pooler gives itself away: the process that
-            # it announced is not the one that serves.
-            if connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"):
-                return _Session(
-                    connection, partial(connection.fetch, self._FIND), partial(connection.fetch, self._INSERT)
-                )
-            async with _transaction(connection):
-                find, insert = await connection.prepare(self._FIND), await connection.prepare(self._INSERT)
-        except BaseException:
-            connection.terminate()
-            raise
-        return _Session(connection, find.fetch, insert.fetch)
-
-    async def _connect(self) -> "asyncpg.Connection":
-        """Connect, and bring the table up to date."""
+    async def _connect(self) -> _Session:
+        """Connect, bring the table up to date, and prepare the two statements of an exchange."""
         connection = await self._connect_to_any()
         try:
             if await self._find_version(connection) != VERSION:
@@ -135,10 +115,18 @@ class PostgresStore:
                 for statement in upgrade_from(version, seq="BIGSERIAL", time="TIMESTAMPTZ"):
                     await connection.execute(statement)
                 await connection.execute("COMMIT")
+            # Behind a pooler such as PgBouncer the next transaction may get another connection of the server, which
+            # does not know the statements that were prepared on this one. A pooler gives itself away: the process that
+            # it announced is not the one that serves.
+            if connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"):
+                find, insert = partial(connection.fetch, self._FIND), partial(connection.fetch, self._INSERT)
+                return _Session(connection, find, insert)
+            async with _transaction(connection):
+                find, insert = await connection.prepare(self._FIND), await connection.prepare(self._INSERT)
         except BaseException:
             connection.terminate()
             raise
-        return connection
+        return _Session(connection, find.fetch, insert.fetch)
 
     async def _connect_to_any(self) -> "asyncpg.Connection":
         """Connect to the first host that answers within its share of `GIVE_UP` seconds."""
