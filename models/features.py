@@ -8,7 +8,7 @@ A signal of a participant's style is declared in one place: what is counted in w
 anything else in `TALK`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set, Sized
 from functools import lru_cache
 from math import log1p
 from typing import NamedTuple
@@ -68,17 +68,22 @@ OF_WORDS: Mapping[str, Callable[[str], bool]] = {
 COUNTS = (*OF_LETTERS, *OF_WORDS)
 
 
-class Side:
-    """One participant's side of a chat: its messages, and what they add up to.
+class Side(NamedTuple):
+    """One participant's side of a chat.
 
     `words` holds the words as written, with a `BOUNDARY` before each non-empty message and after the last one; `talk`
     has the columns of `TALK`.
     """
 
+    participant_id: Identifier
+    words: list[str]
     talk: list[float]
 
-    def __init__(self, participant_id: Identifier, first: int) -> None:
-        self.participant_id = participant_id
+
+class Turns:
+    """One participant's messages, and what they add up to."""
+
+    def __init__(self, first: int) -> None:
         self.first = self.last = first  # positions in the chat
         self.texts: list[str] = []  # in normal form
         self.words = [BOUNDARY]
@@ -86,13 +91,15 @@ class Side:
 
     def add_up(self) -> None:
         """Prepare what `TALK` needs, after the last message."""
-        self.lengths = [len(text) for text in self.texts]
+        self.lengths = [*map(len, self.texts)]
         self.mean = sum(self.lengths) / len(self.lengths)
         self.spread = (sum([(length - self.mean) ** 2 for length in self.lengths]) / len(self.lengths)) ** 0.5
-        self.spoken = [text for text in self.texts if text]
-        self.lowered = [text.lower() for text in self.texts]
+        self.starts = "".join([text[:1] for text in self.texts])  # the first characters of all messages
+        self.ends = "".join([text[-1:] for text in self.texts])
+        self.lowered = [*map(str.lower, self.texts)]
         # words in lower case, without surrounding punctuation; of ")))", ")" is left
         self.bare = [word.strip(".,?!()") or word[0] for word in " ".join(self.words).lower().split()]
+        self.vocabulary, self.said = {*self.bare}, {*self.lowered}
 
 
 class Whole(NamedTuple):
@@ -108,12 +115,12 @@ class Whole(NamedTuple):
     finished: bool
 
 
-def _share(marks: list[bool]) -> float:
-    return sum(marks) / (len(marks) or 1)
+def _share(counts: Iterable[int], of: Sized) -> float:
+    return sum(counts) / (len(of) or 1)
 
 
 # How a participant takes part in the chat. "messages", "words" and lengths in characters are log1p.
-TALK: Mapping[str, Callable[[Side, Whole], float]] = {
+TALK: Mapping[str, Callable[[Turns, Whole], float]] = {
     "opens the chat": lambda own, _: float(own.first == 0),
     "messages": lambda own, _: log1p(len(own.lengths)),
     "share of the messages": lambda own, chat: len(own.lengths) / chat.messages,
@@ -124,17 +131,17 @@ TALK: Mapping[str, Callable[[Side, Whole], float]] = {
     "longest message": lambda own, _: log1p(max(own.lengths)),
     "words in a message": lambda own, _: len(own.bare) / len(own.lengths),
     "length of the first message": lambda own, _: log1p(own.lengths[0]),
-    "starts with a capital letter": lambda own, _: _share([text[0].isupper() for text in own.spoken]),
-    "ends with a full stop": lambda own, _: _share([text[-1] in _STOPS for text in own.spoken]),
-    "ends with a question mark": lambda own, _: _share([text[-1] in _QUESTIONS for text in own.spoken]),
-    "ends with a letter": lambda own, _: _share([text[-1].isalpha() for text in own.spoken]),
-    "ends with a bracket": lambda own, _: _share([text[-1] in _BRACKETS for text in own.spoken]),
-    "several lines in a message": lambda own, _: _share(["\n" in text for text in own.spoken]),
+    "starts with a capital letter": lambda own, _: _share(map(str.isupper, own.starts), own.starts),
+    "ends with a full stop": lambda own, _: _share(map(own.ends.count, _STOPS), own.ends),
+    "ends with a question mark": lambda own, _: _share(map(own.ends.count, _QUESTIONS), own.ends),
+    "ends with a letter": lambda own, _: _share(map(str.isalpha, own.ends), own.ends),
+    "ends with a bracket": lambda own, _: _share(map(own.ends.count, _BRACKETS), own.ends),
+    "several lines in a message": lambda own, _: _share(["\n" in text for text in own.texts], own.ends),
     "writes twice in a row": lambda own, _: (len(own.lengths) - own.replies - (own.first == 0)) / len(own.lengths),
-    "repeats own words": lambda own, _: (len(own.bare) - len(set(own.bare))) / (len(own.bare) or 1),
-    "repeats own messages": lambda own, _: 1 - len(set(own.lowered)) / len(own.lengths),
-    "repeats the other one's words": lambda own, chat: _share([word in chat.vocabulary for word in own.bare]),
-    "repeats the other one's messages": lambda own, chat: _share([text in chat.texts for text in own.lowered]),
+    "repeats own words": lambda own, _: (len(own.bare) - len(own.vocabulary)) / (len(own.bare) or 1),
+    "repeats own messages": lambda own, _: 1 - len(own.said) / len(own.lengths),
+    "repeats the other one's words": lambda own, chat: _share(map(chat.vocabulary.__contains__, own.bare), own.bare),
+    "repeats the other one's messages": lambda own, chat: _share(map(chat.texts.__contains__, own.lowered), own.texts),
     "reply length relative to the other one's": lambda own, _: (
         log1p(own.mean) - log1p(own.answered / (own.replies or 1))
     ),
@@ -146,12 +153,12 @@ _TALK = tuple(TALK.values())
 
 def read_sides(chat: Chat) -> list[Side]:
     """Split a chat into its participants' sides, in the order of their first message."""
-    by_participant: dict[Identifier, Side] = {}
-    before: Side | None = None
+    turns: dict[Identifier, Turns] = {}
+    before: Turns | None = None
     for position, message in enumerate(chat.messages):
-        own = by_participant.get(message.participant_id)
+        own = turns.get(message.participant_id)
         if own is None:
-            own = by_participant[message.participant_id] = Side(message.participant_id, position)
+            own = turns[message.participant_id] = Turns(position)
         text, words = read_text(message.text)
         own.last = position
         own.texts.append(text)
@@ -162,28 +169,25 @@ def read_sides(chat: Chat) -> list[Side]:
             own.replies += 1
             own.answered += len(before.texts[-1])
         before = own
-    sides = list(by_participant.values())
-    for side in sides:
-        side.add_up()
+    for own in turns.values():
+        own.add_up()
     whole = Whole(
         messages=len(chat.messages),
-        characters=sum([sum(side.lengths) for side in sides]),
-        vocabulary=_shared(side.bare for side in sides),
-        texts=_shared(side.lowered for side in sides) - {""},
+        characters=sum([sum(own.lengths) for own in turns.values()]),
+        vocabulary=_shared([own.vocabulary for own in turns.values()]),
+        texts=_shared([own.said for own in turns.values()]) - {""},
         finished=chat.finished,
     )
-    for side in sides:
-        side.talk = [signal(side, whole) for signal in _TALK]
-    return sides
+    return [Side(who, own.words, [signal(own, whole) for signal in _TALK]) for who, own in turns.items()]
 
 
-def _shared(lists: Iterable[list[str]]) -> Set[str]:
-    """Return what is in more than one of the lists."""
+def _shared(sets: Iterable[Set[str]]) -> Set[str]:
+    """Return what is in more than one of the sets."""
     seen: set[str] = set()
     shared: set[str] = set()
-    for one in lists:
-        shared.update(seen.intersection(one))
-        seen.update(one)
+    for one in sets:
+        shared |= seen & one
+        seen |= one
     return shared
 
 
