@@ -6,11 +6,12 @@ import logging
 import re
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -32,7 +33,7 @@ POST = b"POST /predict HTTP/1.1\r\nHost: a\r\n"
 def ask(server: Server, head: bytes, *ids: str, body: bytes = b"") -> Response:
     """Send a head (without its end), some `X-Request-ID`, and a body; returns the response."""
     lines = b"".join(f"X-Request-ID: {one}\r\n".encode() for one in ids)
-    length = b"Content-Length: %d\r\n" % len(body) if b"Transfer-Encoding" not in head and body else b""
+    length = b"Content-Length: %d\r\n" % len(body) if body else b""
     return exchange(server.url, head + lines + length + b"\r\n" + body)
 
 
@@ -123,47 +124,34 @@ def test_lines_of_json_name_the_request_and_its_trace_which_shows_its_wait_and_i
     assert [text for text in texts if any(text in str(span) for span in spans)] == []
 
 
-async def all_fail(work: Callable[[], Awaitable[object]]) -> None:
-    """Do something for the requests a, b and c, all of which fail."""
-
-    async def answer(request_id: str) -> None:
-        set_request_id(request_id)
-        await work()
-
-    outcomes = await asyncio.gather(*map(answer, "abc"), return_exceptions=True)
-    assert all(isinstance(outcome, Exception) for outcome in outcomes)
-
-
 @pytest.mark.parametrize("what", ["scoring", "storing"])
 def test_a_line_about_several_requests_names_all_of_them(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     """What they share is done by a task that the first of them has started."""
-    records: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    monkeypatch.setattr(handler, "emit", records.append)
-    monkeypatch.setattr(logging.getLogger("bentoml"), "handlers", [handler])
+    monkeypatch.setattr(caplog.handler, "filters", [])
+    monkeypatch.setattr(logging.getLogger("bentoml"), "propagate", False)
+    monkeypatch.setattr(logging.getLogger("bentoml"), "handlers", [caplog.handler])
     configure_log("text")
 
-    def fail(*_: Any) -> Any:
+    async def fail(*_: Any) -> Any:
         raise sqlite3.OperationalError
 
-    async def fail_later(*_: Any) -> Any:
-        fail()
-
-    async def score() -> None:
-        scorer = Scorer(classifier)
-        await all_fail(lambda: scorer.predict([make_chat((0, "hi"))]))
-
-    async def store() -> None:
-        dialogs = Dialogs(f"sqlite:///{tmp_path}/dialogs.sqlite")
+    async def fail_for_three() -> None:
+        scorer, dialogs = Scorer(classifier), Dialogs(f"sqlite:///{tmp_path}/dialogs.sqlite")
         message = PlatformMessage(text="hi", dialog_id="d", id="1", participant_index=0)
-        await all_fail(lambda: dialogs.store_message(message))
+
+        async def answer(request_id: str) -> None:
+            set_request_id(request_id)
+            await (scorer.predict([make_chat((0, "hi"))]) if what == "scoring" else dialogs.store_message(message))
+
+        outcomes = await asyncio.gather(*map(answer, "abc"), return_exceptions=True)
+        assert all(isinstance(outcome, Exception) for outcome in outcomes)
         await dialogs.close()
 
-    monkeypatch.setattr(Classifier, "assess", fail)
-    monkeypatch.setattr(SqliteStore, "exchange", fail_later)
-    asyncio.run(score() if what == "scoring" else store())
-    named: Sequence[str] = [vars(record)["request_id"] for record in records]
+    monkeypatch.setattr(Classifier, "assess", Mock(side_effect=RuntimeError))
+    monkeypatch.setattr(SqliteStore, "exchange", fail)
+    asyncio.run(fail_for_three())
+    named: Sequence[str] = [vars(record)["request_id"] for record in caplog.records]
     assert ",".join(filter(None, named)) == "a,b,c"
     assert named != ["a", "b", "c"]
