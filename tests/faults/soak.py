@@ -165,59 +165,47 @@ def _messages(body: dict[str, Any], expected: list[float]) -> Iterator[tuple[byt
         yield json.dumps({**fields, "participant_index": message["participant_id"]}).encode(), probability
 
 
-async def soak(served: Server, minutes: float) -> bool:
+async def soak(served: Server, minutes: int) -> bool:
     """Run the clients and print the results; returns whether no answer was wrong or lost and memory did not grow."""
     traffic = Traffic(seconds=60 * minutes)
     begin = traffic.deadline - 60 * minutes
-    memory = {"at the start": served.memory()}
+    memory = [served.memory()]  # at the start, and at the end of each minute
     clients = [asyncio.create_task(traffic.client(served.url, seed)) for seed in range(CLIENTS)]
-
-    kills = int(minutes)
-
-    async def watch() -> bool:
-        """Print where the run is and read the memory at the end of each minute; returns whether `/metrics` worked."""
-        is_served = True
-        for minute in range(1, int(minutes) + 1):
-            await asyncio.sleep(begin + 60 * minute - time.monotonic() - 1)
-            used = served.memory()
-            memory.setdefault("after the first minute", used)
-            memory["at the end"] = used
-            done = sum(traffic.answers.values())
-            print(
-                f"minute {minute}: {done} requests, {used / 1e6:.0f} MB, {len(served.workers())} workers, "
-                f"{traffic.wrong} wrong, {traffic.lost} lost, {traffic.cut_off} cut off",
-                flush=True,
-            )
-            is_served &= (await asyncio.to_thread(send, f"{served.url}/metrics")).status == HTTPStatus.OK
-        return is_served
-
-    async def harm() -> None:
-        for minute in range(kills):
-            await asyncio.sleep(begin + 60 * minute + KILL_AT - time.monotonic())
-            if minute == kills // 2:
-                shutil.rmtree(served.folder_of_metrics())
-            os.kill(served.workers()[-1], signal.SIGKILL)
-
-    watching = asyncio.create_task(watch())
-    await asyncio.gather(watching, harm(), *clients)
+    is_served = True
+    for minute in range(minutes):
+        await asyncio.sleep(begin + 60 * minute + KILL_AT - time.monotonic())
+        if minute == minutes // 2:
+            shutil.rmtree(served.folder_of_metrics())
+        os.kill(served.workers()[-1], signal.SIGKILL)
+        await asyncio.sleep(begin + 60 * minute + 59 - time.monotonic())
+        memory.append(served.memory())
+        print(
+            f"minute {minute + 1}: {sum(traffic.answers.values())} requests, {memory[-1] / 1e6:.0f} MB, "
+            f"{len(served.workers())} workers, {traffic.wrong} wrong, {traffic.lost} lost, {traffic.cut_off} cut off",
+            flush=True,
+        )
+        is_served &= (await asyncio.to_thread(send, f"{served.url}/metrics")).status == HTTPStatus.OK
+    await asyncio.gather(*clients)
     print()
     for kind, count in sorted(traffic.answers.items()):
         print(f"{kind:24}{count:12,}")
     print(f"{'wrong answers':24}{traffic.wrong:12,}\n{'lost answers':24}{traffic.lost:12,}")
-    print(f"{'cut off, sent again':24}{traffic.cut_off:12,} (at most {kills * CLIENTS} by {kills} kills)")
-    for when, used in memory.items():
+    print(f"{'cut off, sent again':24}{traffic.cut_off:12,} (at most {minutes * CLIENTS} by {minutes} kills)")
+    for when, used in zip(
+        ("at the start", "after the first minute", "at the end"), (*memory[:2], memory[-1]), strict=True
+    ):
         print(f"memory {when}: {used / 1e6:.1f} MB")
-    growth = memory["at the end"] / memory["after the first minute"] if minutes >= 1 else 1.0
+    growth = memory[-1] / memory[1]
     print(f"memory at the end relative to the first minute: {growth:.3f} (at most {GROWTH})")
-    is_right = not traffic.wrong and not traffic.lost and traffic.cut_off <= kills * CLIENTS
-    return is_right and watching.result() and growth <= GROWTH
+    is_right = not traffic.wrong and not traffic.lost and traffic.cut_off <= minutes * CLIENTS
+    return is_right and is_served and growth <= GROWTH
 
 
 def main() -> int:
     """Start a server, run the soak test, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10, help="duration (default: 10)")
-    minutes: float = parser.parse_args().minutes
+    parser.add_argument("--minutes", type=int, default=10, help="duration (default: 10)")
+    minutes: int = parser.parse_args().minutes
     with tempfile.TemporaryDirectory() as folder, running(Path(folder), WORKERS="2") as server:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             good = runner.run(soak(server, minutes))
