@@ -2,7 +2,7 @@
 
 import sqlite3
 from enum import Enum, auto
-from typing import NamedTuple, get_type_hints
+from typing import NamedTuple
 
 import asyncpg
 
@@ -29,9 +29,6 @@ class StoredMessage(NamedTuple):
 
 
 COLUMNS = ", ".join(StoredMessage._fields)
-KINDS = [
-    "int" if kind is int else "text" for kind in get_type_hints(StoredMessage).values()
-]  # SQL types of the columns
 _UPGRADES = {  # from a version to the next; 0 is an empty database, and 1 a table made before versions were stored
     0: (
         """CREATE TABLE messages (

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import asyncpg
 
 from records.history_url import PostgresAddress
-from records.messages import COLUMNS, KINDS, VERSION, StoredMessage, upgrade_from
+from records.messages import COLUMNS, VERSION, StoredMessage, upgrade_from
 from serving.dialogs.dialog import Outcome, admit
 from serving.dialogs.store import COUNT_DIALOGS, DELETE_OLD, FIND_OLD, make_probe
 from serving.dialogs.tasks import GIVE_UP
 
-ARRAYS = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(KINDS, 1))  # parameters, one for each column
+VALUES = ", ".join(f"${number}" for number, _ in enumerate(StoredMessage._fields, 1))
 SCHEMA_LOCK = 0x7475_7269  # any number, for PostgreSQL's lock while the table is created
 # Each dialog is locked, so that its messages are stored one after the other, and none while it is deleted. The locks
 # come before the statement that reads, which would otherwise not see what was committed while it waited for them.
@@ -32,17 +32,14 @@ class _Session(NamedTuple):
 
     connection: "asyncpg.Connection"
     find: Callable[..., Awaitable[list[asyncpg.Record]]]
-    insert: Callable[..., Awaitable[list[asyncpg.Record]]]
+    insert: Callable[[Sequence[StoredMessage]], Awaitable[None]]
 
 
 class PostgresStore:
     """A PostgreSQL database, which any number of processes may share, directly or through a pooler."""
 
     _FIND = f"SELECT {COLUMNS} FROM messages WHERE id = ANY($1::text[]) OR dialog_id = ANY($2::text[]) ORDER BY seq"  # noqa: S608
-    _INSERT = f"""INSERT INTO messages ({COLUMNS}, created_at)
-        SELECT {COLUMNS}, now()
-        FROM unnest({ARRAYS}) WITH ORDINALITY AS new ({COLUMNS}, number)
-        ORDER BY number"""  # noqa: S608
+    _INSERT = f"INSERT INTO messages ({COLUMNS}, created_at) VALUES ({VALUES}, now())"  # noqa: S608
     _FIND_OLD = FIND_OLD.format(oldest="$1")
     _DELETE_OLD = DELETE_OLD.format(dialog="$1", oldest="$2")
 
@@ -99,7 +96,7 @@ class PostgresStore:
                     rows = await session.find([message.id for message in group], dialog_ids)
                     outcomes, new = admit(group, [StoredMessage(*row) for row in rows])
                     if new:
-                        await session.insert(*zip(*new, strict=True))
+                        await session.insert(new)
             except BaseException:  # a timeout, too: the transaction is still open
                 await self.close()
                 raise
@@ -119,14 +116,14 @@ class PostgresStore:
             # does not know the statements that were prepared on this one. A pooler gives itself away: the process that
             # it announced is not the one that serves.
             if connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"):
-                find, insert = partial(connection.fetch, self._FIND), partial(connection.fetch, self._INSERT)
+                find, insert = partial(connection.fetch, self._FIND), partial(connection.executemany, self._INSERT)
                 return _Session(connection, find, insert)
             async with _transaction(connection):
                 find, insert = await connection.prepare(self._FIND), await connection.prepare(self._INSERT)
         except BaseException:
             connection.terminate()
             raise
-        return _Session(connection, find.fetch, insert.fetch)
+        return _Session(connection, find.fetch, insert.executemany)
 
     async def _connect_to_any(self) -> "asyncpg.Connection":
         """Connect to the first host that answers within its share of `GIVE_UP` seconds."""

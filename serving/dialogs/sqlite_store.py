@@ -15,14 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from records.history_url import SqliteFile
-from records.messages import (
-    COLUMNS,
-    KINDS,
-    StoredMessage,
-    UnusableStoreError,
-    reason_of,
-    upgrade_from,
-)
+from records.messages import COLUMNS, StoredMessage, UnusableStoreError, reason_of, upgrade_from
 from serving.dialogs.dialog import Outcome, admit
 from serving.dialogs.store import COUNT_DIALOGS, DELETE_OLD, FIND_OLD, make_probe
 from serving.dialogs.tasks import GIVE_UP, cancel
@@ -66,7 +59,7 @@ class SqliteStore:
 
     _FIND = f"""SELECT {COLUMNS} FROM messages
         WHERE id IN (SELECT value FROM json_each(?)) OR dialog_id IN (SELECT value FROM json_each(?)) ORDER BY seq"""  # noqa: S608
-    _INSERT = f"INSERT INTO messages ({COLUMNS}, created_at) VALUES ({'?, ' * len(KINDS)}?)"  # noqa: S608
+    _INSERT = f"INSERT INTO messages ({COLUMNS}, created_at) VALUES ({'?, ' * len(StoredMessage._fields)}?)"  # noqa: S608
     _FIND_OLD = FIND_OLD.format(oldest="?1")
     _DELETE_OLD = DELETE_OLD.format(dialog="?1", oldest="?2")
 

@@ -22,7 +22,7 @@ import pytest
 from bentoml.exceptions import BentoMLConfigException
 
 from records.history_url import PostgresAddress, parse_history_url
-from records.messages import VERSION
+from records.messages import VERSION, StoredMessage
 from serving.dialogs import dialog, postgres_store, readiness, sqlite_store, upkeep
 from serving.dialogs import dialogs as dialogs_module
 from serving.dialogs.dialogs import Dialogs
@@ -428,11 +428,12 @@ async def test_old_dialogs_are_deleted_in_parts_again_and_again(
     store.query(INSERT + ",".join(f"('{at}', 'x', '{dialog}', 0, '{when}')" for at, (dialog, when) in enumerate(said)))
     assert await dialogs._store.delete_some(datetime(2025, 1, 1, tzinfo=UTC)) == 20
     dialogs.start_upkeep()
-    while counted[-1:] != [2]:
-        await asyncio.sleep(0.01)
-    store.query(f"{INSERT} ('again', 'x', 'old again', 0, '{old}')")
-    while store.query("SELECT 1 FROM messages WHERE id = 'again'"):
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        while counted[-1:] != [2]:
+            await asyncio.sleep(0.01)
+        store.query(f"{INSERT} ('again', 'x', 'old again', 0, '{old}')")
+        while store.query("SELECT 1 FROM messages WHERE id = 'again'"):
+            await asyncio.sleep(0.01)
     assert store.query("SELECT dialog_id FROM messages ORDER BY seq") == ["goes on", "goes on", "new"]
 
 
@@ -449,7 +450,7 @@ async def test_a_dialog_that_goes_on_while_it_is_deleted_stays_as_a_whole(postgr
     session = storing._session
     assert session
     async with postgres_store._transaction(session.connection, ["goes-on"]):
-        await session.insert(["second"], ["hi"], ["goes-on"], [0])
+        await session.insert([StoredMessage("second", "hi", "goes-on", 0)])
         deletion = asyncio.create_task(deleting.delete_some(datetime.now(UTC) - timedelta(days=1)))
         while await asyncio.to_thread(postgresql.query, waiting) == ["0"] and not deletion.done():
             await asyncio.sleep(0)
