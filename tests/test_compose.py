@@ -86,24 +86,25 @@ def test_up_ps_logs_exec_stop_start_restart_down(project: Path) -> None:
     assert containers() == set()
 
 
-def test_build_push_pull_and_up_build(project: Path, tmp_path: Path) -> None:
-    """To a registry, and from there where the image is not."""
+def test_push_pull_build_and_up_build(project: Path, tmp_path: Path) -> None:
+    """To a registry, and from there where the image is not; a small image will do for that."""
     with registry(tmp_path) as address:
         url = configure(project, IMAGE=(name := f"{address}/{IMAGE}:1"), BUILD_NETWORK=NETWORK)
-        with (project / "service.py").open("a") as source:
-            source.write("# changed\n")
-        sh("docker compose build", project)
-        built = inspect(name)["Id"]
+        pushed = sh(f"tar -c service.py | docker import - {name}", project)
         sh("docker compose push", project)
         sh(f"docker rmi {name}")
         sh("docker compose pull", project)
-        assert inspect(name)["Id"] == built
-        sh("docker compose up --build -d", project)
-        assert answers(url)
-        assert (inspect(NAME)["Image"], inspect(NAME)["Config"]["Image"]) == (built, name)
-        assert sh(f"docker exec {NAME} tail -n 1 /home/bentoml/bento/src/service.py") == "# changed"
-        sh("docker compose down --timeout 2", project)
-        remove_images(name)
+        assert inspect(name)["Id"] == pushed
+    with (project / "service.py").open("a") as source:
+        source.write("# changed\n")
+    sh("docker compose build", project)
+    built = inspect(name)["Id"]
+    sh("docker compose up --build -d", project)
+    assert answers(url)
+    assert (inspect(NAME)["Image"], inspect(NAME)["Config"]["Image"]) == (built, name)
+    assert sh(f"docker exec {NAME} tail -n 1 /home/bentoml/bento/src/service.py") == "# changed"
+    sh("docker compose down --timeout 2", project)
+    remove_images(name)
 
 
 # What the container can do
