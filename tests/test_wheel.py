@@ -62,15 +62,15 @@ def test_its_command_scores_a_file_as_the_service_and_names_its_version(
 
 
 def test_a_file_that_is_scored_in_parts_gives_the_same_bytes(installed: Path, tmp_path: Path) -> None:
-    """As docs/operation.md says for several machines."""
+    """As docs/operation.md says for several machines, of which there are three here."""
     text = (ROOT / "docs" / "operation.md").read_text(encoding="utf-8")
     split, score, join = re.findall(r"`(split -n [^`]+|bot-or-human score part[^`]+|cat scores[^`]+)`", text)
     (tmp_path / "chats.jsonl").write_text("".join(json.dumps(body) + "\n" for body in sample_bodies()))
     each = f"for part in part.*; do {score.replace('aa', '${part#part.}')}; done"
     whole = "bot-or-human score chats.jsonl --out whole.jsonl"
-    script = f"export PATH={installed}/bin:$PATH; set -e; {split}; {each}; {whole}; {join} > joined"
+    script = f"export PATH={installed}/bin:$PATH; set -e; {split.replace('10', '3')}; {each}; {whole}; {join} > joined"
     _run("bash", "-c", script, cwd=tmp_path)
-    assert len(list(tmp_path.glob("part.*"))) == 10
+    assert len(list(tmp_path.glob("part.*"))) == 3
     assert (tmp_path / "joined").read_bytes() == (tmp_path / "whole.jsonl").read_bytes() != b""
 
 
