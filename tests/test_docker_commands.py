@@ -44,11 +44,12 @@ def test_from_run_with_limits_on_the_hosts_network_to_prune() -> None:
 
 
 def test_run_with_a_volume(tmp_path: Path) -> None:
-    """A folder of root as `/history`: the error says what to do about it; then the dialogs are there afterwards."""
+    """Somebody else's folder as `/history`: the error says what to do; then the dialogs are there afterwards."""
     tmp_path.chmod(0o755)
     refused = sh(f"docker run --rm -v {tmp_path}:/history turing_test_service", check=False).splitlines()[-1]
     assert ": /history: Permission denied for user 1034:1034" in refused
-    sh(f"{refused.split('`')[-2]} {tmp_path}")
+    as_root = f"docker run --rm --user 0 -v {tmp_path}:/history --entrypoint sh turing_test_service"
+    sh(f"{as_root} -c '{refused.split('`')[-2]} /history'")
     with container("-v", f"{tmp_path}:/history") as started:
         message = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
         assert send(f"{started.url}/predict", message).status == 200

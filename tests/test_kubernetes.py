@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from serving.http.shutdown import GIVE_UP_AFTER
-from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
+from tests.conftest import CLIENT, CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
 from tests.engine import IMAGE, docker
 
 pytestmark = pytest.mark.kubernetes
@@ -98,28 +98,22 @@ def test_the_components_fit_production_and_are_valid(tmp_path: Path) -> None:
 
 def test_prometheus_operator_watches_what_prometheus_does() -> None:
     folder = ROOT / "kubernetes" / "components" / "prometheus-operator"
+    files = (ROOT / "monitoring/alerts.yml", ROOT / "monitoring/prometheus.yml")
+    alerts, prometheus = (yaml.safe_load(file.read_text()) for file in files)
     rule, monitor = (
-        yaml.safe_load((folder / f"{name}.yaml").read_text()) for name in ("prometheus-rule", "pod-monitor")
+        yaml.safe_load((folder / name).read_text()) for name in ("prometheus-rule.yaml", "pod-monitor.yaml")
     )
-    assert rule["spec"] == yaml.safe_load((ROOT / "monitoring" / "alerts.yml").read_text())
-    endpoints = {
-        endpoint["relabelings"][0]["replacement"]: (endpoint["path"], endpoint["interval"])
-        for endpoint in monitor["spec"]["podMetricsEndpoints"]
-    }
-    prometheus = yaml.safe_load((ROOT / "monitoring" / "prometheus.yml").read_text())
-    assert endpoints == {
-        job["job_name"]: (
-            job.get("metrics_path", "/metrics"),
-            job.get("scrape_interval", prometheus["global"]["scrape_interval"]),
-        )
-        for job in prometheus["scrape_configs"]
-    }
+    assert rule["spec"] == alerts
     pod = of_kind(render(ROOT / "kubernetes/overlays/production"), "Deployment")["spec"]["template"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
-    (container,) = pod["spec"]["containers"]
-    assert {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} == {
-        port["name"] for port in container["ports"]
-    }
+    (port,) = pod["spec"]["containers"][0]["ports"]
+    endpoints = [
+        (one["relabelings"][0]["replacement"], one["port"], one["path"], one["interval"])
+        for one in monitor["spec"]["podMetricsEndpoints"]
+    ]
+    usual = {"metrics_path": "/metrics", **prometheus["global"]}
+    jobs = [{**usual, **job} for job in prometheus["scrape_configs"]]
+    assert endpoints == [(job["job_name"], port["name"], job["metrics_path"], job["scrape_interval"]) for job in jobs]
 
 
 def test_every_selector_selects_the_pods(manifests: list[Manifest]) -> None:
@@ -273,9 +267,8 @@ def test_the_pod_of_production_reads_its_secrets_and_keeps_dialogs_in_postgresql
             assert send(f"{address}/predict", CURL_CHAT).status == 401
             assert send(f"{address}/metrics").status == 200
             message = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
-            curl = ["curl", "-s", f"{address}/predict", "-H", f"Authorization: Bearer {key}"]
-            answer = run(*curl, "-H", "Content-Type: application/json", "-d", json.dumps(message))
-            assert "is_bot_probability" in answer
+            headers = {"Authorization": f"Bearer {key}"}
+            assert CLIENT.post(f"{address}/predict", json=message, headers=headers).status_code == 200
             query = ["psql", "-U", "dialogs", "-At", "-c", "SELECT text FROM messages", "dialogs"]
             assert docker("exec", store, *query) == "hi"
     finally:

@@ -281,6 +281,9 @@ def test_the_verdict_and_its_reasons_follow_what_is_written(page: Page, server: 
     rows = page.locator("#why .signals.numbered li")
     names = rows.locator(".label").all_inner_texts()
     assert names == [*(words_for(signal["name"]).en for signal in explained["signals"]), "everything else"]
+    reasons = "async signals => (await import('/try/verdict.js')).reasonsOf({signals}).map(({name}) => name)"
+    of_language = {name for name in SIGNALS if words_for(name).en in OF_LANGUAGE}
+    assert set(page.evaluate(reasons, [{"name": name} for name in SIGNALS])) == set(SIGNALS) - of_language
     shown = page.locator("#why .signals").first.locator(".label").all_inner_texts()
     assert shown == [name for name in names[:-1] if name not in OF_LANGUAGE][:5]
     fills = rows.locator(".fill").evaluate_all("all => all.map(one => one.classList.contains('bot'))")

@@ -46,31 +46,26 @@ def test_push_gives_one_tag_for_both_platforms_and_arm64_answers_the_same(
 ) -> None:
     with registry(tmp_path) as address:
         name = f"{address}/turing_test_service:1"
-        base = mirror_base(address)
-        command = f"make push IMAGE={name} BASE_IMAGE={base} BUILD_NETWORK={NETWORK} VERSION=both"
+        command = f"make push IMAGE={name} BASE_IMAGE={mirror_base(address)} BUILD_NETWORK={NETWORK} VERSION=both"
         sh(command, BENTOML_HOME=str(tmp_path / "bentoml"), PLATFORMS=" ".join(PLATFORMS))
-        try:
-            index = json.loads(docker("buildx", "imagetools", "inspect", "--raw", name))
-            found = [f"{part['platform']['os']}/{part['platform']['architecture']}" for part in index["manifests"]]
-            assert sorted(found) == sorted(PLATFORMS)
-
-            remove_images(f"{name}-arm64")
-            docker("pull", "-q", "--platform", "linux/arm64", name)
-            assert inspect(name)["Architecture"] == "arm64"
-            assert inspect(name)["Config"]["Labels"]["org.opencontainers.image.version"] == "both"
-            print(
-                f"arm64: {inspect(name)['Size'] / 1e6:.0f} MB, its base {inspect(base_of('arm64'))['Size'] / 1e6:.0f}"
+        index = json.loads(docker("buildx", "imagetools", "inspect", "--raw", name))
+    try:
+        found = [f"{part['platform']['os']}/{part['platform']['architecture']}" for part in index["manifests"]]
+        assert sorted(found) == sorted(PLATFORMS)
+        arm64 = inspect(f"{name}-arm64")
+        assert arm64["Architecture"] == "arm64"
+        assert arm64["Config"]["Labels"]["org.opencontainers.image.version"] == "both"
+        print(f"arm64: {arm64['Size'] / 1e6:.0f} MB, its base {inspect(base_of('arm64'))['Size'] / 1e6:.0f}")
+        bodies = sample_bodies()
+        expected = classifier.predict([Chat.model_validate(body) for body in bodies])
+        # emulated, a health check takes longer than it may
+        options = ["--platform", "linux/arm64", "--no-healthcheck", "-e", "WORKERS=1"]
+        with container(*options, image=f"{name}-arm64", seconds=240) as started:
+            assert started.exec("uname", "-m") == "aarch64"
+            answer = send(f"{started.url}/predict_batch", {"chats": bodies}).json["predictions"]
+        for got, wanted in zip(answer, expected, strict=True):
+            assert [side["is_bot_probability"] for side in got["participants"]] == pytest.approx(
+                [side.is_bot_probability for side in wanted.participants], abs=1e-9
             )
-            bodies = sample_bodies()
-            expected = classifier.predict([Chat.model_validate(body) for body in bodies])
-            # emulated, a health check takes longer than it may
-            options = ["--platform", "linux/arm64", "--no-healthcheck", "-e", "WORKERS=1"]
-            with container(*options, image=name, seconds=240) as started:
-                assert started.exec("uname", "-m") == "aarch64"
-                answer = send(f"{started.url}/predict_batch", {"chats": bodies}).json["predictions"]
-            for got, wanted in zip(answer, expected, strict=True):
-                assert [side["is_bot_probability"] for side in got["participants"]] == pytest.approx(
-                    [side.is_bot_probability for side in wanted.participants], abs=1e-9
-                )
-        finally:
-            remove_images(name, *(f"{name}-{platform.rpartition('/')[2]}" for platform in PLATFORMS))
+    finally:
+        remove_images(*(f"{name}-{platform.rpartition('/')[2]}" for platform in PLATFORMS))
