@@ -243,35 +243,22 @@ def test_a_name_that_no_terminal_can_show_is_shown_with_escapes(tmp_path: Path) 
     assert done.stdout.startswith(f"\\udcff \\u0434 $a^$, {FINISHED_CHATS}: ROC AUC")
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, body: str, status: int = 200) -> None:
-    """Let another service answer all requests of the command."""
-    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda *_: httpx.Response(status, text=body))
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "error"),
-    [
+def test_replay_to_another_service_or_model_is_an_error_of_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With another model it could not tell which chats that model was trained on."""
+    arguments = ["replay", "http://localhost", str(SAMPLE), "--quiet"]
+    for status, body, error in (
         (200, "<html>hello</html>", "the answer is not one of this service"),
         (200, '{"is_bot_probability": "secret"}', "the answer is not one of this service"),
         (404, "<p>\nno such page</p>" * 100, "404 for a chat: <p> no such page</p>"),
-    ],
-)
-def test_replay_to_another_service_is_an_error_of_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: int, body: str, error: str
-) -> None:
-    answer(monkeypatch, body, status)
-    line = error_of(["replay", "http://localhost", str(SAMPLE), "--quiet"], capsys)
-    assert error in line
-    assert len(line) < 400
-
-
-def test_replay_needs_the_model_that_the_service_has(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Or it could not tell which chats that model was trained on."""
-    answer(monkeypatch, '{"model_version": "other", "is_bot_probability": 0.5}')
-    arguments = ["replay", "http://localhost", str(SAMPLE), "--quiet"]
-    assert "model other answers, and" in error_of(arguments, capsys)
+        (200, '{"model_version": "other", "is_bot_probability": 0.5}', "model other answers, and"),
+    ):
+        answer = httpx.Response(status, text=body)
+        monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda *_, answer=answer: answer)
+        line = error_of(arguments, capsys)
+        assert error in line
+        assert len(line) < 400
     assert main([*arguments, "--include-trained"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "model other may have been trained on any of these chats"
