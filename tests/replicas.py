@@ -72,6 +72,10 @@ class Replicas:
     def free(self) -> int:
         return next(slot for slot in range(SLOTS) if slot not in self.names)
 
+    def query(self, statement: str) -> list[str]:
+        store = f"{self.network}-store"
+        return docker("exec", store, "psql", "-U", "dialogs", "-At", "-c", statement, "dialogs").splitlines()
+
 
 @contextmanager
 def replicas(count: int) -> Iterator[Replicas]:
