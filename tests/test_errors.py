@@ -10,15 +10,10 @@ import pytest
 from serving.errors import Problem
 from tests.conftest import CURL_CHAT, ROOT, Server, config, running, start_server, wait_until
 from tests.faults.client import long_chat
-from tests.wire import Response, exchange
+from tests.wire import Response, exchange, request
 
 KEY = "Authorization: Bearer key"
 MESSAGE = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
-
-
-def request(line: str, *headers: str, body: bytes = b"") -> bytes:
-    length = [f"Content-Length: {len(body)}"] if body else []
-    return "\r\n".join([f"{line} HTTP/1.1", "Host: a", *headers, *length, "", ""]).encode() + body
 
 
 def post(body: object, *headers: str, path: str = "/predict") -> bytes:

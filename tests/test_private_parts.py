@@ -4,10 +4,10 @@ If uvicorn has changed, compare its new `httptools_impl.py` with `serving/http/c
 """
 
 import asyncio
-import subprocess
-import sys
+import signal
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -55,7 +55,7 @@ OF_PROTOCOL += " cycle flow headers loop parser server_state timeout_keep_alive 
     [
         ("uvicorn", lambda: asyncio.run(connected()), OF_PROTOCOL),
         ("uvicorn", lambda: asyncio.run(connected()).cycle, "keep_alive response_complete response_started"),
-        ("bentoml", lambda: BentoMLContainer, "config model_store_dir prometheus_multiproc_dir"),
+        ("bentoml", lambda: BentoMLContainer, "bentoml_home config model_store_dir prometheus_multiproc_dir"),
         ("bentoml", lambda: _component_name, "cache_clear"),
         ("bentoml", lambda: do_not_track, "cache_clear"),
         ("prometheus_client", lambda: Histogram("name", "text", registry=None), "_sum _buckets _upper_bounds"),
@@ -74,25 +74,19 @@ def test_uvicorn_takes_the_protocol_where_none_is_named() -> None:
     assert HttpProtocol.keep_alive_seconds == SETTINGS.keep_alive_seconds
 
 
-SERVER = """
-import signal, uvicorn
-
-async def app(scope, receive, send):
-    while True:
-        message = await receive()
-        if message["type"] == "lifespan.startup":
-            print(getattr(signal.getsignal(signal.SIGTERM), "__qualname__", None), flush=True)
-            await send({"type": "lifespan.startup.failed"})
-            return
-
-uvicorn.run(app, port=0, log_level="critical")
-"""
-
-
 def test_the_server_handles_sigterm_before_the_app_starts() -> None:
     """`serving/http/shutdown.py` takes the place of its handler."""
-    done = subprocess.run([sys.executable, "-c", SERVER], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "Server.handle_exit", UVICORN + "its handling of SIGTERM"
+    handlers: list[Any] = []
+
+    async def app(_: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "lifespan.startup"
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        await send({"type": "lifespan.startup.failed"})
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+    with pytest.raises(SystemExit):
+        server.run()
+    assert handlers == [server.handle_exit], UVICORN + "its handling of SIGTERM"
 
 
 def test_a_service_has_its_api_methods_by_route() -> None:

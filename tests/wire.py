@@ -40,6 +40,12 @@ def read_response(stream: BinaryIO) -> Response:
     return Response(int(line.split()[1]), headers, body)
 
 
+def request(line: str, *headers: str, body: bytes = b"") -> bytes:
+    """Return the bytes of a request, for example to `GET /`."""
+    length = [f"Content-Length: {len(body)}"] if body else []
+    return "\r\n".join([f"{line} HTTP/1.1", "Host: a", *headers, *length, "", ""]).encode() + body
+
+
 def exchange(url: str, sent: bytes) -> Response:
     """Send bytes on a new connection to the host of a URL; returns the response."""
     address = urlsplit(url)
