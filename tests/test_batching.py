@@ -43,8 +43,13 @@ def recorder(classifier: Classifier) -> Recorder:
     return recorder
 
 
-def probabilities(predictions: Sequence[Prediction]) -> list[list[float]]:
-    return [[side.is_bot_probability for side in prediction.participants] for prediction in predictions]
+def same(got: Sequence[Prediction], expected: Sequence[Prediction]) -> bool:
+    """Return whether predictions are the same, but for the last digits, which depend on the batch."""
+    found, wanted = (
+        [(one.chat_id, side.participant_id, side.is_bot_probability) for one in answers for side in one.participants]
+        for answers in (got, expected)
+    )
+    return found == [(chat, who, pytest.approx(probability, abs=1e-12)) for chat, who, probability in wanted]
 
 
 def test_a_chat_that_comes_alone_is_scored_at_once(recorder: Recorder) -> None:
@@ -68,10 +73,7 @@ def test_chats_that_come_together_are_scored_together_and_each_gets_its_own_answ
             answers = await asyncio.gather(*(scorer.predict([chat]) for chat in chats))
         return [prediction for (prediction,) in answers]
 
-    predictions = asyncio.run(together())
-    assert [prediction.chat_id for prediction in predictions] == [chat.chat_id for chat in chats]
-    for got, expected in zip(probabilities(predictions), probabilities(classifier.predict(chats)), strict=True):
-        assert got == pytest.approx(expected, abs=1e-12)
+    assert same(asyncio.run(together()), classifier.predict(chats))
     assert max(recorder.batches) == MAX_BATCH_SIZE
 
 
@@ -79,11 +81,7 @@ def test_large_chats_are_scored_in_a_thread(recorder: Recorder, classifier: Clas
     async def mixed() -> list[Prediction]:
         return await Scorer(recorder).predict([SMALL, BIG, SMALL])
 
-    predictions = asyncio.run(mixed())
-    for got, expected in zip(
-        probabilities(predictions), probabilities(classifier.predict([SMALL, BIG, SMALL])), strict=True
-    ):
-        assert got == pytest.approx(expected, abs=1e-12)
+    assert same(asyncio.run(mixed()), classifier.predict([SMALL, BIG, SMALL]))
     assert recorder.threads.count("large-chats_0") == 1
     assert set(recorder.threads) == {"MainThread", "large-chats_0"}
     assert sum(recorder.batches) == 3
@@ -92,7 +90,7 @@ def test_large_chats_are_scored_in_a_thread(recorder: Recorder, classifier: Clas
 def test_a_small_chat_gets_in_between_the_parts_of_a_large_batch(recorder: Recorder) -> None:
     big_batch = [make_chat((0, "word " * 600), (1, "word " * 600)) for _ in range(100)]
 
-    async def beside_it() -> tuple[int, int]:
+    async def beside_it() -> int:
         scorer = Scorer(recorder)
         large = asyncio.ensure_future(scorer.predict(big_batch))
         await asyncio.sleep(0)
@@ -100,11 +98,10 @@ def test_a_small_chat_gets_in_between_the_parts_of_a_large_batch(recorder: Recor
         await scorer.predict([SMALL])
         before = sum(recorder.batches)
         await large
-        return before, sum(recorder.batches)
+        return before
 
-    before, scored = asyncio.run(beside_it())
-    assert scored == 101
-    assert before < 40
+    assert asyncio.run(beside_it()) < 40
+    assert sum(recorder.batches) == 101
 
 
 @dataclass
@@ -173,31 +170,19 @@ def test_an_error_reaches_every_caller_and_leaves_one_traceback(
     assert len(tracebacks) == len(recorder.batches)
 
 
-def test_chats_whose_caller_has_given_up_are_not_scored(recorder: Recorder) -> None:
-    async def give_up() -> None:
+def test_chats_whose_caller_has_given_up_are_not_scored_and_others_are(recorder: Recorder) -> None:
+    async def give_up() -> list[Any]:
         scorer = Scorer(recorder)
-        crowd = [SMALL] * 200
-        asked = [asyncio.ensure_future(scorer.predict(crowd)) for _ in range(10)]
-        await asyncio.sleep(0.005)
+        asked = [asyncio.ensure_future(scorer.predict([SMALL] * 200)) for _ in range(10)]
+        stays = asyncio.ensure_future(scorer.predict([SMALL] * 8))
+        await asyncio.sleep(0)
+        while not recorder.batches:
+            await asyncio.sleep(0)
         for one in asked:
             one.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
-        scored = sum(recorder.batches)
-        await scorer.predict([SMALL])
-        await asyncio.sleep(0.2)
-        assert sum(recorder.batches) <= scored + MAX_BATCH_SIZE + 1
+        return [sum(recorder.batches), *await asyncio.gather(stays, *asked, return_exceptions=True)]
 
-    asyncio.run(give_up())
-
-
-def test_a_cancelled_caller_harms_no_other(recorder: Recorder) -> None:
-    async def one_gives_up() -> list[Any]:
-        scorer = Scorer(recorder)
-        asked = [asyncio.ensure_future(scorer.predict([SMALL])) for _ in range(8)]
-        await asyncio.sleep(0)
-        asked[3].cancel()
-        return await asyncio.gather(*asked, return_exceptions=True)
-
-    outcomes = asyncio.run(asyncio.wait_for(one_gives_up(), 30))
-    assert isinstance(outcomes.pop(3), asyncio.CancelledError | RefusedError)
-    assert all(isinstance(outcome, list) for outcome in outcomes)
+    before, stayed, *outcomes = asyncio.run(asyncio.wait_for(give_up(), 30))
+    assert len(stayed) == 8
+    assert all(isinstance(outcome, asyncio.CancelledError | RefusedError) for outcome in outcomes)
+    assert sum(recorder.batches) <= before + MAX_BATCH_SIZE + 8
