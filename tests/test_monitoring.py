@@ -5,6 +5,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
@@ -25,11 +26,22 @@ ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 DASHBOARD = json.loads((MONITORING / "grafana" / "dashboards" / "turing-test-service.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if "targets" in panel]
-QUERIES = [
-    pytest.param(target["expr"], id=f"{panel['title']} {target['refId']}")
-    for panel in PANELS
-    for target in panel["targets"]
-]
+TARGETS = [(f"{panel['title']} {target['refId']}", target["expr"]) for panel in PANELS for target in panel["targets"]]
+
+
+def queries() -> dict[str, str]:
+    """Return every query of the dashboard and of the rules, as it is sent to Prometheus, by its name.
+
+    A comparison that does not hold returns nothing; with `bool` it returns 0. Both sides of `unless` have to do.
+    """
+    found = {name: query.replace("$__rate_interval", "1m").replace("$instance", ".*") for name, query in TARGETS}
+    for rule in RULES:
+        for number, part in enumerate(re.split(r" unless on \(\w+\) ", rule["expr"])):
+            name = f"{rule.get('alert') or rule['record']} {number}"
+            found[name] = re.sub(r" (<|>|==|>=) (?=[\d.]+)", r" \1 bool ", part)
+    return found
+
+
 MARGIN = 0.1  # of the alert on a large share of `high`, beyond the largest of the cross-validation
 
 
@@ -39,13 +51,9 @@ def promtool(*arguments: str) -> None:
 
 
 @pytest.mark.prometheus
-def test_configuration_and_rules_are_valid() -> None:
+def test_the_configuration_is_valid_and_alerts_are_raised_when_they_should_be() -> None:
     promtool("check", "config", "prometheus.yml")
     promtool("check", "rules", "--lint=all", "--lint-fatal", "alerts.yml")
-
-
-@pytest.mark.prometheus
-def test_alerts_are_raised_when_they_should_be() -> None:
     promtool("test", "rules", "alerts_test.yml")
 
 
@@ -93,19 +101,11 @@ def prometheus(folder: Path, server: Server, key: str | None = None) -> Iterator
     if key is not None:
         (folder / "key").write_text(f"{key}\n")
     port = free_port()
+    where = (f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data")
     with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                "prometheus",
-                f"--config.file={folder}/prometheus.yml",
-                f"--storage.tsdb.path={folder}/data",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+        command = ["prometheus", *where, f"--web.listen-address=127.0.0.1:{port}"]
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
-
     try:
         wait_until(lambda: is_up(url) or process.poll() is not None)
         assert process.poll() is None, (folder / "prometheus.log").read_text()
@@ -135,15 +135,13 @@ def load(server: Server) -> Iterator[None]:
                 for path, body in requests:
                     client.post(f"{server.url}/{path}", json=body)
 
-    clients = [threading.Thread(target=work) for _ in range(6)]
-    for client in clients:
-        client.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for client in clients:
-            client.join()
+    with ThreadPoolExecutor(6) as clients:
+        for _ in range(6):
+            clients.submit(work)
+        try:
+            yield
+        finally:
+            stop.set()
 
 
 @pytest.fixture(scope="module")
@@ -158,17 +156,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.prometheus
-@pytest.mark.parametrize("expression", QUERIES)
-def test_every_query_of_the_dashboard_returns_data(watched: str, expression: str) -> None:
-    assert numbers(watched, expression.replace("$__rate_interval", "1m").replace("$instance", ".*"))
-
-
-@pytest.mark.prometheus
-@pytest.mark.parametrize("rule", [pytest.param(rule, id=rule.get("alert") or rule["record"]) for rule in RULES])
-def test_every_query_of_a_rule_returns_data(watched: str, rule: dict[str, Any]) -> None:
-    """A comparison that does not hold returns nothing; with `bool` it returns 0. Both sides of `unless` do."""
-    for part in re.split(r" unless on \(\w+\) ", rule["expr"]):
-        assert numbers(watched, re.sub(r" (<|>|==|>=) (?=[\d.]+)", r" \1 bool ", part))
+@pytest.mark.parametrize("query", [pytest.param(query, id=name) for name, query in queries().items()])
+def test_every_query_of_the_dashboard_and_the_rules_returns_data(watched: str, query: str) -> None:
+    assert numbers(watched, query)
 
 
 @pytest.mark.prometheus
@@ -195,15 +185,16 @@ def test_the_metrics_fit_the_conventions_of_prometheus(watched: str, tmp_path: P
 
 @pytest.mark.prometheus
 def test_readiness_is_seen_and_a_key_opens_the_metrics(tmp_path: Path) -> None:
-    for key, up in ((None, 0.0), ("a-long-key", 1.0)):
-        folder = tmp_path / str(key)
-        folder.mkdir()
-        with running(folder, API_KEYS="a-long-key", WORKERS="1") as server, prometheus(folder, server, key) as url:
-            wait_until(lambda url=url: numbers(url, 'up{job="turing-test-readiness"}') == [1.0], 20)  # type: ignore[misc]
-            wait_until(lambda url=url, up=up: numbers(url, 'up{job="turing-test-service"}') == [up], 20)  # type: ignore[misc]
-            if key:
-                server.process.terminate()
-                wait_until(lambda url=url: numbers(url, 'up{job="turing-test-readiness"}') == [0.0], 20)  # type: ignore[misc]
+    with running(tmp_path, API_KEYS="a-long-key", WORKERS="1") as server:
+        for key, up in ((None, 0.0), ("a-long-key", 1.0)):
+            folder = tmp_path / str(key)
+            folder.mkdir()
+            with prometheus(folder, server, key) as url:
+                wait_until(lambda url=url: numbers(url, 'up{job="turing-test-readiness"}') == [1.0], 20)  # type: ignore[misc]
+                wait_until(lambda url=url, up=up: numbers(url, 'up{job="turing-test-service"}') == [up], 20)  # type: ignore[misc]
+                if key:
+                    server.process.terminate()
+                    wait_until(lambda url=url: numbers(url, 'up{job="turing-test-readiness"}') == [0.0], 20)  # type: ignore[misc]
 
 
 def test_the_dashboard_uses_the_data_source_that_is_provisioned() -> None:
@@ -218,15 +209,14 @@ def test_the_dashboard_uses_the_data_source_that_is_provisioned() -> None:
 
 
 def test_panels_follow_the_chosen_instances() -> None:
-    for expression in [str(case.values[0]) for case in QUERIES]:
-        assert expression.count('instance=~"$instance"') == len(re.findall(r"\{", expression)), expression
+    for name, expression in TARGETS:
+        assert expression.count('instance=~"$instance"') == expression.count("{"), name
 
 
 def test_every_metric_of_the_model_is_on_the_dashboard() -> None:
     named = set(re.findall(r'"(turing_test_\w+)"', Path(metrics.__file__).read_text()))
     assert len(named) >= 6
-    queries = " ".join([query.values[0] for query in QUERIES])  # type: ignore[misc]
-    assert [name for name in named if name not in queries] == []
+    assert [name for name in named if not any(name in query for _, query in TARGETS)] == []
 
 
 def test_compose_mounts_what_grafana_and_prometheus_read() -> None:
