@@ -168,8 +168,10 @@ class Scorer:
                     await self._large_chats.run(partial(self._score, part))
                 elif self._callers == 1:
                     self._score(part, self._classifier)
+                elif len(part) == 1:  # without the task that `gather` makes for each
+                    await self._enqueue(part[0])
                 else:
-                    await self._queue(part)
+                    await asyncio.gather(*map(self._enqueue, part))
         finally:
             self._callers -= 1
             self._metrics.leave(len(jobs))
@@ -206,13 +208,6 @@ class Scorer:
             job.is_abandoned = True  # after a timeout, the thread stops at the next participant
         self._trace([job])
         return explanation
-
-    async def _queue(self, part: Sequence[Job]) -> None:
-        """Put jobs into BentoML's adaptive batching, and wait until they are scored."""
-        if len(part) == 1:  # without the task that `gather` makes for each
-            await self._enqueue(part[0])
-        else:
-            await asyncio.gather(*map(self._enqueue, part))
 
     async def _score_batch(self, batch: Sequence[Job]) -> Sequence[Job]:
         """Score a batch of BentoML's adaptive batching, which counts chats and not their characters."""

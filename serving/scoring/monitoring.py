@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
+from itertools import count
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -45,8 +46,7 @@ class Monitoring:
     """
 
     def __init__(self, folder: Path, max_bytes: int, workers: int) -> None:
-        self._file_bytes = max_bytes // workers // FILES
-        self._file, self._claim = _claim_file(folder, self._file_bytes)
+        self._file = _RotatedFile(folder, max_bytes // workers // FILES)
         self._waiting: list[Scored] = []
         self._waiting_rows = 0
         self._lost = 0  # lines that are not counted yet
@@ -105,7 +105,6 @@ class Monitoring:
         self._write()
         self._report()
         self._file.close()
-        self._claim.release()
 
     def _write(self) -> None:
         with self._lock:
@@ -113,7 +112,7 @@ class Monitoring:
             lost, self._lost = self._lost, 0
         for scored in waiting:
             lines = scored.lines()
-            if len(lines) + 1 >= self._file_bytes or not self._file.write(lines):
+            if len(lines) + 1 >= self._file.maxBytes or not self._file.write(lines):
                 lost += len(scored.chats)
         if lost:
             _lost_lines().inc(lost)
@@ -129,9 +128,20 @@ class Monitoring:
 
 
 class _RotatedFile(RotatingFileHandler):
-    """The standard library's rotated file, which says whether a group of lines was written."""
+    """The first `predictions.N.jsonl` of a folder that no other process writes to.
 
-    failed = False
+    The numbers stay below the number of workers that run at a time, so a worker that starts again adds no files.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in count():
+            self._claim = FileLock(folder / f"predictions.{number}.lock", thread_local=False)  # a thread releases it
+            with suppress(Timeout):
+                self._claim.acquire(blocking=False)
+                break
+        file = folder / f"predictions.{number}.jsonl"
+        super().__init__(file, maxBytes=max_bytes, backupCount=FILES - 1, encoding="utf-8", delay=True)
 
     def write(self, lines: bytes) -> bool:
         """Append lines; returns whether they were written."""
@@ -147,29 +157,10 @@ class _RotatedFile(RotatingFileHandler):
             with suppress(OSError):
                 stream.close()
 
-
-def _claim_file(folder: Path, max_bytes: int) -> tuple[_RotatedFile, FileLock]:
-    """Open the first `predictions.N.jsonl` of a folder that no other process writes to; returns it and its lock.
-
-    The numbers stay below the number of workers that run at a time, so a worker that starts again adds no files.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    number = 0
-    while True:
-        claim = FileLock(folder / f"predictions.{number}.lock", thread_local=False)  # another thread releases it
-        try:
-            claim.acquire(blocking=False)
-        except Timeout:
-            number += 1
-            continue
-        file = _RotatedFile(
-            folder / f"predictions.{number}.jsonl",
-            maxBytes=max_bytes,
-            backupCount=FILES - 1,
-            encoding="utf-8",
-            delay=True,
-        )
-        return file, claim
+    def close(self) -> None:
+        """Close the file, and let another process have it."""
+        super().close()
+        self._claim.release()
 
 
 @cache  # the registry takes a metric once
