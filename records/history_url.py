@@ -34,13 +34,6 @@ _WITHOUT_EFFECT = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class SqliteFile:
-    """A SQLite file, by its absolute path."""
-
-    file: Path
-
-
-@dataclass(frozen=True, slots=True)
 class PostgresAddress:
     """A PostgreSQL database: its name for the log, and the arguments of `asyncpg.connect`."""
 
@@ -48,10 +41,10 @@ class PostgresAddress:
     connect_arguments: Mapping[str, Any] = field(repr=False)
 
 
-def parse_history_url(url: str) -> SqliteFile | PostgresAddress:
+def parse_history_url(url: str) -> Path | PostgresAddress:
     """Read and check a URL; raises ValueError with one line, which holds nothing of the password.
 
-    A relative path of a SQLite file is resolved against the current folder.
+    Returns the absolute path of a SQLite file, relative to the current folder in the URL, or the address of PostgreSQL.
     """
     scheme, separator, rest = url.strip().partition("://")
     backend = scheme.lower().partition("+")[0]  # SQLAlchemy's URLs name a driver, as in postgresql+asyncpg
@@ -62,11 +55,11 @@ def parse_history_url(url: str) -> SqliteFile | PostgresAddress:
     raise ValueError("has to begin with postgresql:// or sqlite:///")
 
 
-def _parse_sqlite(rest: str) -> SqliteFile:
+def _parse_sqlite(rest: str) -> Path:
     name = rest.removeprefix("/")
     if name == rest or not name or name.startswith((":memory:", "file:")) or "?" in name:
         raise ValueError("has to name a file, as in sqlite:///dialogs.sqlite or sqlite:////history/dialogs.sqlite")
-    return SqliteFile(Path(os.path.realpath(name)))  # beside the file itself, not beside a link, are SQLite's others
+    return Path(os.path.realpath(name))  # beside the file itself, not beside a link, are SQLite's others
 
 
 def _parse_postgres(rest: str) -> PostgresAddress:

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from bentoml.exceptions import BentoMLException
 
-from records.history_url import SqliteFile, parse_history_url
+from records.history_url import parse_history_url
 from serving.dialogs.dialogs import Dialogs
 from serving.settings import read_settings
 
@@ -83,14 +83,14 @@ def main(arguments: list[str] | None = None) -> int:
     if (sys.stdout if saves else sys.stdin).isatty():
         parser.error("redirect it: save > dialogs.sqlite, restore < dialogs.sqlite")
     try:
-        address = parse_history_url(read_settings().store_url)
-        if not isinstance(address, SqliteFile):
+        database = parse_history_url(read_settings().store_url)
+        if not isinstance(database, Path):
             raise BentoMLException("the dialogs are in PostgreSQL: use pg_dump and pg_restore")
-        number = save(address.file, sys.stdout.buffer) if saves else restore(address.file, sys.stdin.buffer)
+        number = save(database, sys.stdout.buffer) if saves else restore(database, sys.stdin.buffer)
     except (BentoMLException, sqlite3.Error, OSError) as error:
         print(f"backup: {error}", file=sys.stderr)
         return 1
-    print(f"{address.file}: {'saved' if saves else 'restored'} {number} messages", file=sys.stderr)
+    print(f"{database}: {'saved' if saves else 'restored'} {number} messages", file=sys.stderr)
     return 0
 
 

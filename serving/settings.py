@@ -29,7 +29,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.validation import check_share
 from models.weights import SHIPPED
-from records.history_url import SqliteFile, parse_history_url
+from records.history_url import parse_history_url
 
 MAX_HISTORY_DAYS = 36_500  # a hundred years
 
@@ -98,7 +98,7 @@ def _find_model(tag: str) -> str:
 def _check_history_url(url: SecretStr) -> SecretStr:
     """Reject a URL that cannot work; a file of SQLite gets its absolute path."""
     where = parse_history_url(url.get_secret_value())
-    return SecretStr(f"sqlite:///{where.file}") if isinstance(where, SqliteFile) else url
+    return SecretStr(f"sqlite:///{where}") if isinstance(where, Path) else url
 
 
 def _default_history_folder() -> Path:

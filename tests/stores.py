@@ -99,9 +99,7 @@ class PostgreSql:
 
     def start(self) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
-        command = [*NO_ROOT, str(self._bin / "pg_ctl"), "start", "-w", "-D", str(self.data)]
-        command += ["-l", str(self.data / "log"), "-o", options]
-        subprocess.run(command, cwd="/", check=True, stdout=subprocess.DEVNULL)
+        run(self._bin / "pg_ctl", "start", "-w", "-D", self.data, "-l", self.data / "log", "-o", options)
 
     def stop(self) -> None:
         run(self._bin / "pg_ctl", "stop", "-w", "-m", "fast", "-D", self.data)

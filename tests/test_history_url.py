@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 
-from records.history_url import PostgresAddress, SqliteFile, parse_history_url
+from records.history_url import PostgresAddress, parse_history_url
 
 PIECE = "s3cr3t"
 
@@ -123,5 +123,5 @@ def test_what_consoles_of_providers_show_is_taken(query: str) -> None:
 
 def test_a_path_of_a_sqlite_file_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert parse_history_url("sqlite:///chats.sqlite") == SqliteFile(tmp_path / "chats.sqlite")
-    assert parse_history_url(f"sqlite:///{tmp_path}/a b/c%20d.sqlite") == SqliteFile(tmp_path / "a b" / "c%20d.sqlite")
+    assert parse_history_url("sqlite:///chats.sqlite") == tmp_path / "chats.sqlite"
+    assert parse_history_url(f"sqlite:///{tmp_path}/a b/c%20d.sqlite") == tmp_path / "a b" / "c%20d.sqlite"

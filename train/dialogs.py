@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from models.chat import Chat
-from records.history_url import SqliteFile, parse_history_url
+from records.history_url import parse_history_url
 from records.messages import COLUMNS, StoredMessage, reason_of
 from train.data import DataError, read_labels
 
@@ -43,8 +43,8 @@ def read_served(url: str, labels_file: Path) -> Served:
     labels = read_labels(labels_file)
     wanted = list(dict.fromkeys(dialog_id for dialog_id, _ in labels))
     try:
-        if isinstance(address, SqliteFile):
-            rows = _read_sqlite(address.file, wanted)
+        if isinstance(address, Path):
+            rows = _read_sqlite(address, wanted)
         else:
             rows = asyncio.run(_read_postgres(address.connect_arguments, wanted))
     except (OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

@@ -8,13 +8,14 @@ message. `readiness.py` probes the store, and `upkeep.py` deletes old dialogs an
 import asyncio
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
 from bentoml.exceptions import BentoMLConfigException
 
 from models.chat import Chat
-from records.history_url import SqliteFile, parse_history_url
+from records.history_url import parse_history_url
 from records.messages import Cause, StoredMessage, UnusableStoreError, cause_of, reason_of
 from serving.dialogs.dialog import Outcome
 from serving.dialogs.postgres_store import PostgresStore
@@ -48,7 +49,7 @@ class Dialogs:
 
     def __init__(self, url: str, days: float | None = None) -> None:
         address = parse_history_url(url)
-        self._store: Store = SqliteStore(address) if isinstance(address, SqliteFile) else PostgresStore(address)
+        self._store: Store = SqliteStore(address) if isinstance(address, Path) else PostgresStore(address)
         self._days = days
         self._readiness = Readiness(self._store)
         self._waiting: list[Waiting] = []

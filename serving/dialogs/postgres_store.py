@@ -51,13 +51,25 @@ class PostgresStore:
     def __str__(self) -> str:
         return f"PostgreSQL {self._address.name}"
 
-    async def exchange(self, group: Sequence[StoredMessage]) -> list[Outcome]:
-        """See `Store`."""
-        return await self._exchange(group, "COMMIT")
+    async def exchange(self, group: Sequence[StoredMessage], end: str = "COMMIT") -> list[Outcome]:
+        """See `Store`; `end` ends the transaction."""
+        dialog_ids = list({message.dialog_id for message in group})
+        async with self._lock:
+            try:
+                session = self._session = self._session or await self._connect()
+                async with _transaction(session.connection, dialog_ids, end):
+                    rows = await session.find([message.id for message in group], dialog_ids)
+                    outcomes, new = admit(group, [StoredMessage(*row) for row in rows])
+                    if new:
+                        await session.insert(new)
+            except BaseException:  # a timeout, too: the transaction is still open
+                await self.close()
+                raise
+        return outcomes
 
     async def probe(self) -> None:
         """See `Store`."""
-        await self._exchange([make_probe()], "ROLLBACK")
+        await self.exchange([make_probe()], end="ROLLBACK")
 
     async def delete_some(self, oldest: datetime) -> int:
         """See `Store`. It has a connection of its own, so that messages do not wait for it."""
@@ -86,21 +98,6 @@ class PostgresStore:
         if self._session is not None:
             self._session.connection.terminate()  # waits for nothing, whatever the server does
         self._session = None
-
-    async def _exchange(self, group: Sequence[StoredMessage], end: str) -> list[Outcome]:
-        dialog_ids = list({message.dialog_id for message in group})
-        async with self._lock:
-            try:
-                session = self._session = self._session or await self._connect()
-                async with _transaction(session.connection, dialog_ids, end):
-                    rows = await session.find([message.id for message in group], dialog_ids)
-                    outcomes, new = admit(group, [StoredMessage(*row) for row in rows])
-                    if new:
-                        await session.insert(new)
-            except BaseException:  # a timeout, too: the transaction is still open
-                await self.close()
-                raise
-        return outcomes
 
     async def _connect(self) -> _Session:
         """Connect, bring the table up to date, and prepare the two statements of an exchange."""

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from records.history_url import SqliteFile
 from records.messages import COLUMNS, StoredMessage, UnusableStoreError, reason_of, upgrade_from
 from serving.dialogs.dialog import Outcome, admit
 from serving.dialogs.store import COUNT_DIALOGS, DELETE_OLD, FIND_OLD, make_probe
@@ -63,8 +62,8 @@ class SqliteStore:
     _FIND_OLD = FIND_OLD.format(oldest="?1")
     _DELETE_OLD = DELETE_OLD.format(dialog="?1", oldest="?2")
 
-    def __init__(self, address: SqliteFile) -> None:
-        self._file = address.file
+    def __init__(self, file: Path) -> None:
+        self._file = file
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, "sqlite")
         self._checkpoint: asyncio.Task[None] | None = None
