@@ -2,15 +2,15 @@
 
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
+import psutil
 import pytest
 
 from tests.conftest import find, find_postgresql, free_port, wait_until
@@ -38,15 +38,7 @@ def make_certificate(host: str, certificate: Path, key: Path, as_user: bool = Fa
     run(*command, "-addext", f"subjectAltName=DNS:{host}", "-out", certificate, "-keyout", key, as_user=as_user)
 
 
-def open_folder(name: str) -> Path:
-    """Make a folder that PostgreSQL's user may enter, unlike those of pytest."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
-    if NO_ROOT:
-        shutil.chown(folder, "postgres")
-    return folder
-
-
-def lives(pid: str) -> bool:
+def lives(pid: int) -> bool:
     """Return whether a process exists and is not only waiting for its parent to take notice of its end."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -89,7 +81,9 @@ class PostgreSql:
 
     def __init__(self) -> None:
         self._bin = find_postgresql() or Path()
-        self.data = open_folder("postgresql")
+        self.data = Path(tempfile.mkdtemp(prefix="postgresql-"))  # its user may not enter pytest's folders
+        if NO_ROOT:
+            shutil.chown(self.data, "postgres")
         self.port = free_port()
         self.url = self.url_of()
         run(self._bin / "initdb", "-D", self.data, "-U", "dialogs", "--auth=trust", "--encoding=UTF8")
@@ -108,27 +102,26 @@ class PostgreSql:
         self.stop()
         shutil.rmtree(self.data)
 
-    def _processes(self) -> list[str]:
-        pid = (self.data / "postmaster.pid").read_text().split()[0]
-        return [pid, *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    def _each(self, do: Callable[[psutil.Process], None]) -> list[int]:
+        """Do something to every process; returns their ids."""
+        server = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
+        processes = [server, *server.children()]
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):  # one that has ended since they were listed
+                do(process)
+        return [process.pid for process in processes]
 
     def freeze(self) -> None:
         """Stop every process in the middle of what it does; the kernel goes on accepting connections."""
-        self._signal(signal.SIGSTOP)
+        self._each(psutil.Process.suspend)
 
     def thaw(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        for pid in self._processes():
-            with suppress(ProcessLookupError):  # one that has ended since they were listed
-                os.kill(int(pid), number)
+        self._each(psutil.Process.resume)
 
     def kill(self) -> None:
         """Kill every process of the cluster with SIGKILL, and start it again."""
-        processes = self._processes()
-        subprocess.run(["kill", "-9", *processes], check=False)
-        wait_until(lambda: not any(lives(process) for process in processes), 20)
+        killed = self._each(psutil.Process.kill)
+        wait_until(lambda: not any(map(lives, killed)), 20)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         self.start()
 

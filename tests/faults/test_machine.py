@@ -125,7 +125,7 @@ def test_workers_end_with_the_process_that_was_started(tmp_path: Path) -> None:
         workers += serving.workers()
         assert len(workers) >= 3
         serving.process.kill()
-        wait_until(lambda: not any(lives(str(worker)) for worker in workers))
+        wait_until(lambda: not any(map(lives, workers)))
     with running(tmp_path, port=serving.url.rpartition(":")[2]) as second:
         assert send(f"{second.url}/predict", CURL_CHAT).status == 200
 
