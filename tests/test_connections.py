@@ -53,7 +53,7 @@ APP = Starlette(
         Route("/", echo, methods=["GET", "POST"]),
         Route("/early", early, methods=["POST"]),
         Route("/headers", headers, methods=["POST"]),
-        Route("/stream", stream),
+        Route("/stream", stream, methods=["GET", "POST"]),
     ],
     exception_handlers={ClientDisconnect: early},  # a client that disconnects is no fault of the app
 )
@@ -132,6 +132,16 @@ def test_what_is_answered(served: Uvicorn, name: str, size: int) -> None:
         else:
             client.sendall(GET)
             assert read_response(stream).status == 200
+
+
+def test_a_response_that_begins_before_its_request_is_complete_is_the_last(served: Uvicorn) -> None:
+    with served.connect() as (client, stream):
+        client.sendall(POST.replace(b"/ ", b"/stream?parts=50 ", 1) + b"Content-Length: 1\r\n\r\n")
+        client.recv(1, socket.MSG_PEEK)
+        client.sendall(b"x")
+        response = read_response(stream)
+        assert (len(response.body), response.headers["connection"]) == (LARGE, "close")
+        assert stream.read() == b""
 
 
 # What is rejected

@@ -101,19 +101,11 @@ def test_every_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch)
     assert compare.call_count == 9
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("WORKERS", "-1"),
-        ("HISTORY_URL", "mysql://me:s3cr3t@host/db"),
-        ("HISTORY_URL", "postgresql://me:s3cr3t@host/db?sslmode=on"),
-    ],
-)
-def test_a_wrong_setting_stops_the_start_with_one_line(tmp_path: Path, name: str, value: str) -> None:
-    server = start_server(tmp_path, **{name: value})
+def test_a_wrong_setting_stops_the_start_with_one_line_without_the_password(tmp_path: Path) -> None:
+    server = start_server(tmp_path, HISTORY_URL="postgresql://me:s3cr3t@host/db?sslmode=on")
     assert server.exit_code() != 0
     (line,) = server.log.read_text().splitlines()
-    assert f"{name}: " in line
+    assert "HISTORY_URL: " in line
     assert "s3cr3t" not in line
 
 
