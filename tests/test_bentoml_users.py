@@ -21,7 +21,7 @@ from models.chat import Chat
 from models.classifier import Classifier
 from models.weights import SHIPPED
 from service import TuringTestService
-from tests.conftest import CURL_CHAT, ROOT, Server, free_port, is_ready, running, send, wait_until
+from tests.conftest import CURL_CHAT, ROOT, Server, free_port, is_ready, send, wait_until
 
 BATCH = {"chats": [CURL_CHAT, CURL_CHAT]}
 
@@ -108,19 +108,6 @@ def test_two_unit_tests_in_one_process_each_get_an_app(
                     bodies = [CURL_CHAT] * 8
                     answers = list(threads.map(lambda body: client.post("/predict", json=body), bodies))
                 assert [answer.status_code for answer in answers] == [200] * 8
-
-
-def test_two_services_on_one_machine_keep_their_own_metrics(server: Server, tmp_path: Path) -> None:
-    def count(server: Server) -> float:
-        lines = send(f"{server.url}/metrics").text.splitlines()
-        return sum(float(line.split()[-1]) for line in lines if 'request_total{endpoint="/predict"' in line)
-
-    for _ in range(20):
-        assert send(f"{server.url}/predict", CURL_CHAT).status == 200
-    before = count(server)
-    with running(tmp_path) as second:
-        assert send(f"{second.url}/predict", CURL_CHAT).status == 200
-        assert (count(server), count(second)) == (before, 1)
 
 
 def tree(folder: Path) -> dict[str, str]:

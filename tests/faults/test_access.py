@@ -152,3 +152,14 @@ def test_configured_origins_have_access(guarded: Server, server: Server) -> None
 
 def test_telemetry_is_off(guarded: Server) -> None:
     assert "Tracking Payload" not in guarded.log.read_text()
+
+
+def test_two_services_on_one_machine_keep_their_own_metrics(guarded: Server, server: Server) -> None:
+    def counted(served: Server) -> float:
+        metrics = ask(f"{served.url}/metrics", Authorization="Bearer first-key").text
+        return sum(map(float, re.findall(r'request_total\{endpoint="/predict",.* (\S+)', metrics)))
+
+    before = counted(guarded), counted(server)
+    for _ in range(20):
+        assert ask(f"{server.url}/predict", "POST").status_code == 415
+    assert (counted(guarded), counted(server)) == (before[0], before[1] + 20)
