@@ -9,8 +9,8 @@ import pytest
 
 from serving.errors import Problem
 from tests.conftest import CURL_CHAT, ROOT, Server, config, running, start_server, wait_until
-from tests.faults.client import long_chat
-from tests.wire import Response, exchange, request
+from tests.faults.client import Reply, long_chat
+from tests.wire import exchange, request
 
 KEY = "Authorization: Bearer key"
 MESSAGE = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
@@ -83,7 +83,7 @@ def without_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.process.wait(timeout=20)
 
 
-def ask_while_busy(url: str, content: bytes) -> Response:
+def ask_while_busy(url: str, content: bytes) -> Reply:
     """Send a request again and again beside long ones; returns the first response other than 200, or the last one."""
     with ThreadPoolExecutor(1) as other:
         for _ in range(10):
@@ -106,12 +106,11 @@ def test_each_error_has_its_status_text_headers_and_line(request: pytest.Fixture
     ask = ask_while_busy if problem is Problem.OVERLOADED else exchange
     answer = ask(server.url, last.replace(b"\r\n", f"\r\nX-Request-ID: {problem.name}\r\n".encode(), 1))
     assert (answer.status, answer.headers["x-request-id"]) == (problem.status, problem.name)
-    body = json.loads(answer.body)
-    assert body.keys() == {"error", "detail"}
-    assert re.fullmatch(re.sub(r"\\\{\w+\\\}", ".+", re.escape(problem.text)), body["error"])
+    assert answer.json.keys() == {"error", "detail"}
+    assert re.fullmatch(re.sub(r"\\\{\w+\\\}", ".+", re.escape(problem.text)), answer.json["error"])
     for name, value in headers.items():
         assert re.fullmatch(value, answer.headers[name]), name
-    line = rf"\[WARNING\].* {problem.status}: {re.escape(body['error'])}.*\(request_id={problem.name}\)$"
+    line = rf"\[WARNING\].* {problem.status}: {re.escape(answer.json['error'])}.*\(request_id={problem.name}\)$"
     if problem is Problem.OVERLOADED:
         line = r"\[WARNING\].* 429: .*"
     wait_until(lambda: re.search(line, server.log.read_text(), re.MULTILINE) is not None)

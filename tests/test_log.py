@@ -23,13 +23,14 @@ from serving.log import configure_log, set_request_id
 from serving.schemas import PlatformMessage
 from serving.scoring.batching import Scorer
 from tests.conftest import CURL_CHAT, Server, config, make_chat, running, wait_until
-from tests.wire import Response, exchange, request
+from tests.faults.client import Reply
+from tests.wire import exchange, request
 
 BODY = json.dumps(CURL_CHAT).encode()
 BODIES = {"good": BODY, "bad": b"{}"}
 
 
-def ask(server: Server, line: str, *ids: str, body: bytes = b"") -> Response:
+def ask(server: Server, line: str, *ids: str, body: bytes = b"") -> Reply:
     """Send a request with some `X-Request-ID`."""
     headers = ["Content-Type: application/json", *(f"X-Request-ID: {one}" for one in ids)]
     return exchange(server.url, request(line, *headers, body=body))

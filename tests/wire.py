@@ -14,20 +14,12 @@ import uvicorn
 
 from serving.http.connections import HttpProtocol
 from tests.conftest import free_port
+from tests.faults.client import Reply
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-@dataclass(frozen=True)
-class Response:
-    """Status, headers with names in lower case, and body."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-def read_response(stream: BinaryIO) -> Response:
+def read_response(stream: BinaryIO) -> Reply:
     """Read one response with a Content-Length; raises ConnectionError where the connection ends before it."""
     line = stream.readline()
     if not line.endswith(b"\r\n"):
@@ -37,7 +29,7 @@ def read_response(stream: BinaryIO) -> Response:
     body = stream.read(length)
     if len(body) < length:
         raise ConnectionError("the response broke off")
-    return Response(int(line.split()[1]), headers, body)
+    return Reply(int(line.split()[1]), headers, body)
 
 
 def request(line: str, *headers: str, body: bytes = b"") -> bytes:
@@ -46,7 +38,7 @@ def request(line: str, *headers: str, body: bytes = b"") -> bytes:
     return "\r\n".join([f"{line} HTTP/1.1", "Host: a", *headers, *length, "", ""]).encode() + body
 
 
-def exchange(url: str, sent: bytes) -> Response:
+def exchange(url: str, sent: bytes) -> Reply:
     """Send bytes on a new connection to the host of a URL; returns the response."""
     address = urlsplit(url)
     with socket.create_connection((address.hostname, address.port), timeout=20) as client, client.makefile("rb") as got:
