@@ -116,13 +116,15 @@ class Classifier:
 
     def to_predictions(self, chats: Sequence[Chat], assessment: Assessment) -> list[Prediction]:
         """Return the predictions for chats that were assessed."""
-        probabilities = iter(assessment.probabilities.tolist())
-        confidences = (confidence_of(certainty, self.weights.rules) for certainty in assessment.certainties.tolist())
+        answers = zip(assessment.probabilities.tolist(), assessment.certainties.tolist(), strict=True)
+        rules = self.weights.rules
         predictions = []
         for chat, sides in zip(chats, assessment.sides, strict=True):
             participants = [
-                Participant(participant_id=who, is_bot_probability=next(probabilities), confidence=next(confidences))
-                for who in (side.participant_id for side in sides)
+                Participant(
+                    participant_id=side.participant_id, is_bot_probability=one, confidence=confidence_of(sure, rules)
+                )
+                for side, (one, sure) in zip(sides, answers, strict=False)
             ]
             predictions.append(Prediction(chat_id=chat.chat_id, participants=participants, model_version=self.version))
         return predictions

@@ -5,8 +5,11 @@ Other turn-taking shows it which signals depend on how chats were recorded. Bots
 show it what those mean: in the game, it is mostly people who use them, to tease.
 """
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -19,45 +22,12 @@ ASSISTANTS = 0.1  # weight of a copy with a stock phrase
 SPLIT = 0.4  # share of the messages with `LONG` or more words that are split
 LONG = 4
 
-# What assistants say, in Russian and in English.
-STOCK_PHRASES = (
-    (
-        "Чем я могу вам помочь?",
-        "Чем могу помочь сегодня?",
-        "Здравствуйте! Чем могу быть полезен?",
-        "Привет! Как я могу тебе помочь?",
-        "Как языковая модель, я не могу этого сделать.",
-        "Я — искусственный интеллект и не имею личного мнения.",
-        "Я виртуальный помощник, поэтому у меня нет чувств.",
-        "К сожалению, я не могу помочь с этим запросом.",
-        "Извините, но я не могу обсуждать эту тему.",
-        "Если у вас есть ещё вопросы, я с радостью на них отвечу.",
-        "Я готов помочь вам с любыми вопросами!",
-        "Обращайтесь, если понадобится помощь!",
-        "Конечно! Вот несколько вариантов, которые могут вам подойти.",
-        "Это отличный вопрос! Давайте разберёмся вместе.",
-        "Рад был помочь! Хорошего дня!",
-        "Моя задача — помогать пользователям и отвечать на их вопросы.",
-    ),
-    (
-        "How can I help you?",
-        "How may I assist you today?",
-        "Hi there! What can I help you with today?",
-        "Hello! How can I be of assistance?",
-        "As a language model, I cannot do that.",
-        "I am an artificial intelligence and have no personal opinions.",
-        "I'm a virtual assistant, so I don't have feelings.",
-        "I'm sorry, but I can't assist with that request.",
-        "Unfortunately, I am not able to discuss this topic.",
-        "If you have any other questions, feel free to ask!",
-        "I'm here to help you with any questions you may have.",
-        "Let me know if there is anything else I can do for you.",
-        "Certainly! Here are a few options that might suit you.",
-        "Great question! Let's break it down together.",
-        "I'm glad I could help! Have a wonderful day!",
-        "My purpose is to assist users and to answer their questions.",
-    ),
-)
+
+@cache
+def stock_phrases() -> dict[str, list[str]]:
+    """Return what assistants say, in Russian and in English."""
+    phrases: dict[str, list[str]] = json.loads(Path(__file__).with_name("stock_phrases.json").read_bytes())
+    return phrases
 
 
 @dataclass(frozen=True)
@@ -118,8 +88,8 @@ def assist(chat: Chat, bots: Collection[int | str], draw: np.random.Generator) -
     """
     at = int(draw.choice([at for at, message in enumerate(chat.messages) if message.participant_id in bots]))
     letters = [letter for message in chat.messages for letter in message.text if letter.isalpha()]
-    phrases = STOCK_PHRASES[0 if sum(map(str.isascii, letters)) < len(letters) / 2 else 1]
-    phrase, said = str(draw.choice(phrases)), chat.messages[at].text
+    language = "Russian" if sum(map(str.isascii, letters)) < len(letters) / 2 else "English"
+    phrase, said = str(draw.choice(stock_phrases()[language])), chat.messages[at].text
     text = (phrase, f"{phrase} {said}", f"{said} {phrase}")[int(draw.integers(3))]
     changed = chat.messages[at].model_copy(update={"text": text})
     messages = [*chat.messages[:at], changed, *chat.messages[at + 1 :]]
