@@ -83,9 +83,8 @@ def container(*options: str, image: str = IMAGE, seconds: float = 180) -> Iterat
 
 
 @contextmanager
-def registry(folder: Path) -> Iterator[str]:
-    """Run a registry on localhost, which keeps its images in a folder; yields its address."""
-    port = free_port()
+def registry(folder: Path, port: int) -> Iterator[str]:
+    """Run a registry on a port of localhost, which keeps its images in a folder; yields its address."""
     (folder / "registry.yml").write_text(
         "version: 0.1\n"
         f"storage: {{filesystem: {{rootdirectory: {folder}/storage}}}}\n"

@@ -88,7 +88,7 @@ def test_up_ps_logs_exec_stop_start_restart_down(project: Path) -> None:
 
 def test_push_pull_build_and_up_build(project: Path, tmp_path: Path) -> None:
     """To a registry, and from there where the image is not; a small image will do for that."""
-    with registry(tmp_path) as address:
+    with registry(tmp_path, free_port()) as address:
         url = configure(project, IMAGE=(name := f"{address}/{IMAGE}:1"), BUILD_NETWORK=NETWORK)
         pushed = sh(f"tar -c service.py | docker import - {name}", project)
         sh("docker compose push", project)

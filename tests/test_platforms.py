@@ -17,6 +17,7 @@ from tests.engine import NETWORK, container, docker, inspect, registry, remove_i
 pytestmark = [pytest.mark.docker, pytest.mark.arm64]
 PLATFORMS = ("linux/amd64", "linux/arm64")
 BASE = "python:3.11-slim"
+REGISTRY = 5000  # the same port each time: the base's name is in the image's first layer, and Docker caches the others
 
 
 def base_of(architecture: str) -> str:
@@ -44,7 +45,7 @@ def mirror_base(address: str) -> str:
 def test_push_gives_one_tag_for_both_platforms_and_arm64_answers_the_same(
     tmp_path: Path, classifier: Classifier
 ) -> None:
-    with registry(tmp_path) as address:
+    with registry(tmp_path, REGISTRY) as address:
         name = f"{address}/turing_test_service:1"
         command = f"make push IMAGE={name} BASE_IMAGE={mirror_base(address)} BUILD_NETWORK={NETWORK} VERSION=both"
         sh(command, BENTOML_HOME=str(tmp_path / "bentoml"), PLATFORMS=" ".join(PLATFORMS))
