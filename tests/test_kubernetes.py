@@ -220,6 +220,7 @@ def inside(command: str) -> str:
 
 
 @pytest.mark.docker
+@pytest.mark.podman
 def test_the_pod_of_the_trial_answers_and_is_started_again(overlays: Path) -> None:
     with played(overlays / "trial") as url:
         wait_until(lambda: is_ready(url))
@@ -240,6 +241,7 @@ def test_the_pod_of_the_trial_answers_and_is_started_again(overlays: Path) -> No
 
 
 @pytest.mark.docker
+@pytest.mark.podman
 def test_the_pod_of_production_reads_its_secrets_and_keeps_dialogs_in_postgresql(overlays: Path) -> None:
     """Another user id, as OpenShift gives one; the secrets are replaced as `docs/operation.md` says."""
     store = f"turing-test-{free_port()}"
