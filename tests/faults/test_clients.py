@@ -26,6 +26,7 @@ from tests.faults.client import Connection, Reply, closed_loop, long_chat
 pytestmark = pytest.mark.faults
 BODY = json.dumps(CURL_CHAT)
 LIMIT = 16  # MAX_CONCURRENCY
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +175,20 @@ def test_with_more_clients_than_its_limit_the_service_answers_or_rejects(
     wait_until(lambda: send(f"{server.url}/predict", CURL_CHAT).status == HTTPStatus.OK)
 
 
+def test_bodies_that_arrive_together_count_towards_the_limit(server: Server) -> None:
+    """As requests do that begin together."""
+    body = long_chat(3_000)
+    head = HEAD.replace(b"/predict", b"/explain").replace(b"500", str(len(body)).encode())
+    with ExitStack() as connections:
+        clients = [connections.enter_context(server.connect()) for _ in range(3 * LIMIT)]
+        for client in clients:
+            client.sendall(head + body[:-1])
+        assert send(f"{server.url}/livez").status == 200  # so that all heads have been read
+        for client in clients:
+            client.sendall(body[-1:])
+        assert {client.recv(12) for client in clients} == {b"HTTP/1.1 200", b"HTTP/1.1 429"}
+
+
 @pytest.mark.parametrize(("path", "words"), [("/explain", 25_000), ("/predict", 60_000)])
 def test_others_are_answered_while_a_long_chat_is_scored_or_explained(server: Server, path: str, words: int) -> None:
     """It takes half a second or more, in which other requests are answered."""
@@ -185,9 +200,6 @@ def test_others_are_answered_while_a_long_chat_is_scored_or_explained(server: Se
             answered += 1
         assert long.result().status in (200, 503), "503 where the machine is too busy for it"
         assert answered > 5
-
-
-HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_clients_that_stop_sending_or_reading_do_not_delay_the_shutdown(tmp_path
     crowd = [{"message_id": n, "text": "", "participant_id": n} for n in range(2_000)]
     body = json.dumps({"chats": [{"chat_id": 1, "messages": crowd}] * 8}).encode()
     head = HEAD.replace(b"/predict", b"/predict_batch").replace(str(len(BODY)).encode(), str(len(body)).encode())
-    with running(tmp_path) as served, served.connect() as sender, socket.socket() as reader:
+    with running(tmp_path, WORKERS="1") as served, served.connect() as sender, socket.socket() as reader:
         sender.sendall(HEAD + BODY[:20])
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         address = urlsplit(served.url)
@@ -68,6 +68,7 @@ def test_clients_that_stop_sending_or_reading_do_not_delay_the_shutdown(tmp_path
         assert reader.recv(15) == b"HTTP/1.1 200 OK"
         served.process.terminate()
         assert served.exit_code() == 0
+        assert "cleanup hook" not in served.log.read_text(), "it gives up, and waits for neither"
 
 
 def test_a_killed_worker_is_replaced_and_ctrl_c_stops_the_service(tmp_path: Path) -> None:
