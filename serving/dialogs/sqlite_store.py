@@ -40,12 +40,15 @@ def prepare_file(database: Path) -> None:
     folder = database.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        is_new = not database.exists()
-        with database.open("ab"):
-            if is_new and folder.stat().st_mode & stat.S_IWGRP:
-                database.chmod(0o664)
-        if not os.access(folder, os.W_OK):  # SQLite creates files beside it
-            raise PermissionError(None, "Permission denied", str(folder))
+        if not database.is_file():
+            with database.open("ab"):
+                if folder.stat().st_mode & stat.S_IWGRP:
+                    database.chmod(0o664)
+        # One that is there is not opened: closing it would end all locks that SQLite has on it in this process, and
+        # another process could remove the log (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+        for path in (folder, database):  # SQLite creates files beside it
+            if not os.access(path, os.W_OK):
+                raise PermissionError(None, "Permission denied", str(path))
     except OSError as error:
         raise UnusableStoreError(say_who_cannot_write(folder, error)) from None
 

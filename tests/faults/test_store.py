@@ -6,9 +6,10 @@ import os
 import sqlite3
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -545,6 +546,29 @@ async def test_a_file_that_cannot_be_used_stops_the_start(
             )
     with pytest.raises(BentoMLConfigException, match=f"^cannot store dialogs in SQLite [^ ]+: {why}"):
         await check(url)
+
+
+async def test_a_store_that_connects_again_keeps_its_locks(sqlite: Sqlite) -> None:
+    """What only reads goes on meanwhile. Without locks, the next process that closes the file removes its log."""
+    one_store = SqliteStore(sqlite.file)
+
+    async def store_one() -> None:
+        await one_store.exchange([StoredMessage(str(uuid4()), SECRET, str(uuid4()), 0)])
+
+    def count_in_another_process() -> str:
+        count = f"import sqlite3; file = sqlite3.connect({str(sqlite.file)!r})\n"
+        count += "print(*file.execute('SELECT count(*) FROM messages').fetchone()); file.close()"
+        return subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True).stdout.strip()
+
+    await store_one()
+    with closing(sqlite3.connect(sqlite.file)) as reader:
+        reader.execute("SELECT count(*) FROM messages").fetchone()
+        await one_store.close()  # as after an error
+        await store_one()
+    assert count_in_another_process() == "2"
+    await store_one()
+    assert count_in_another_process() == "3"
+    await one_store.close()
 
 
 @pytest.mark.parametrize(("folder", "file"), [(0o755, 0o644), (0o2775, 0o664)])
