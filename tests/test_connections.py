@@ -283,8 +283,9 @@ def test_bodies_responses_and_pauses_are_not_part_of_the_head(served: Uvicorn) -
 def test_a_response_that_is_not_read_times_out(
     monkeypatch: pytest.MonkeyPatch, served: Uvicorn, parts: int, connection: bytes
 ) -> None:
-    monkeypatch.setattr(connections, "WAIT_SECONDS", SHORT)
     with served.connect() as (client, _):
+        wait_until(lambda: runs(served))  # for the head, whose timeout stays as it is
+        monkeypatch.setattr(connections, "WAIT_SECONDS", SHORT)
         client.sendall(b"GET /stream?parts=%d HTTP/1.1\r\nHost: x\r\nConnection: %b\r\n\r\n" % (parts, connection))
         read = len(client.recv(15))
         wait_until(lambda: not served.tasks() and not served.connections())
@@ -316,8 +317,9 @@ def test_the_discarded_rest_of_a_request_is_limited_in_size(monkeypatch: pytest.
 def test_the_discarded_rest_of_a_request_is_limited_in_time(
     monkeypatch: pytest.MonkeyPatch, served: Uvicorn, trickles: bool
 ) -> None:
-    monkeypatch.setattr(connections, "WAIT_SECONDS", SHORT)
     with served.connect() as (client, stream):
+        wait_until(lambda: runs(served))  # for the head, whose timeout stays as it is
+        monkeypatch.setattr(connections, "WAIT_SECONDS", SHORT)
         client.sendall(b"POST /early HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")
         assert read_response(stream).status == 413
         assert stream.read() == b"", "the end of the response comes at once"
