@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,14 @@ SMALL_STEPS = [sys.executable, "-c", IN_SMALL_STEPS, "score"]
 
 
 def score(
-    *arguments: str | Path, stdin: bytes | None = None, check: bool = True, command: Sequence[str] = COMMAND
+    *arguments: str | Path,
+    stdin: bytes | None = None,
+    check: bool = True,
+    command: Sequence[str] = COMMAND,
+    folder: Path = ROOT,
 ) -> "subprocess.CompletedProcess[bytes]":
-    done = subprocess.run([*command, *arguments], cwd=ROOT, input=stdin, capture_output=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, *arguments], cwd=folder, env=environment, input=stdin, capture_output=True)
     assert done.returncode == 0 or not check, done.stderr.decode()
     return done
 
@@ -159,52 +164,29 @@ def test_a_file_without_chats_gives_none(tmp_path: Path, content: bytes) -> None
     assert (tmp_path / "scores").read_bytes() == b""
 
 
-def _end(of: bytes) -> bytes:
-    return of[: len(of) // 2]
-
-
 @pytest.mark.parametrize(
-    ("prepare", "arguments", "error"),
+    ("name", "content", "arguments", "error"),
     [
-        (
-            lambda f: (f / "chats").write_text(json.dumps([CURL_CHAT], indent=1)),
-            ["chats", "--out", "scores"],
-            "chats: no line is a chat; JSON Lines are needed, with a chat on each line",
-        ),
-        (lambda _: None, ["no-such-file", "--out", "scores"], "no-such-file: No such file or directory"),
-        (lambda _: None, ["chats", "--out", "no/folder"], "No such file or directory"),
-        (lambda _: None, ["chats", "--out", "chats"], "chats: would be overwritten"),
-        (lambda _: None, ["chats", "--out", "scores", "--rejected", "chats"], "chats: would be overwritten"),
-        (lambda _: None, ["chats", "--out", "scores", "--model", "no-model"], "no-model/metrics.json: No such file"),
-        (lambda _: None, ["chats", "--out", "-", "--resume"], "--resume needs a file"),
-        (
-            lambda f: (f / "chats").write_bytes(_end(gzip.compress(b"\n" * 10_000))),
-            ["chats", "--out", "scores"],
-            "damaged: Compressed file ended before",
-        ),
-        (
-            lambda f: (f / "chats").write_text('{"a": [{"message": 0, "text": "a", "participant_index": 0}], "b" 3}'),
-            ["chats", "--out", "scores"],
-            "dialog 2: not valid JSON",
-        ),
-        (
-            lambda f: (f / "scores.state").write_text("{}"),
-            ["chats", "--out", "scores", "--resume"],
-            "scores.state: is not the state of a run; delete it to start anew",
-        ),
+        ("chats", json.dumps([CURL_CHAT], indent=1).encode(), "chats --out scores", "chats: no line is a chat; JSON"),
+        ("chats", gzip.compress(b"\n" * 10_000)[:-20], "chats --out scores", "damaged: Compressed file ended before"),
+        ("chats", b'{"a": [{"message": 0}], "b" 3}', "chats --out scores", "dialog 2: not valid JSON"),
+        ("scores.state", b"{}", "chats --out scores --resume", "scores.state: is not the state of a run; delete it to"),
+        ("other", b"", "no-such-file --out scores", "no-such-file: No such file or directory"),
+        ("other", b"", "chats --out no/folder", "No such file or directory"),
+        ("other", b"", "chats --out chats", "chats: would be overwritten"),
+        ("other", b"", "chats --out scores --rejected chats", "chats: would be overwritten"),
+        ("other", b"", "chats --out scores --model no-model", "no-model/metrics.json: No such file"),
+        ("other", b"", "chats --out - --resume", "--resume needs a file"),
     ],
 )
 def test_what_cannot_be_scored_is_named_in_one_line(
-    tmp_path: Path, prepare: Callable[[Path], object], arguments: list[str], error: str
+    tmp_path: Path, name: str, content: bytes, arguments: str, error: str
 ) -> None:
     (tmp_path / "chats").write_text(json.dumps(CURL_CHAT) + "\n")
-    prepare(tmp_path)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*COMMAND, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    (tmp_path / name).write_bytes(content)
+    done = score(*arguments.split(), check=False, folder=tmp_path)
     assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    (line,) = done.stderr.decode().splitlines()
     assert line.startswith("bot-or-human: ")
     assert error in line
 
