@@ -47,33 +47,29 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
-def test_a_line_holds_what_was_seen_and_answered(tmp_path: Path, classifier: Classifier) -> None:
+def test_a_line_holds_what_was_seen_and_answered_and_no_text_identifier_or_exact_time(
+    tmp_path: Path, classifier: Classifier
+) -> None:
+    message = {"message_id": "id-secret", "participant_id": "participant-secret", "text": "text-secret"}
+    alone = Chat.model_validate({"chat_id": "chat-secret", "messages": [message]})
     log = Monitoring(tmp_path, 10**7, workers=1)
-    record(log, classifier, CHAT, FINISHED, DIALOG)
+    record(log, classifier, CHAT, FINISHED, DIALOG, alone)
     log.close()
     lines = read(tmp_path)
-    assert [(line["kind"], line["messages"]) for line in lines] == [("chat", 3), ("finished", 3), ("dialog", 2)]
-    assert {line["model"] for line in lines} == {classifier.version}
+    assert [line["kind"] for line in lines] == ["chat", "finished", "dialog", "chat"]
+    assert [line["messages"] for line in lines] == [3, 3, 2, 1]
+    assert "secret" not in json.dumps(lines)
+    for line in lines:
+        assert line.keys() == {"time", "model", "format", "kind", "messages", "participants"}
+        assert line["model"] == classifier.version
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", line["time"])
     sides = [side for line in lines for side in line["participants"]]
-    assert [side["probability"] for side in sides] == pytest.approx(np.linspace(0.05, 0.95, 6))
-    assert [side["score"] for side in sides] == [-1, 0, 1, 2, 3, 4]
+    assert all(side.keys() == {"probability", "confidence", "score", "cyrillic", "latin", "signals"} for side in sides)
+    assert [side["probability"] for side in sides] == pytest.approx(np.linspace(0.05, 0.95, 7))
+    assert [side["score"] for side in sides] == [-1, 0, 1, 2, 3, 4, 5]
     assert (sides[0]["confidence"], sides[-1]["confidence"]) == ("low", "high")
-    chat, _, dialog = lines
-    assert dialog["participants"][1]["signals"] == pytest.approx(5 + np.arange(LOGGED) / 1000)
-    assert chat["participants"][0]["cyrillic"] == SIGNALS.index("Cyrillic letters") / 1000
-
-
-def test_a_line_holds_no_text_no_identifier_and_no_exact_time(tmp_path: Path, classifier: Classifier) -> None:
-    message = {"message_id": "id-secret", "participant_id": "participant-secret", "text": "text-secret"}
-    log = Monitoring(tmp_path, 10**7, workers=1)
-    record(log, classifier, Chat.model_validate({"chat_id": "chat-secret", "messages": [message]}))
-    log.close()
-    (line,) = read(tmp_path)
-    assert "secret" not in json.dumps(line)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", line["time"])
-    assert line.keys() == {"time", "model", "format", "kind", "messages", "participants"}
-    (side,) = line["participants"]
-    assert side.keys() == {"probability", "confidence", "score", "cyrillic", "latin", "signals"}
+    assert sides[5]["signals"] == pytest.approx(5 + np.arange(LOGGED) / 1000)
+    assert sides[0]["cyrillic"] == SIGNALS.index("Cyrillic letters") / 1000
 
 
 def test_files_are_rotated_and_stay_within_their_size(tmp_path: Path, classifier: Classifier) -> None:

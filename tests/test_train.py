@@ -254,12 +254,6 @@ def test_high_confidence_is_as_reliable_as_it_should_be() -> None:
     assert all(found[row] >= UNRELIABLE.get(row, 1) for row in found)
 
 
-def test_high_confidence_is_never_given_after_one_or_two_messages() -> None:
-    early = [row for row in SHIPPED_ROWS if row["how"] in (streamed(1), streamed(2))]
-    assert early
-    assert [row["on"] for row in early if row["confidence"]["high"]["answers"]] == []
-
-
 # The shipped model says too little of what it knows in these rows; a later model must not fall below.
 MISCALIBRATED = {
     ("2026, 5-fold cross-validation", "finished chats"): 0.0495,
