@@ -113,7 +113,7 @@ KeysInFile = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_read_ke
 Endpoint = Annotated[str, AfterValidator(_check_exporter)]
 HistoryUrl = Annotated[SecretStr, AfterValidator(_check_history_url)]
 Model = Annotated[str, AfterValidator(_find_model)]
-Folder = Annotated[Path, AfterValidator(Path.absolute)]
+Folder = Annotated[Path, AfterValidator(lambda folder: Path(os.path.realpath(folder)))]
 
 
 class Settings(BaseSettings):

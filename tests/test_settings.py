@@ -61,6 +61,13 @@ def test_a_value_is_read(monkeypatch: pytest.MonkeyPatch, name: str, value: str,
     assert os.environ[name] == value.strip()
 
 
+def test_a_folder_is_resolved_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A worker that starts after a link has changed has the model of the others."""
+    (tmp_path / "current").symlink_to("first")
+    read(monkeypatch, MODEL_FOLDER=str(tmp_path / "current")).export_paths()
+    assert os.environ["MODEL_FOLDER"] == str(tmp_path / "first")
+
+
 def test_keys_are_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """From a Windows editor, too: with a byte order mark and carriage returns."""
     (tmp_path / "keys").write_bytes(b"\xef\xbb\xbfone\r\ntwo, three\r\n")
@@ -80,6 +87,7 @@ def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MAX_CONCURRENCY", "1e3"),
         ("KEEP_ALIVE_SECONDS", "3601"),
         ("HISTORY_DAYS", "nan"),
+        ("HISTORY_DAYS", "0"),
         ("HISTORY_DAYS", "inf"),
         ("HISTORY_URL", "mysql://user:password@host/database"),
         ("MODEL", "no_such_model:1"),
