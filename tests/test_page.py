@@ -268,6 +268,10 @@ def test_the_verdict_and_its_reasons_follow_what_is_written(page: Page, server: 
     worth = f"Right about {times} of 100 times" if times < 100 else "Right 99 of 100 times or more"
     expect(page.locator(".worth")).to_contain_text(worth)
     expect(page.get_by_role("heading", name="Why B?")).to_be_in_viewport()
+    assert headline.evaluate("one => parseFloat(getComputedStyle(one).fontSize)") >= 28
+    parts = [page.locator(part).bounding_box() for part in ("#verdict", "#why", ".chart")]
+    assert (tops := [box["y"] for box in parts if box]) == sorted(tops)
+    assert len(tops) == 3
 
     explained = explain(server, turns)
     in_spans = [(span["message_id"], at) for span in explained["spans"] for at in range(span["start"], span["end"])]
@@ -418,11 +422,12 @@ CHATS: list[tuple[str, list[list[Any]], int]] = [
     ("Anna: get this\nnote: bring money\nBen: ok", [["Anna", "get this\nnote: bring money"], ["Ben", "ok"]], 0),
     ("Anna: hi\nimage omitted\nBen: yo", [["Anna", "hi"], ["Ben", "yo"]], 1),
     (f"{LONG_NAME}: hi\nB: yo\n{LONG_NAME}: x", [[LONG_NAME, "hi"], ["B", "yo"], [LONG_NAME, "x"]], 0),
-    # WhatsApp on Android and on iOS; what is copied has no year; a log
+    # WhatsApp on Android, with 24 and 12 hours, and on iOS; what is copied has no year; a log
     ("12/11/2025, 14:02 - Messages are end-to-end encrypted.\n12/11/2025, 14:03 - Anna: hi\nthere\n"
      "12/11/2025, 14:04 - Anna changed the subject from \"a\" to \"b: c\"\nof the notice\n"
      "12/11/2025, 14:04 - Ben: <Media omitted>\n12/11/2025, 14:05 - ~ Ben: ok: fine",
      [["Anna", "hi\nthere"], ["Ben", "ok: fine"]], 3),
+    ("11/12/25, 2:03\u202fPM - Anna: hi\n11/12/25, 2:04\u202fPM - Ben: yo", [["Anna", "hi"], ["Ben", "yo"]], 0),
     ("[12.11.25, 14:03:22] Anna: hi\n\u200e[12.11.25, 14:03:30] Ben: \u200eimage omitted\n"
      "[12.11.25, 14:03:40] Ben: look \u200e<This message was edited>\n\u200e[12.11.25, 14:04:00] Us: \u200eBye",
      [["Anna", "hi"], ["Ben", "look"]], 2),
@@ -474,10 +479,12 @@ NO_CHATS = [
     ("{}", "There is no dialog"),
     ("image omitted\nA: image omitted", "There is no message in it"),
     ('name,text\nAnna,"hi', "Row 2 of the table is malformed"),
+    ("name;text\nAnna;yo\nBen;hi there; what's up", "Row 3 of the table is malformed"),
     ("name,text\nAnna,hi\nthere", "Row 3 of the table is malformed"),
     # what looks like the header of a message that nobody wrote
     ("Anna — 14:03\nhi\n\n— Today at 14:05\nyo", "“— Today at 14:05” looks like the start"),
     ("Anna — 14:03\nhi\nZoe — le 3 mars à 14:05\nyo", "“Zoe — le 3 mars à 14:05” looks like the start"),
+    ("Anna — 14:03\nhi\nZoe\n[12:04]\nyo", "“[12:04]” looks like the start"),
     ("Anna  14:03\nhi\nZoe\n\n  14:05\nyo", "“14:05” looks like the start"),
     ("Anna, [12.11.2025 14:03]\nhi\nZoe,\n[12.11.2025 14:05]\nyo", "“[12.11.2025 14:05]” looks like the start"),
     ("[12/03, 21:04] Anna: hi\n[12 March, 21:05] Zoe: yo", "“[12 March, 21:05] Zoe: yo” looks like the start"),
