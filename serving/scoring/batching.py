@@ -22,6 +22,7 @@ from bentoml.exceptions import BentoMLException
 from models.chat import EXAMPLE_CHAT, Chat, Explanation, Prediction
 from models.classifier import Classifier
 from models.explain import explain
+from models.features import BOUNDARY
 from models.weights import ModelError
 from serving.errors import Problem, RefusedError
 from serving.log import about, get_request_id
@@ -42,11 +43,6 @@ logger = logging.getLogger("bentoml.batching")
 def size(chat: Chat) -> int:
     """Return what a chat costs to score, in characters."""
     return sum([len(message.text) + CHARACTERS_PER_MESSAGE for message in chat.messages])
-
-
-def count_words(chat: Chat) -> int:
-    """Return the number of words in a chat, for the metrics."""
-    return sum([len(message.text.split()) for message in chat.messages])
 
 
 @dataclass(slots=True)
@@ -174,7 +170,7 @@ class Scorer:
                     await asyncio.gather(*map(self._enqueue, part))
         finally:
             self._callers -= 1
-            self._metrics.leave(len(jobs))
+            self._metrics.enter(-len(jobs))
             for job in jobs:
                 job.is_abandoned = True  # after an error or a timeout, some may still be in the queue
         self._trace(jobs)
@@ -204,7 +200,7 @@ class Scorer:
         try:
             explanation = await self._explanations.run(work)
         finally:
-            self._metrics.leave(1)
+            self._metrics.enter(-1)
             job.is_abandoned = True  # after a timeout, the thread stops at the next participant
         self._trace([job])
         return explanation
@@ -224,8 +220,10 @@ class Scorer:
             assessment = classifier.assess(chats)
             if self._monitoring:
                 self._monitoring.record(classifier, chats, [job.is_dialog for job in part], assessment)
-            for job, prediction in zip(part, classifier.to_predictions(chats, assessment), strict=True):
-                job.prediction, job.words = prediction, count_words(job.chat)
+            predictions = classifier.to_predictions(chats, assessment)
+            for job, prediction, sides in zip(part, predictions, assessment.sides, strict=True):
+                job.prediction = prediction
+                job.words = sum([len(side.words) - side.words.count(BOUNDARY) for side in sides])
 
     def _trace(self, jobs: Sequence[Job]) -> None:
         """Record, if traces are on, each job's wait in the queue and its scoring as spans of the current request."""

@@ -41,13 +41,12 @@ class ModelMetrics:
         self._writes_on: asyncio.AbstractEventLoop | None = None
 
     def enter(self, chats: int) -> None:
-        """Count chats as in the queue."""
+        """Count chats as in the queue, or as out of it again if the number is negative."""
         self._in_queue += chats
-        self._write_soon()
-
-    def leave(self, chats: int) -> None:
-        """Count chats as out of the queue."""
-        self._in_queue -= chats
+        loop = asyncio.get_running_loop()
+        if self._writes_on is not loop:
+            self._writes_on = loop
+            loop.call_later(WRITE_EVERY, self.write)
 
     def count(self, prediction: Prediction, words: int, waited: float) -> None:
         """Count a chat of so many words that was scored; `waited` is the seconds that it waited for that."""
@@ -57,8 +56,6 @@ class ModelMetrics:
         """Write what was collected to the metrics."""
         self._writes_on = None
         self._queue.set(self._in_queue)
-        if self._in_queue:
-            self._write_soon()
         if not self._scored:
             return
         predictions, words, waits = zip(*self._scored, strict=True)
@@ -69,12 +66,6 @@ class ModelMetrics:
         self._probability.observe_all([participant.is_bot_probability for participant in participants])
         self._words.observe_all(words)
         self._wait.observe_all(waits)
-
-    def _write_soon(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._writes_on is not loop:
-            self._writes_on = loop
-            loop.call_later(WRITE_EVERY, self.write)
 
 
 class BulkHistogram(Histogram):
