@@ -37,7 +37,7 @@ from train.reference import (
     one_hot,
 )
 
-CHATS_OF = 150  # in the training data
+CHATS_OF = 110  # in the training data
 
 
 def draw(chats: int, seed: int, moved: float = 0.0) -> Sample:
