@@ -3,21 +3,15 @@
 import os
 import re
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 DOCKERFILE = Path(__file__).parent.parent / "Dockerfile"
 
 
-class Base(TypedDict):
-    """Arguments of `bentoml.images.Image`."""
-
-    base_image: str
-    python_version: str
-
-
-def read_base() -> Base:
+def read_base() -> dict[str, Any]:
     """Return the base image, the variable `BASE_IMAGE` or the Dockerfile's, and the version of Python in it.
 
+    Both are arguments of `bentoml.images.Image`.
     A tag such as `3.13-slim` names the version; a base image with another tag has that of the Dockerfile's. Without the
     version, BentoML would take that of the machine on which the Bento is built.
     """

@@ -73,6 +73,7 @@ class Problem(Enum):
         self.cause = cause
 
 
+# of responses, by their status
 _HEADERS: Mapping[int, Mapping[str, str]] = {
     401: {"WWW-Authenticate": "Bearer"},
     415: {"Accept": "application/json", "Accept-Encoding": "gzip"},
@@ -87,12 +88,8 @@ class RefusedError(Exception):
     def __init__(self, problem: Problem, detail: Sequence[Mapping[str, str]] = (), **values: object) -> None:
         self.status, self.error = problem.status, problem.text.format(**values)
         self.detail = list(detail)
+        self.headers = _HEADERS.get(self.status, {})
         super().__init__(self.error)
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers of the response that belong to the status."""
-        return _HEADERS.get(self.status, {})
 
     def log(self, path: str | None = None) -> None:
         """Log one line with the path, if it is known, and the names of the fields.

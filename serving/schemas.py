@@ -4,16 +4,7 @@ from collections.abc import Set
 from typing import Annotated, Any
 from uuid import uuid4
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    FailFast,
-    Field,
-    RootModel,
-    Tag,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, FailFast, Field, RootModel, Tag
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 

@@ -22,22 +22,13 @@ class Access:
 
     def __init__(self, keys: Iterable[str] = (), open_metrics_and_docs: bool = False) -> None:
         self._digests = [_digest(key.encode()) for key in keys]
-        self._open_metrics_and_docs = open_metrics_and_docs
-
-    @property
-    def needs_key(self) -> bool:
-        """Whether predictions need a key."""
-        return bool(self._digests)
-
-    @property
-    def docs_are_open(self) -> bool:
-        """Whether Swagger UI and metrics need no key."""
-        return not self._digests or self._open_metrics_and_docs
+        self.needs_key = bool(self._digests)  # for predictions
+        self.docs_are_open = open_metrics_and_docs or not self.needs_key  # Swagger UI and metrics
 
     def check(self, scope: Scope) -> None:
         """Raise `RefusedError` with 401 if a request needs a key and has no valid one."""
         path = scope["path"]
-        if not self._digests or path in ALWAYS_OPEN or is_page(path):
+        if not self.needs_key or path in ALWAYS_OPEN or is_page(path):
             return
         if self.docs_are_open and (path == "/" or path.startswith(METRICS_AND_DOCS)):
             return
@@ -51,9 +42,9 @@ class Access:
 
     def __str__(self) -> str:
         """Describe who has access to what, without the keys."""
-        if not self._digests:
+        if not self.needs_key:
             return "predictions, metrics and docs are open to everyone (API_KEYS is not set)"
-        others = "are open" if self._open_metrics_and_docs else "need one as well"
+        others = "are open" if self.docs_are_open else "need one as well"
         return f"predictions need one of {len(self._digests)} API keys; metrics and docs {others}"
 
 
