@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,7 @@ def test_readyz_says_whether_chats_can_be_scored(tmp_path: Path, monkeypatch: py
 
 
 def test_workers_end_with_the_process_that_was_started(tmp_path: Path) -> None:
-    """It is killed while its workers start, and while they serve; a second start gets the port."""
+    """It is killed while its workers start, and while they serve; then the port is free."""
     starting = start_server(tmp_path)
     wait_until(lambda: len(starting.workers()) > 0)
     workers = starting.workers()
@@ -126,8 +127,7 @@ def test_workers_end_with_the_process_that_was_started(tmp_path: Path) -> None:
         assert len(workers) >= 3
         serving.process.kill()
         wait_until(lambda: not any(map(lives, workers)))
-    with running(tmp_path, port=serving.url.rpartition(":")[2]) as second:
-        assert send(f"{second.url}/predict", CURL_CHAT).status == 200
+    socket.create_server(("", int(serving.url.rpartition(":")[2]))).close()
 
 
 @pytest.mark.parametrize(
