@@ -20,7 +20,9 @@ from typing import BinaryIO
 from bentoml.exceptions import BentoMLException
 
 from records.history_url import parse_history_url
+from records.messages import UnusableStoreError
 from serving.dialogs.dialogs import Dialogs
+from serving.dialogs.sqlite_store import prepare_file
 from serving.settings import read_settings
 
 LOCK_SECONDS = 60  # to wait for messages that are being stored
@@ -42,14 +44,14 @@ def save(database: Path, out: BinaryIO) -> int:
 
 def restore(database: Path, given: BinaryIO) -> int:
     """Replace the content of a database by that of a copy, which is checked first; returns its number of messages."""
-    _make_current(database)
+    prepare_file(database)  # which may hold a table that this version does not know: all of it is replaced
     with TemporaryDirectory(prefix="backup-", dir=database.parent) as folder:
         file = Path(folder, "copy.sqlite")
         with file.open("wb") as content:
             shutil.copyfileobj(given, content)
         with closing(_open(file)) as copy:
             number = _check(copy)
-        _make_current(file)
+        asyncio.run(Dialogs(f"sqlite:///{file}").check())  # brings the table up to date
         with closing(_open(file)) as copy, closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as target:
             copy.backup(target)
     return number
@@ -57,11 +59,6 @@ def restore(database: Path, given: BinaryIO) -> int:
 
 def _open(database: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True, timeout=LOCK_SECONDS)
-
-
-def _make_current(database: Path) -> None:
-    """Create the table of messages, or bring it up to date."""
-    asyncio.run(Dialogs(f"sqlite:///{database}").check())
 
 
 def _check(copy: sqlite3.Connection) -> int:
@@ -87,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not isinstance(database, Path):
             raise BentoMLException("the dialogs are in PostgreSQL: use pg_dump and pg_restore")
         number = save(database, sys.stdout.buffer) if saves else restore(database, sys.stdin.buffer)
-    except (BentoMLException, sqlite3.Error, OSError) as error:
+    except (BentoMLException, UnusableStoreError, sqlite3.Error, OSError) as error:
         print(f"backup: {error}", file=sys.stderr)
         return 1
     print(f"{database}: {'saved' if saves else 'restored'} {number} messages", file=sys.stderr)
