@@ -419,6 +419,7 @@ async def test_old_dialogs_are_deleted_in_parts_again_and_again(
     store: Store, dialogs: Dialogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All but those that have got a message since; and the others are counted."""
+    assert upkeep.EVERY + upkeep.SECONDS <= 360, "as old as the number of dialogs may be"
     counted: list[int] = []
     monkeypatch.setattr(upkeep, "set_dialogs", counted.append)
     monkeypatch.setattr(upkeep, "EVERY", 0.05)
