@@ -305,6 +305,16 @@ def test_the_timeout_of_a_response_stops_once_it_is_read(served: Uvicorn) -> Non
         assert read_response(stream).status == 200
 
 
+def test_an_idle_connection_is_kept_longer_than_load_balancers_keep_theirs(served: Uvicorn) -> None:
+    with served.connect() as (client, stream):
+        client.sendall(GET)
+        assert read_response(stream).status == 200
+        (protocol,) = map(vars, served.server.server_state.connections)
+        wait_until(lambda: protocol["timeout_keep_alive_task"] is not None)
+        assert protocol["timeout_keep_alive_task"].when() - protocol["loop"].time() > 60
+        assert not runs(served)
+
+
 def test_the_discarded_rest_of_a_request_is_limited_in_size(monkeypatch: pytest.MonkeyPatch, served: Uvicorn) -> None:
     monkeypatch.setattr(connections, "MAX_DISCARDED_BYTES", 1_000_000)
     with served.connect() as (client, _):
