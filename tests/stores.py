@@ -1,4 +1,4 @@
-"""The stores that dialogs are tested on: SQLite in a file, a PostgreSQL cluster of the test's own, and PgBouncer."""
+"""The stores that dialogs are tested on: SQLite in a file, one PostgreSQL cluster for all tests, and PgBouncer."""
 
 import os
 import shutil
