@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from .bulk import BulkError, Scored, State
 
@@ -22,18 +22,6 @@ class NothingToResumeError(Exception):
     """The scores are there, and no run was interrupted."""
 
 
-class Sink(Protocol):
-    """Where scores go; `state` is that of the run to continue."""
-
-    state: State
-
-    def write(self, state: State, scored: Scored) -> None:
-        """Write what became of a chunk; `state` is the one after it."""
-
-    def finish(self) -> None:
-        """End a run that is complete."""
-
-
 class Streams:
     """Standard output, or another pipe: such a run cannot be resumed."""
 
@@ -41,7 +29,7 @@ class Streams:
         self.state = State()
         self._scores, self._rejected = scores, rejected
 
-    def write(self, state: State, scored: Scored) -> None:  # noqa: ARG002  # as a `Sink`
+    def write(self, state: State, scored: Scored) -> None:  # noqa: ARG002  # as `ScoreFiles`
         """Write at once, so that whoever reads the pipe sees the scores."""
         self._scores.write(scored.scores)
         self._scores.flush()
@@ -128,6 +116,9 @@ class ScoreFiles:
             )
             raise BulkError(f"{self._file}: that run was made with {was}; this is {now}")
         return state
+
+
+Sink = Streams | ScoreFiles  # where scores go; `state` is that of the run to continue
 
 
 def _open(file: Path) -> BinaryIO:
