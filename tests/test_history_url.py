@@ -76,6 +76,7 @@ def test_a_password_that_is_not_encoded_is_refused_and_not_shown(character: str)
         (f"postgresql://me:{PIECE}@host:5432:5432/db", "is not valid"),
         (f"postgresql://me:{PIECE}@host,/db", "is not valid"),
         ("postgresql://host/db?port=x", "is not valid"),
+        ("postgresql://host:0/db", "is not valid"),
         ("postgresql:///db?host=a,b,c&port=1,2", "is not valid"),
         ("postgresql://host/db?sslmode", "sslmode has to have a value"),
         ("postgresql://host/db?ssl_mode=require", "parameter ssl_mode is not known"),

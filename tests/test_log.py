@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from models.classifier import Classifier
 from serving.dialogs.dialogs import Dialogs
 from serving.dialogs.sqlite_store import SqliteStore
+from serving.errors import Problem
 from serving.log import configure_log, set_request_id
 from serving.schemas import PlatformMessage
 from serving.scoring.batching import Scorer
@@ -52,7 +53,11 @@ def test_an_id_that_is_missing_or_not_usable_is_made(server: Server, ids: list[s
     made.append(exchange(server.url, b"\x16\x03\x01").headers["x-request-id"])  # not HTTP
     assert all(re.fullmatch("[0-9a-f]{32}", one) for one in made)
     assert len(set(made)) == 3
-    wait_until(lambda: all(f"(request_id={one})" in server.log.read_text() for one in made[1:]))
+    lines = [
+        f"/predict 400: the request is not valid (body) (request_id={made[1]})",
+        f"a request 400: {Problem.NOT_HTTP.text} (request_id={made[2]})",
+    ]
+    wait_until(lambda: all(f"] {line}\n" in server.log.read_text() for line in lines))
 
 
 @contextmanager
@@ -79,12 +84,19 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
     server.server_close()
 
 
-def test_lines_of_json_name_the_request_and_its_trace_which_shows_its_wait_and_its_scoring(tmp_path: Path) -> None:
-    """Traces go where the variable says; BentoML's configuration samples all of them, and has an access log."""
+@pytest.mark.parametrize("configured_by", ["the variable", "BentoML"])
+def test_lines_of_json_name_the_request_and_its_trace_which_shows_its_wait_and_its_scoring(
+    tmp_path: Path, configured_by: str
+) -> None:
     with collector() as (url, spans):
-        options = config(tmp_path, logging={"access": {"enabled": True}}, tracing={"sample_rate": 1.0})
-        traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_TRACES_SAMPLER_ARG": "0", "OTEL_BSP_SCHEDULE_DELAY": "100"}
-        with running(tmp_path, BENTOML_CONFIG=options, LOG_FORMAT="json", **traces) as server:
+        environment = {"LOG_FORMAT": "json", "OTEL_BSP_SCHEDULE_DELAY": "100"}
+        tracing = {}
+        if configured_by == "BentoML":
+            tracing = {"exporter_type": "otlp", "sample_rate": 1.0, "otlp": {"protocol": "http", "endpoint": url}}
+        else:
+            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
+        options = config(tmp_path, logging={"access": {"enabled": True}}, tracing=tracing)
+        with running(tmp_path, BENTOML_CONFIG=options, **environment) as server:
             answers = {name: ask(server, "POST /predict", name, body=body) for name, body in BODIES.items()}
             assert exchange(server.url, request("GET /", "Host: b", "X-Request-ID: broken")).status == 400
             wait_until(lambda: len([span for span in spans if span.name == "POST /predict"]) == 2, 20)

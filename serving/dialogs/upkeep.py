@@ -5,7 +5,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from records.messages import reason_of
-from serving.dialogs.readiness import Readiness
+from serving.dialogs.readiness import PROBE_EVERY, Readiness
 from serving.dialogs.store import Store
 from serving.dialogs.tasks import in_time
 from serving.scoring.metrics import set_dialogs
@@ -19,11 +19,12 @@ logger = logging.getLogger("bentoml.dialogs")
 async def keep_up(store: Store, readiness: Readiness, days: float | None) -> None:
     """Delete dialogs without a message for `days` and count the others, now and then while the store is ready."""
     while True:
+        while not await readiness.is_ready():
+            await asyncio.sleep(PROBE_EVERY)
         try:
-            if await readiness.is_ready():
-                if days is not None:
-                    await _delete_old(store, datetime.now(UTC) - timedelta(days=days))
-                set_dialogs(await in_time(store.count, SECONDS))
+            if days is not None:
+                await _delete_old(store, datetime.now(UTC) - timedelta(days=days))
+            set_dialogs(await in_time(store.count, SECONDS))
         except Exception as error:  # after any error, it is tried again later
             logger.warning("%s: the upkeep of dialogs failed: %s", store, reason_of(error))
         await asyncio.sleep(EVERY)
