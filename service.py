@@ -58,12 +58,12 @@ class TuringTestService:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Fail at the start if the model, the API document, the table of dialogs or the monitoring log is unusable."""
+        """Fail at the start if the model, the API document, the store of dialogs or the monitoring log is unusable."""
         check_start(TuringTestService)
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """Let `/readyz` answer 503 before the worker stops; freeze what stays, which the garbage collector skips."""
+        """Let `/readyz` answer 503 before the worker stops; keep the garbage collector from what stays."""
         SHUTDOWN.watch()
         self.dialogs.start_upkeep()
         gc.collect()

@@ -102,7 +102,7 @@ class Chat(BaseModel):
 
 
 class ChatToExplain(Chat):
-    """One chat to explain, which takes two scores for each signal of each participant."""
+    """One chat to explain. An explanation takes two scores for each signal of each participant."""
 
     model_config = ConfigDict(from_attributes=True)  # any `Chat` is validated as one
 

@@ -124,7 +124,7 @@ class Classifier:
                 Participant(
                     participant_id=side.participant_id, is_bot_probability=one, confidence=confidence_of(sure, rules)
                 )
-                for side, (one, sure) in zip(sides, answers, strict=False)
+                for side, (one, sure) in zip(sides, answers, strict=False)  # `answers` go on from chat to chat
             ]
             predictions.append(Prediction(chat_id=chat.chat_id, participants=participants, model_version=self.version))
         return predictions

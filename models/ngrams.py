@@ -11,7 +11,7 @@ from .features import BOUNDARY, LONGEST_WORD, Floats, Side, pair_ngrams, word_co
 from .signals import OF_NGRAMS, SUMS
 
 CACHED_WORDS = 1 << 15
-CHUNK = 1 << 13  # words that are looked up before room may be made in the cache; as many as a message may have
+CHUNK = 1 << 13  # words that are looked up before room may be made in the cache; no message has more
 
 
 class Ngrams:

@@ -27,7 +27,7 @@ _CYRILLIC, _LATIN = SIGNALS.index("Cyrillic letters"), SIGNALS.index("Latin lett
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Chats that were scored together; `chats` holds the kind of each, its messages, and its participants."""
+    """Chats that were scored together; `chats` holds the kind of each and its numbers of messages and participants."""
 
     version: str  # of the model
     rules: Rules

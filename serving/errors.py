@@ -50,7 +50,7 @@ class Problem(Enum):
     DIALOG_FULL = 413, "the dialog is full: {limit}", "a message of a dialog that has reached its limits"
     NOT_JSON = 415, "the body must be application/json", "any type but `application/json`"
     CODING = 415, "the Content-Encoding must be gzip or identity", "any other `Content-Encoding`"
-    RANGE = 416, "Range Not Satisfiable", "a range that a static file does not have"
+    RANGE = 416, "Range Not Satisfiable", "a range that a static file does not have, or that cannot be read"
     OVERLOADED = 429, "too many requests in flight; try again", "more predictions at a time than `MAX_CONCURRENCY`"
     HEAD_TOO_LARGE = (
         431,

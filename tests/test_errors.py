@@ -119,6 +119,13 @@ def test_each_error_has_its_status_text_headers_and_line(request: pytest.Fixture
 
 
 @pytest.mark.service
+@pytest.mark.parametrize("written", ["bytes=9-2", "items=0-1", "x"])
+def test_a_range_that_cannot_be_read_is_not_a_fault_of_the_service(strict: Server, written: str) -> None:
+    answer = exchange(strict.url, request("GET /static_content/swagger-ui.css", KEY, f"Range: {written}"))
+    assert (answer.status, answer.json["error"]) == (Problem.RANGE.status, Problem.RANGE.text)
+
+
+@pytest.mark.service
 def test_a_body_that_breaks_off_leaves_a_line(strict: Server) -> None:
     head = request("POST /predict", KEY, "Content-Type: application/json", "Transfer-Encoding: chunked")
     with pytest.raises(ConnectionError):

@@ -56,13 +56,11 @@ def read_middleware(app: Starlette) -> tuple[list[Middleware], dict[str, Any]]:
                 in_front.append(Middleware(RequestMetrics, **options))  # type: ignore[arg-type]
             case "CORSMiddleware":
                 in_front.append(Middleware(Cors, **options))
-            case "ContextMiddleware":
-                pass  # for BentoML's own routes
-            case "OpenTelemetryMiddleware" if not traces_requests():
-                pass
-            case "OpenTelemetryMiddleware":
+            case "OpenTelemetryMiddleware" if traces_requests():
                 set_global_response_propagator(TraceResponsePropagator())  # type: ignore[no-untyped-call]
                 in_front.append(middleware)
+            case "ContextMiddleware" | "OpenTelemetryMiddleware":
+                pass  # the context is for BentoML's own routes
             case _:
                 in_front.append(middleware)
     return in_front, limits

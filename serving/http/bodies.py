@@ -1,4 +1,4 @@
-"""Bodies of requests, read with a limit, unpacked and validated by field, and of errors."""
+"""Bodies: those of requests are read with a limit, unpacked and validated by field; those of errors are made."""
 
 import zlib
 

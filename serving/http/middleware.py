@@ -19,6 +19,7 @@ from serving.http.bodies import to_response
 
 # Errors that BentoML and Starlette respond with, and those of their headers that a client needs.
 OF_OTHERS = {one.status: one for one in (Problem.NO_PATH, Problem.METHOD, Problem.RANGE, Problem.NOT_READY)}
+OF_OTHERS[HTTPStatus.BAD_REQUEST] = Problem.RANGE  # what Starlette answers to a range that it cannot read
 KEPT = (b"allow", b"content-range")
 NOT_FOUND = "/404"  # stands for every unknown path in logs and metrics, which would otherwise grow without bound
 
@@ -65,7 +66,7 @@ class Cors(CORSMiddleware):
 
 
 class AccessAndErrors:
-    """ASGI middleware that checks API keys and turns errors into responses."""
+    """ASGI middleware that redirects trailing slashes, checks API keys, and turns errors into responses."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app

@@ -24,7 +24,7 @@ class PredictionRoutes:
     """ASGI middleware that answers predictions and passes every other request on.
 
     `routes` maps a path to the type of its body and to the method that answers it, as the class of the service has it
-    (`api_methods`); its first argument is the service.
+    (`api_methods`); the method's first argument is the service.
     A body has at most `max_body_bytes`. At most `max_concurrency` requests are answered at a time, the others are
     rejected with 429; `timeout`, in seconds, is for one request, body included. `None`: no limit.
     """

@@ -15,7 +15,7 @@ from serving.metrics_files import open_files
 METRICS = (Counter, Gauge, Histogram, Summary)
 WRITE_EVERY = 1.0  # seconds, for metrics of the process; files that were removed are then noticed as well
 
-# without a registry, which takes a metric once: `/metrics` reads the files, and apps of several tests share a process
+# Not registered: a registry takes each metric only once, and in tests several apps share a process.
 _UNREGISTERED = SimpleNamespace(**{kind.__name__: partial(kind, registry=None) for kind in METRICS})
 
 

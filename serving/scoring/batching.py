@@ -31,7 +31,7 @@ from serving.scoring.metrics import ModelMetrics
 from serving.scoring.monitoring import Monitoring
 
 MAX_BATCH_SIZE = 64  # chats; a larger batch gains nothing and delays the others
-MAX_LATENCY_MS = 10_000  # BentoML rejects what it expects to take longer; `TIMEOUT_SECONDS` is shorter
+MAX_LATENCY_MS = 10_000  # BentoML rejects what it expects to take longer; by default, requests end earlier
 LARGE = 50_000  # characters; with all words new to the cache, they take 0.1 s, in which the worker answers nobody else
 CHARACTERS_PER_MESSAGE = 20  # what a message costs besides its text
 EXAMPLE = Chat.model_validate(EXAMPLE_CHAT)
