@@ -13,7 +13,7 @@ from unittest.mock import Mock
 import pytest
 import uvicorn
 from bentoml._internal.configuration.containers import BentoMLContainer
-from prometheus_client import Histogram
+from prometheus_client import Histogram, values
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
@@ -58,6 +58,7 @@ OF_PROTOCOL += " cycle flow headers loop parser server_state timeout_keep_alive 
         ("bentoml", lambda: BentoMLContainer, "bentoml_home config model_store_dir prometheus_multiproc_dir"),
         ("bentoml", lambda: _component_name, "cache_clear"),
         ("bentoml", lambda: do_not_track, "cache_clear"),
+        ("prometheus_client", lambda: values, "ValueClass MultiProcessValue MutexValue"),
         ("prometheus_client", lambda: Histogram("name", "text", registry=None), "_sum _buckets _upper_bounds"),
     ],
 )
