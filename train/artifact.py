@@ -29,7 +29,8 @@ def write_artifact(
 ) -> dict[str, Any]:
     """Write artifact and metrics to an empty folder; returns the metrics.
 
-    The same data, seed and library versions give the same artifact, byte for byte; only the metrics hold the date.
+    The same data, seed, library versions and kernels of OpenBLAS give the same artifact, byte for byte; only the
+    metrics hold the date. OpenBLAS chooses its kernels by the processor, or takes those that `OPENBLAS_CORETYPE` names.
     """
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **weights.arrays())  # type: ignore[arg-type]
