@@ -56,7 +56,7 @@ class PostgresStore:
         dialog_ids = list({message.dialog_id for message in group})
         async with self._lock:
             try:
-                session = self._session = self._session or await self._connect()
+                session = self._session = self._session or await self._open_session()
                 async with _transaction(session.connection, dialog_ids, end):
                     rows = await session.find([message.id for message in group], dialog_ids)
                     outcomes, new = admit(group, [StoredMessage(*row) for row in rows])
@@ -73,25 +73,18 @@ class PostgresStore:
 
     async def delete_some(self, oldest: datetime) -> int:
         """See `Store`. It has a connection of its own, so that messages do not wait for it."""
-        connection, *_ = await self._connect()
-        try:
+        async with self._own_connection() as connection:
             async with _transaction(connection):
                 found = await connection.fetch(self._FIND_OLD, oldest)
             old = [dialog_id for (dialog_id,) in found]
             async with _transaction(connection, old):
                 await connection.executemany(self._DELETE_OLD, [(dialog_id, oldest) for dialog_id in old])
-        finally:
-            connection.terminate()
         return len(old)
 
     async def count(self) -> int:
         """See `Store`. It has a connection of its own."""
-        connection, *_ = await self._connect()
-        try:
-            async with _transaction(connection):
-                return int(await connection.fetchval(COUNT_DIALOGS))
-        finally:
-            connection.terminate()
+        async with self._own_connection() as connection, _transaction(connection):
+            return int(await connection.fetchval(COUNT_DIALOGS))
 
     async def close(self) -> None:
         """See `Store`."""
@@ -99,16 +92,19 @@ class PostgresStore:
             self._session.connection.terminate()  # waits for nothing, whatever the server does
         self._session = None
 
-    async def _connect(self) -> _Session:
-        """Connect, bring the table up to date, and prepare the two statements of an exchange."""
-        connection = await self._connect_to_any()
+    @asynccontextmanager
+    async def _own_connection(self) -> AsyncIterator["asyncpg.Connection"]:
+        """Open a connection beside that of the messages, and close it at the end."""
+        connection = await self._connect()
         try:
-            if await self._find_version(connection) != VERSION:
-                await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
-                version = await self._find_version(connection)
-                for statement in upgrade_from(version, seq="BIGSERIAL", time="TIMESTAMPTZ"):
-                    await connection.execute(statement)
-                await connection.execute("COMMIT")
+            yield connection
+        finally:
+            connection.terminate()
+
+    async def _open_session(self) -> _Session:
+        """Connect, and prepare the two statements of an exchange."""
+        connection = await self._connect()
+        try:
             # Behind a pooler such as PgBouncer the next transaction may get another connection of the server, which
             # does not know the statements that were prepared on this one. A pooler gives itself away: the process that
             # it announced is not the one that serves.
@@ -121,6 +117,21 @@ class PostgresStore:
             connection.terminate()
             raise
         return _Session(connection, find.fetch, insert.executemany)
+
+    async def _connect(self) -> "asyncpg.Connection":
+        """Connect, and bring the table up to date."""
+        connection = await self._connect_to_any()
+        try:
+            if await self._find_version(connection) != VERSION:
+                await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+                version = await self._find_version(connection)
+                for statement in upgrade_from(version, seq="BIGSERIAL", time="TIMESTAMPTZ"):
+                    await connection.execute(statement)
+                await connection.execute("COMMIT")
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     async def _connect_to_any(self) -> "asyncpg.Connection":
         """Connect to the first host that answers within its share of `GIVE_UP` seconds."""
