@@ -80,7 +80,8 @@ class AccessAndErrors:
         try:
             if path == NOT_FOUND:
                 raise RefusedError(Problem.NO_PATH)
-            if scope["raw_path"] != b"/" and scope["raw_path"].endswith(b"/"):  # 307: method and body stay
+            # `KnownPaths` has taken the slash off `path`; 307: method and body stay
+            if scope["raw_path"] != b"/" and scope["raw_path"].endswith(b"/"):
                 query = scope["query_string"].decode("latin-1")
                 return await RedirectResponse(f"{path}?{query}" if query else path)(scope, receive, send)
             self._access.check(scope)
