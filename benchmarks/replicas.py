@@ -16,9 +16,9 @@ from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
-from tests.conftest import sample_bodies
+from tests.conftest import Reply, sample_bodies
 from tests.engine import docker
-from tests.faults.client import Connection, Reply, closed_loop
+from tests.faults.client import Connection, closed_loop
 from tests.replicas import Replicas, proxy, replicas
 
 CLIENTS = 32

@@ -157,23 +157,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"{marker}: {reasons[marker]}")
 
 
-@dataclass
-class Answer:
-    """Status and body of an HTTP response."""
+@dataclass(frozen=True)
+class Reply:
+    """Status (0: the connection failed), headers by their names in lower case, and body."""
 
     status: int
-    text: str
+    headers: dict[str, str]
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        return self.content.decode()
 
     @property
     def json(self) -> Any:
-        return json.loads(self.text)
+        return json.loads(self.content)
 
 
 # Each request opens its own connection, so that any worker may answer it; proxies of the environment are ignored.
 CLIENT = httpx.Client(timeout=30, headers={"Connection": "close"}, trust_env=False)
 
 
-def send(url: str, body: object = None, *, raw: bytes | None = None, content_type: str = "application/json") -> Answer:
+def send(url: str, body: object = None, *, raw: bytes | None = None, content_type: str = "application/json") -> Reply:
     """POST a JSON value or raw bytes, or GET without either; raises ConnectionError without a complete answer."""
     content = raw if raw is not None or body is None else json.dumps(body).encode()
     try:
@@ -183,7 +188,7 @@ def send(url: str, body: object = None, *, raw: bytes | None = None, content_typ
             response = CLIENT.post(url, content=content, headers={"Content-Type": content_type})
     except httpx.TransportError as error:
         raise ConnectionError(f"no complete answer from {url}") from error
-    return Answer(response.status_code, response.content.decode())
+    return Reply(response.status_code, dict(response.headers), response.content)
 
 
 def free_port() -> int:

@@ -17,7 +17,7 @@ from models.classifier import Classifier
 from tests.conftest import (
     CURL_CHAT,
     SAMPLE,
-    Answer,
+    Reply,
     Server,
     is_ready,
     make_chat,
@@ -47,7 +47,7 @@ def message(text: str = "hi", dialog: str | None = None, who: int = 0) -> dict[s
     return {"text": text, "dialog_id": dialog or str(uuid4()), "id": str(uuid4()), "participant_index": who}
 
 
-def tell(server: Server, body: dict[str, Any]) -> Answer:
+def tell(server: Server, body: dict[str, Any]) -> Reply:
     return send(f"{server.url}/predict", body)
 
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from serving.errors import Problem
-from tests.conftest import CURL_CHAT, ROOT, Server, config, running, start_server, wait_until
-from tests.faults.client import Reply, long_chat
+from tests.conftest import CURL_CHAT, ROOT, Reply, Server, config, running, start_server, wait_until
+from tests.faults.client import long_chat
 from tests.wire import exchange, request
 
 KEY = "Authorization: Bearer key"

@@ -23,8 +23,7 @@ from serving.errors import Problem
 from serving.log import configure_log, set_request_id
 from serving.schemas import PlatformMessage
 from serving.scoring.batching import Scorer
-from tests.conftest import CURL_CHAT, Server, config, make_chat, running, wait_until
-from tests.faults.client import Reply
+from tests.conftest import CURL_CHAT, Reply, Server, config, make_chat, running, wait_until
 from tests.wire import exchange, request
 
 BODY = json.dumps(CURL_CHAT).encode()

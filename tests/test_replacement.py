@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import is_ready, send, wait_until
+from tests.conftest import Reply, is_ready, send, wait_until
 from tests.engine import docker
-from tests.faults.client import Connection, Reply
+from tests.faults.client import Connection
 from tests.faults.soak import Traffic
 from tests.replicas import Replicas, proxy, replicas
 

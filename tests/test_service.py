@@ -13,8 +13,8 @@ import pytest
 from models.chat import Chat
 from models.classifier import Classifier
 from service import TuringTestService
-from tests.conftest import CURL_CHAT, ROOT, SAMPLE, Server, running, sample_bodies, send
-from tests.faults.client import Connection, Reply
+from tests.conftest import CURL_CHAT, ROOT, SAMPLE, Reply, Server, running, sample_bodies, send
+from tests.faults.client import Connection
 from train.artifact import write_artifact
 from train.data import read_editions
 from train.fit import fit, tabulate

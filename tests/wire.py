@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from serving.http.connections import HttpProtocol
-from tests.conftest import free_port
-from tests.faults.client import Reply
+from tests.conftest import Reply, free_port
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 

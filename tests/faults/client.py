@@ -5,23 +5,11 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 
-
-@dataclass(frozen=True)
-class Reply:
-    """Status (0: the connection failed), headers by their names in lower case, and body."""
-
-    status: int
-    headers: dict[str, str]
-    content: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.content)
+from tests.conftest import Reply
 
 
 class Connection:

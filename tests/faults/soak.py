@@ -34,8 +34,8 @@ import uvloop
 
 from models.chat import Chat
 from models.classifier import Classifier
-from tests.conftest import Server, running, sample_bodies, send
-from tests.faults.client import Connection, Reply, long_chat
+from tests.conftest import Reply, Server, running, sample_bodies, send
+from tests.faults.client import Connection, long_chat
 
 CLIENTS = 32
 KILL_AT = 10  # seconds of each minute, so that the successor has started when the memory is read

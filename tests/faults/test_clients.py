@@ -20,8 +20,8 @@ import pytest
 
 from models.chat import Chat
 from models.classifier import Classifier
-from tests.conftest import CURL_CHAT, Server, find, free_port, is_ready, running, send, wait_until
-from tests.faults.client import Connection, Reply, closed_loop, long_chat
+from tests.conftest import CURL_CHAT, Reply, Server, find, free_port, is_ready, running, send, wait_until
+from tests.faults.client import Connection, closed_loop, long_chat
 
 pytestmark = pytest.mark.faults
 BODY = json.dumps(CURL_CHAT)

@@ -32,8 +32,8 @@ from serving.dialogs.sqlite_store import SqliteStore, prepare_file
 from serving.dialogs.tasks import GIVE_UP
 from serving.errors import RefusedError
 from serving.schemas import PlatformMessage
-from tests.conftest import running, wait_until
-from tests.faults.client import Connection, Reply, closed_loop
+from tests.conftest import Reply, running, wait_until
+from tests.faults.client import Connection, closed_loop
 from tests.stores import BOTH, PostgreSql, SmallDisk, Sqlite, Store, empty_store, make_certificate, pgbouncer
 
 SECRET = "the moon is a secret"  # noqa: S105
