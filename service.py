@@ -53,7 +53,7 @@ class TuringTestService:
         self.monitoring = Monitoring.open(SETTINGS.monitoring, SETTINGS.monitoring_max_mb, SETTINGS.workers)
         classifier = load_classifier(SETTINGS.folder_of_model, SETTINGS.expected_bot_share)
         self.scorer = Scorer(classifier, self.monitoring)
-        self.dialogs = Dialogs(SETTINGS.store_url, SETTINGS.history_days)  # connects when it is first used
+        self.dialogs = Dialogs(SETTINGS.store, SETTINGS.history_days)  # connects when it is first used
 
     @bentoml.on_deployment
     @staticmethod

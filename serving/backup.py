@@ -19,7 +19,6 @@ from typing import BinaryIO
 
 from bentoml.exceptions import BentoMLException
 
-from records.history_url import parse_history_url
 from records.messages import UnusableStoreError
 from serving.dialogs.dialogs import Dialogs
 from serving.dialogs.sqlite_store import prepare_file
@@ -51,7 +50,7 @@ def restore(database: Path, given: BinaryIO) -> int:
             shutil.copyfileobj(given, content)
         with closing(_open(file)) as copy:
             number = _check(copy)
-        asyncio.run(Dialogs(f"sqlite:///{file}").check())  # brings the table up to date
+        asyncio.run(Dialogs(file).check())  # brings the table up to date
         with closing(_open(file)) as copy, closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as target:
             copy.backup(target)
     return number
@@ -80,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     if (sys.stdout if saves else sys.stdin).isatty():
         parser.error("redirect it: save > dialogs.sqlite, restore < dialogs.sqlite")
     try:
-        database = parse_history_url(read_settings().store_url)
+        database = read_settings().store
         if not isinstance(database, Path):
             raise BentoMLException("the dialogs are in PostgreSQL: use pg_dump and pg_restore")
         number = save(database, sys.stdout.buffer) if saves else restore(database, sys.stdin.buffer)

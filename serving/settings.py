@@ -1,7 +1,7 @@
 """Settings: everything that the environment decides, in one class.
 
 A wrong value stops the start with one line that names the variable, before a worker starts. Names, defaults and
-descriptions are the source of the table in `docs/reference.md`; a test keeps both equal.
+docstrings are the source of the table in `docs/reference.md`; a test keeps both equal.
 """
 
 import os
@@ -18,20 +18,19 @@ from platformdirs import user_data_path
 from pydantic import (
     AfterValidator,
     AnyHttpUrl,
+    AnyUrl,
     BeforeValidator,
     Field,
+    PlainValidator,
     SecretStr,
     ValidationError,
     ValidationInfo,
-    field_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.validation import check_share
 from models.weights import SHIPPED
-from records.history_url import parse_history_url
-
-MAX_HISTORY_DAYS = 36_500  # a hundred years
+from records.history_url import PostgresAddress, parse_history_url
 
 
 def _split(text: str) -> list[str]:
@@ -44,9 +43,8 @@ def _split(text: str) -> list[str]:
 
 def _check_origin(origin: str) -> str:
     """Reject what is neither an origin as browsers send it (RFC 6454, section 6.2) nor `*` for all of them."""
-    match = re.fullmatch(r"\*|([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]*))?", origin)
-    scheme, _, port = match.groups() if match else (None, None, None)
-    if not match or (port and int(port) > 65535) or (scheme, port) in (("http", "80"), ("https", "443")):
+    is_one = re.fullmatch(r"[^/]+://[^/?#@*]+", origin) and str(AnyUrl(origin)).removesuffix("/") == origin
+    if origin != "*" and not is_one:
         raise ValueError(
             "An origin is a scheme, a host in lower case and a port other than the default, as in https://a.example"
         )
@@ -64,9 +62,8 @@ def _read_keys(file: str) -> list[str]:
     return keys
 
 
-def _check_exporter(endpoint: str) -> str:
+def _check_exporter(endpoint: AnyHttpUrl) -> AnyHttpUrl:
     """Reject an endpoint without the package that sends traces to it; workers would start again and again."""
-    AnyHttpUrl(endpoint)
     try:
         import_module("opentelemetry.exporter.otlp.proto.http")
     except ImportError:
@@ -83,8 +80,10 @@ def say_who_cannot_write(folder: Path, error: OSError) -> str:
     return f"{folder}: {error.strerror} for user {user}; {remedy}"
 
 
-def _find_model(tag: str) -> str:
+def _find_model(tag: str, info: ValidationInfo) -> str:
     """Return the full tag of a model in BentoML's store, so that all workers serve the same version."""
+    if info.data.get("model_folder"):
+        raise ValueError("Set either MODEL or MODEL_FOLDER")
     try:
         return str(bentoml.models.get(tag).tag)
     except OSError as error:
@@ -95,112 +94,70 @@ def _find_model(tag: str) -> str:
         raise ValueError(f"There is no model {tag} in {store}; `bentoml models list` shows those that exist") from None
 
 
-def _check_history_url(url: SecretStr) -> SecretStr:
-    """Reject a URL that cannot work; a file of SQLite gets its absolute path."""
-    where = parse_history_url(url.get_secret_value())
-    return SecretStr(f"sqlite:///{where}") if isinstance(where, Path) else url
-
-
 def _default_history_folder() -> Path:
     """Return the folder `history`, or for a Bento, which must not change by being served, the user's data folder."""
     is_in_bento = (Path(__file__).parents[2] / "bento.yaml").is_file()
     return user_data_path("turing_test_service") / "history" if is_in_bento else Path("history")
 
 
-Origins = Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], NoDecode, BeforeValidator(_split)]
-Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
-KeysInFile = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_read_keys)]
-Endpoint = Annotated[str, AfterValidator(_check_exporter)]
-HistoryUrl = Annotated[SecretStr, AfterValidator(_check_history_url)]
-Model = Annotated[str, AfterValidator(_find_model)]
 Folder = Annotated[Path, AfterValidator(lambda folder: Path(os.path.realpath(folder)))]
+Keys = Annotated[tuple[SecretStr, ...], NoDecode]
+Origin = Annotated[str, AfterValidator(_check_origin)]
 
 
 class Settings(BaseSettings):
     """The variables of the environment, by their names in lower case."""
 
     model_config = SettingsConfigDict(
-        env_ignore_empty=True, frozen=True, hide_input_in_errors=True, validate_default=False
+        env_ignore_empty=True,
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        validate_default=False,
     )
 
-    workers: int = Field(
-        default=min(2, os.cpu_count() or 1),
-        ge=1,
-        le=256,
-        description="Worker processes, each with its own copy of the model.",
-    )
-    max_concurrency: int = Field(
-        default=512, ge=1, le=100_000, description="Requests in flight, over all workers; further ones get 429."
-    )
-    max_body_bytes: int = Field(default=2**20, ge=1, le=2**26, description="Largest request body; larger ones get 413.")
-    keep_alive_seconds: int = Field(
-        default=75,
-        ge=1,
-        le=3600,
-        description="How long an idle connection is kept; longer than the load balancer in front does.",
-    )
-    model_folder: Folder | None = Field(
-        default=None,
-        description="Folder with another model (`classifier.npz` and `metrics.json`) in place of the shipped one.",
-    )
-    model: Model | None = Field(
-        default=None,
-        description="Tag of another model in BentoML's model store, as in `bot_or_human:latest`.",
-    )
-    expected_bot_share: Annotated[float, AfterValidator(check_share)] | None = Field(
-        default=None,
-        description="Share of bots among the participants whose chats are scored, between 0 and 1.",
-    )
-    history_url: HistoryUrl | None = Field(
-        default=None,
-        description="Where dialogs are stored: `postgresql://user:password@host/database` or `sqlite:///file`.",
-    )
-    history_folder: Folder = Field(
-        default_factory=_default_history_folder,
-        validate_default=True,
-        description="Folder of the SQLite file, without `HISTORY_URL`.",
-    )
-    history_days: float | None = Field(
-        default=None, gt=0, le=MAX_HISTORY_DAYS, description="Dialogs without a message for this many days are deleted."
-    )
-    api_keys: Keys = Field(
-        default=(), description="Comma-separated keys; each request then needs one as its bearer token."
-    )
-    api_keys_file: KeysInFile = Field(
-        default=(), description="File with the keys, such as a Docker secret; takes the place of `API_KEYS`."
-    )
-    open_metrics_and_docs: bool = Field(
-        default=False, description="Whether metrics and Swagger UI need no key where predictions do."
-    )
-    cors_origins: Origins = Field(
-        default=(), description="Comma-separated origins whose pages may call the service from a browser."
-    )
+    workers: int = Field(default=min(2, os.cpu_count() or 1), ge=1, le=256)
+    """Worker processes, each with its own copy of the model."""
+    max_concurrency: int = Field(default=512, ge=1, le=100_000)
+    """Requests in flight, over all workers; further ones get 429."""
+    max_body_bytes: int = Field(default=2**20, ge=1, le=2**26)
+    """Largest request body; larger ones get 413."""
+    keep_alive_seconds: int = Field(default=75, ge=1, le=3600)
+    """How long an idle connection is kept; longer than the load balancer in front does."""
 
-    monitoring: Folder | None = Field(
-        default=None,
-        description="Folder of the monitoring log: what the classifier saw and answered, as numbers, without texts.",
-    )
-    monitoring_max_mb: int = Field(
-        default=100,
-        ge=10,
-        le=1_000_000,
-        description="Size of the monitoring log, over all workers; the oldest lines are deleted first.",
-    )
+    model_folder: Folder | None = None
+    """Folder with another model (`classifier.npz` and `metrics.json`) in place of the shipped one."""
+    model: Annotated[str, AfterValidator(_find_model)] | None = None
+    """Tag of another model in BentoML's model store, as in `bot_or_human:latest`."""
+    expected_bot_share: Annotated[float, AfterValidator(check_share)] | None = None
+    """Share of bots among the participants whose chats are scored, between 0 and 1."""
 
-    log_format: Literal["text", "json"] = Field(
-        default="text", description="`json` for a JSON object in each line of the log, in place of `text`."
-    )
-    otel_exporter_otlp_endpoint: Endpoint | None = Field(
-        default=None, description="Where traces are sent as OTLP over HTTP, such as `http://localhost:4318`."
-    )
-    otel_traces_sampler_arg: float = Field(default=1.0, ge=0, le=1, description="Share of requests that are traced.")
+    history_url: Annotated[Path | PostgresAddress | None, NoDecode, PlainValidator(parse_history_url)] = None
+    """Where dialogs are stored: `postgresql://user:password@host/database` or `sqlite:///file`."""
+    history_folder: Folder = Field(default_factory=_default_history_folder, validate_default=True)
+    """Folder of the SQLite file, without `HISTORY_URL`."""
+    history_days: float | None = Field(default=None, gt=0, le=36_500)
+    """Dialogs without a message for this many days are deleted."""
 
-    @field_validator("model")
-    @classmethod
-    def _is_the_only_one(cls, model: str | None, info: ValidationInfo) -> str | None:
-        if model and info.data.get("model_folder"):
-            raise ValueError("Set either MODEL or MODEL_FOLDER")
-        return model
+    api_keys: Annotated[Keys, BeforeValidator(_split)] = ()
+    """Comma-separated keys; each request then needs one as its bearer token."""
+    api_keys_file: Annotated[Keys, BeforeValidator(_read_keys)] = ()
+    """File with the keys, such as a Docker secret; takes the place of `API_KEYS`."""
+    open_metrics_and_docs: bool = False
+    """Whether metrics and Swagger UI need no key where predictions do."""
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split)] = ()
+    """Comma-separated origins whose pages may call the service from a browser."""
+
+    monitoring: Folder | None = None
+    """Folder of the monitoring log: what the classifier saw and answered, as numbers, without texts."""
+    monitoring_max_mb: int = Field(default=100, ge=10, le=1_000_000)
+    """Size of the monitoring log, over all workers; the oldest lines are deleted first."""
+    log_format: Literal["text", "json"] = "text"
+    """`json` for a JSON object in each line of the log, in place of `text`."""
+    otel_exporter_otlp_endpoint: Annotated[AnyHttpUrl, AfterValidator(_check_exporter)] | None = None
+    """Where traces are sent as OTLP over HTTP, such as `http://localhost:4318`."""
+    otel_traces_sampler_arg: float = Field(default=1.0, ge=0, le=1)
+    """Share of requests that are traced."""
 
     @property
     def folder_of_model(self) -> Path:
@@ -220,16 +177,14 @@ class Settings(BaseSettings):
         return tuple(key.get_secret_value() for key in self.api_keys_file or self.api_keys)
 
     @property
-    def store_url(self) -> str:
-        """The URL of the store of dialogs."""
-        if self.history_url:
-            return self.history_url.get_secret_value()
-        return f"sqlite:///{self.history_folder / 'dialogs.sqlite'}"
+    def store(self) -> Path | PostgresAddress:
+        """Where dialogs are stored."""
+        return self.history_url or self.history_folder / "dialogs.sqlite"
 
     def export_paths(self) -> None:
         """Put absolute paths and the model's full tag into the environment, where all workers find the same."""
-        if self.history_url:
-            os.environ["HISTORY_URL"] = self.history_url.get_secret_value()
+        if isinstance(self.history_url, Path):
+            os.environ["HISTORY_URL"] = f"sqlite:///{self.history_url}"
         for name in ("history_folder", "monitoring", "model", "model_folder"):
             if value := getattr(self, name):
                 os.environ[name.upper()] = str(value)

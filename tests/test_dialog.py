@@ -80,7 +80,7 @@ async def test_callers_who_give_up_while_a_group_is_split_are_left_out(
         return [RefusedError(Problem.UNSTORABLE)]
 
     monkeypatch.setattr(SqliteStore, "exchange", exchange)
-    dialogs = Dialogs(f"sqlite:///{tmp_path}/dialogs.sqlite")
+    dialogs = Dialogs(tmp_path / "dialogs.sqlite")
     for number in ("1", "2", "3"):
         message = PlatformMessage(text="hi", dialog_id="d", id=number, participant_index=0)
         callers.append(asyncio.create_task(dialogs.store_message(message)))

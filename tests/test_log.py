@@ -142,7 +142,7 @@ def test_a_line_about_several_requests_names_all_of_them(
         raise sqlite3.OperationalError
 
     async def fail_for_three() -> None:
-        scorer, dialogs = Scorer(classifier), Dialogs(f"sqlite:///{tmp_path}/dialogs.sqlite")
+        scorer, dialogs = Scorer(classifier), Dialogs(tmp_path / "dialogs.sqlite")
         message = PlatformMessage(text="hi", dialog_id="d", id="1", participant_index=0)
 
         async def answer(request_id: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from models.chat import Chat
 from models.weights import SHIPPED
+from records.history_url import parse_history_url
 from serving.dialogs.dialogs import Dialogs
 from serving.schemas import PlatformMessage
 from tests.conftest import SAMPLE
@@ -26,7 +27,7 @@ def edition() -> Edition:
 
 async def send_all(url: str, chats: list[Chat]) -> None:
     """Send chats message by message, as the platform does: the dialogs take turns."""
-    dialogs = Dialogs(url)
+    dialogs = Dialogs(parse_history_url(url))
     for number in range(max(len(chat.messages) for chat in chats)):
         for chat in chats:
             for message in chat.messages[number : number + 1]:

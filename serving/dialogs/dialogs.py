@@ -15,7 +15,7 @@ import asyncpg
 from bentoml.exceptions import BentoMLConfigException
 
 from models.chat import Chat
-from records.history_url import parse_history_url
+from records.history_url import PostgresAddress
 from records.messages import Cause, StoredMessage, UnusableStoreError, cause_of, reason_of
 from serving.dialogs.dialog import Outcome
 from serving.dialogs.postgres_store import PostgresStore
@@ -44,12 +44,11 @@ class Waiting(NamedTuple):
 class Dialogs:
     """Stores messages and answers with the chat of their dialog so far.
 
-    `url` is read by `parse_history_url`, which raises ValueError. Dialogs without a message for `days` are deleted.
+    They are kept in a SQLite file or in PostgreSQL. Dialogs without a message for `days` are deleted.
     """
 
-    def __init__(self, url: str, days: float | None = None) -> None:
-        address = parse_history_url(url)
-        self._store: Store = SqliteStore(address) if isinstance(address, Path) else PostgresStore(address)
+    def __init__(self, where: Path | PostgresAddress, days: float | None = None) -> None:
+        self._store: Store = SqliteStore(where) if isinstance(where, Path) else PostgresStore(where)
         self._days = days
         self._readiness = Readiness(self._store)
         self._waiting: list[Waiting] = []

@@ -60,7 +60,7 @@ def check_start(service: Any) -> None:
     access = Access(settings.keys, settings.open_metrics_and_docs)
     swagger_routes(service, access)
     Monitoring.check(settings.monitoring)
-    asyncio.run(Dialogs(settings.store_url, settings.history_days).check())
+    asyncio.run(Dialogs(settings.store, settings.history_days).check())
     check_memory(settings.workers)
     settings.export_paths()
     os.environ[PARENT] = str(os.getpid())

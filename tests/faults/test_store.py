@@ -63,7 +63,7 @@ def sqlite(tmp_path: Path) -> Sqlite:
 
 @asynccontextmanager
 async def opened(url: str, days: float | None = None) -> AsyncIterator[Dialogs]:
-    dialogs = Dialogs(url, days)
+    dialogs = Dialogs(parse_history_url(url), days)
     try:
         yield dialogs
     finally:
