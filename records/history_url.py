@@ -10,6 +10,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
@@ -18,11 +19,17 @@ NOT_VALID = (
     "is not valid, as postgresql://user:password@host:5432/database is; special characters have to be percent-encoded:"
     " / as %2F, # as %23, @ as %40, ? as %3F, % as %25"
 )
-_FILES = {"sslrootcert", "sslcert", "sslkey", "sslcrl"}
+# user, password, hosts, database and parameters, nowhere with a character that has to be encoded
+_PARTS = re.compile(
+    r"(?!.*(?:[\s#\x00-\x1f]|%(?![0-9A-Fa-f]{2})))"
+    r"(?:([^:@/?]*)(?::([^@/?]*))?@)?([^@/?]*)(?:/([^@?]*))?(?:\?([^@]*))?",
+    re.DOTALL,
+)
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|/.+|[^:\[\]]+)(?::([0-9]+))?")
 # Parameters of https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS. The driver hands those
 # that it does not know on to the server, which would refuse to connect.
-_PASSED_ON = re.compile(
-    "user|password|dbname|passfile|krbsrvname|gsslib|target_session_attrs|application_name|options"
+_KNOWN = re.compile(
+    "host|port|user|password|dbname|passfile|krbsrvname|gsslib|target_session_attrs|application_name|options"
     "|ssl(mode|rootcert|cert|key|crl|password|negotiation|_min_protocol_version|_max_protocol_version)"
 )
 # The service has its own timeout, speaks UTF-8, and does not use what the others tune.
@@ -46,12 +53,12 @@ def parse_history_url(url: str) -> Path | PostgresAddress:
 
     Returns the absolute path of a SQLite file, relative to the current folder in the URL, or the address of PostgreSQL.
     """
-    scheme, separator, rest = url.strip().partition("://")
-    backend = scheme.lower().partition("+")[0]  # SQLAlchemy's URLs name a driver, as in postgresql+asyncpg
-    if separator and backend == "sqlite":
-        return _parse_sqlite(rest)
-    if separator and backend in ("postgres", "postgresql"):
-        return _parse_postgres(rest)
+    scheme, _, rest = url.strip().partition("://")
+    match scheme.lower().partition("+")[0]:  # SQLAlchemy's URLs name a driver, as in postgresql+asyncpg
+        case "sqlite":
+            return _parse_sqlite(rest)
+        case "postgres" | "postgresql":
+            return _parse_postgres(rest)
     raise ValueError("has to begin with postgresql:// or sqlite:///")
 
 
@@ -63,14 +70,12 @@ def _parse_sqlite(rest: str) -> Path:
 
 
 def _parse_postgres(rest: str) -> PostgresAddress:
-    place, _, query = rest.partition("?")
-    authority, _, database = place.partition("/")
-    credentials, _, hosts = authority.rpartition("@")
-    if re.search(r"[\s#\x00-\x1f]|%(?![0-9A-Fa-f]{2})", rest) or "@" in credentials + database + query:
+    parts = _PARTS.fullmatch(rest)
+    if not parts:
         raise ValueError(NOT_VALID)
-    user, _, password = credentials.partition(":")
+    user, password, hosts, database, query = parts.groups("")
     parameters = _parse_parameters(query)
-    places = _parse_hosts(hosts or parameters.pop("host", ""), parameters.pop("port", "5432"))
+    places = _parse_hosts(hosts or parameters.get("host", ""), parameters.pop("port", "5432"))
     arguments: dict[str, Any] = {
         "host": [host for host, _ in places],
         "port": [port for _, port in places],
@@ -78,11 +83,9 @@ def _parse_postgres(rest: str) -> PostgresAddress:
         "password": unquote(password) or None,
         "database": unquote(database) or None,
     }
-    if parameters.get("sslrootcert") == "system":  # which the driver takes for a file
-        if parameters.pop("sslmode", None) != "verify-full":
-            raise ValueError("sslrootcert=system needs sslmode=verify-full")
-        del parameters["sslrootcert"]
+    if parameters.get("sslrootcert") == "system":  # which the driver takes for a file; it stands for `verify-full`
         arguments["ssl"] = ssl.create_default_context()
+        del parameters["sslrootcert"]
     _check_files(parameters)
     arguments["dsn"] = f"postgresql://?{urlencode(parameters)}" if parameters else None
     database = arguments["database"] or parameters.get("dbname", "")
@@ -98,31 +101,27 @@ def _parse_parameters(query: str) -> dict[str, str]:
         raise ValueError("channel_binding=require is not supported; leave it out, and use sslmode=verify-full")
     parameters = {name: value for name, value in parameters.items() if not _WITHOUT_EFFECT.fullmatch(name)}
     for name, value in parameters.items():
-        if name not in ("host", "port") and not _PASSED_ON.fullmatch(name):
-            raise ValueError(f"the parameter {name} is not known")
-        if not value:
-            raise ValueError(f"the parameter {name} has to have a value")
+        if not value or not _KNOWN.fullmatch(name):
+            raise ValueError(f"the parameter {name} {'is not known' if value else 'has to have a value'}")
     return parameters
 
 
 def _parse_hosts(hosts: str, ports: str) -> list[tuple[str, int]]:
     """Return hosts and ports; `ports` holds one for all hosts that name none, or one for each."""
-    found = [re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|/.+|[^:\[\]]+)(?::([0-9]{1,5}))?", host) for host in hosts.split(",")]
-    defaults = ports.split(",") if re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5})*", ports) else []
-    defaults *= len(found) if len(defaults) == 1 else 1
-    if len(defaults) != len(found):
-        raise ValueError(NOT_VALID)
+    defaults = ports.split(",") if "," in ports else [ports] * (hosts.count(",") + 1)
     places = []
-    for match, default in zip(found, defaults, strict=True):
-        if not match or not 0 < int(match[2] or default) < 65536:
+    for place, default in zip_longest(hosts.split(","), defaults, fillvalue=""):
+        match = _HOST_AND_PORT.fullmatch(place)
+        port = (match and match[2]) or default
+        if not match or not port.isdecimal() or not 0 < int(port) < 65536:
             raise ValueError(NOT_VALID)
-        places.append((unquote(match[1]).strip("[]"), int(match[2] or default)))
+        places.append((unquote(match[1]).strip("[]"), int(port)))
     return places
 
 
 def _check_files(parameters: Mapping[str, str]) -> None:
     """Raise ValueError if a file cannot be read; the driver would raise what a server that does not answer raises."""
-    for name in _FILES & parameters.keys():
+    for name in parameters.keys() & {"sslrootcert", "sslcert", "sslkey", "sslcrl"}:
         try:
             if Path(parameters[name]).read_bytes().startswith(codecs.BOM_UTF8):  # which OpenSSL does not skip
                 raise ValueError(f"{name} begins with a byte order mark; save {parameters[name]} without it")

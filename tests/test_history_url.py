@@ -16,18 +16,16 @@ def postgres(url: str) -> PostgresAddress:
     return address
 
 
-@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+asyncpg", "PostgreSQL"])
-def test_a_url_names_host_port_user_password_and_database(scheme: str) -> None:
-    address = postgres(f"{scheme}://me:pass@db.example.com:6432/chats")
-    assert address.name == "db.example.com:6432/chats"
+def test_a_url_names_host_port_user_password_and_database() -> None:
+    arguments = postgres("PostgreSQL+asyncpg://me:pass@db.example.com:6432/chats").connect_arguments
     named = {"host": ["db.example.com"], "port": [6432], "user": "me", "password": "pass", "database": "chats"}
-    assert named.items() <= address.connect_arguments.items()
+    assert named.items() <= arguments.items()
 
 
 @pytest.mark.parametrize(
     ("url", "name"),
     [
-        ("postgresql://host", "host:5432/"),
+        ("postgres://host", "host:5432/"),
         ("postgresql://[::1]:5433/db", "::1:5433/db"),
         ("postgresql://a:1,b:2/db", "a:1,b:2/db"),
         ("postgresql://u@%2Frun%2Fpostgresql/db", "/run/postgresql:5432/db"),
@@ -41,14 +39,9 @@ def test_other_ways_to_name_the_place(url: str, name: str) -> None:
     assert postgres(url).name == name
 
 
-ENCODED = "/#@?%: []$пароль"
-
-
-@pytest.mark.parametrize(
-    ("written", "password"), [(quote(ENCODED, safe=""), ENCODED), ("a:b[c]=d&e$f", "a:b[c]=d&e$f")]
-)
-def test_a_password_is_read_as_libpq_reads_it(written: str, password: str) -> None:
-    address = postgres(f"postgresql://me:{written}@host/db")
+@pytest.mark.parametrize(("password", "safe"), [("/#@?%: []$пароль", ""), ("a:b[c]=d&e$f", ":[]=&$")])
+def test_a_password_is_read_as_libpq_reads_it(password: str, safe: str) -> None:
+    address = postgres(f"postgresql://me:{quote(password, safe=safe)}@host/db")
     assert address.connect_arguments["password"] == password
     assert password not in repr(address)
 
@@ -68,25 +61,18 @@ def test_a_password_that_is_not_encoded_is_refused_and_not_shown(character: str)
     [
         ("", "has to begin with"),
         (f"mysql://me:{PIECE}@host/db", "has to begin with"),
-        ("postgresql:host", "has to begin with"),
         (f"postgresql://me:{PIECE}@/db", "is not valid"),
         (f"postgresql://me:{PIECE}", "is not valid"),
-        (f"postgresql://me:{PIECE}@host:x/db", "is not valid"),
         (f"postgresql://me:{PIECE}@host:65536/db", "is not valid"),
-        (f"postgresql://me:{PIECE}@host:5432:5432/db", "is not valid"),
-        (f"postgresql://me:{PIECE}@host,/db", "is not valid"),
-        ("postgresql://host/db?port=x", "is not valid"),
         ("postgresql://host:0/db", "is not valid"),
         ("postgresql:///db?host=a,b,c&port=1,2", "is not valid"),
         ("postgresql://host/db?sslmode", "sslmode has to have a value"),
         ("postgresql://host/db?ssl_mode=require", "parameter ssl_mode is not known"),
         ("postgresql://host/db?channel_binding=require", "channel_binding=require is not supported"),
-        ("postgresql://host/db?sslmode=require&sslrootcert=system", "needs sslmode=verify-full"),
         ("postgresql://host/db?sslmode=verify-ca&sslrootcert=/nowhere.crt", "sslrootcert cannot be read: No such file"),
         ("postgresql://host/db?sslmode=require&sslcert=/nowhere.crt", "sslcert cannot be read: No such file"),
         ("postgresql://host/db?sslmode=verify-ca&sslrootcert={not_a_certificate}", "sslrootcert cannot be read"),
         ("postgresql://host/db?sslmode=require&sslcert={marked}", "sslcert begins with a byte order mark"),
-        ("sqlite://", "has to name a file"),
         ("sqlite://dialogs.sqlite", "has to name a file"),
         ("sqlite:///:memory:", "has to name a file"),
         ("sqlite:///file:dialogs?mode=memory", "has to name a file"),

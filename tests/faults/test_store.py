@@ -616,7 +616,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgreS
         ("127.0.0.1", "?sslmode=verify-ca&sslrootcert={certificate}", True),
         ("127.0.0.1", "?sslmode=verify-full&sslrootcert={certificate}", False),  # the certificate is for localhost
         ("localhost", "?sslmode=verify-full&sslrootcert={other}", False),
-        ("localhost", "?sslmode=verify-full&sslrootcert=system", False),
+        ("localhost", "?sslmode=require&sslrootcert=system", False),  # of which the certificate is none
     ],
 )
 async def test_tls_and_a_password_of_special_characters(
