@@ -56,7 +56,7 @@ class PostgresStore:
         dialog_ids = list({message.dialog_id for message in group})
         async with self._lock:
             try:
-                session = self._session = self._session or await self._open_session()
+                session = self._session or await self._open_session()
                 async with _transaction(session.connection, dialog_ids, end):
                     rows = await session.find([message.id for message in group], dialog_ids)
                     outcomes, new = admit(group, [StoredMessage(*row) for row in rows])
@@ -102,38 +102,27 @@ class PostgresStore:
             connection.terminate()
 
     async def _open_session(self) -> _Session:
-        """Connect, and prepare the two statements of an exchange."""
+        """Connect, bring the table up to date, and prepare the two statements of an exchange."""
         connection = await self._connect()
-        try:
-            # Behind a pooler such as PgBouncer the next transaction may get another connection of the server, which
-            # does not know the statements that were prepared on this one. A pooler gives itself away: the process that
-            # it announced is not the one that serves.
-            if connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"):
-                find, insert = partial(connection.fetch, self._FIND), partial(connection.executemany, self._INSERT)
-                return _Session(connection, find, insert)
-            async with _transaction(connection):
+        self._session = _Session(
+            connection, partial(connection.fetch, self._FIND), partial(connection.executemany, self._INSERT)
+        )
+        if await self._find_version(connection) != VERSION:
+            await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+            version = await self._find_version(connection)
+            for statement in upgrade_from(version, seq="BIGSERIAL", time="TIMESTAMPTZ"):
+                await connection.execute(statement)
+            await connection.execute("COMMIT")
+        # Behind a pooler such as PgBouncer the next transaction may get another connection of the server, which does
+        # not know the statements that were prepared on this one. A pooler gives itself away: the process that it
+        # announced is not the one that serves.
+        async with _transaction(connection):
+            if connection.get_server_pid() == await connection.fetchval("SELECT pg_backend_pid()"):
                 find, insert = await connection.prepare(self._FIND), await connection.prepare(self._INSERT)
-        except BaseException:
-            connection.terminate()
-            raise
-        return _Session(connection, find.fetch, insert.executemany)
+                self._session = _Session(connection, find.fetch, insert.executemany)
+        return self._session
 
     async def _connect(self) -> "asyncpg.Connection":
-        """Connect, and bring the table up to date."""
-        connection = await self._connect_to_any()
-        try:
-            if await self._find_version(connection) != VERSION:
-                await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
-                version = await self._find_version(connection)
-                for statement in upgrade_from(version, seq="BIGSERIAL", time="TIMESTAMPTZ"):
-                    await connection.execute(statement)
-                await connection.execute("COMMIT")
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
-
-    async def _connect_to_any(self) -> "asyncpg.Connection":
         """Connect to the first host that answers within its share of `GIVE_UP` seconds."""
         arguments = self._address.connect_arguments
         hosts = list(zip(arguments["host"], arguments["port"], strict=True))
