@@ -139,13 +139,14 @@ class SqliteStore:
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            if self._connection is None:
-                self._connection = self._connect()
-            _when_free(self._connection, "BEGIN IMMEDIATE")
-            result = work(self._connection)
-            self._connection.execute("COMMIT")
-        except BaseException:
+            connection = self._connection or self._connect()
+            _when_free(connection, "BEGIN IMMEDIATE")
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException as error:
             self._close()
+            if _name_of(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+                raise UnusableStoreError(str(error)) from None
             raise
         return result
 
@@ -181,26 +182,21 @@ class SqliteStore:
         """Connect, and bring the table up to date."""
         prepare_file(self._file)
         connection = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=0)
-        try:
-            # with it, readers and the writer do not wait for each other
-            (mode,) = _when_free(connection, "PRAGMA journal_mode=WAL").fetchone()
-            if mode != "wal":
-                raise UnusableStoreError("the file system does not support SQLite's WAL mode, as a local disk does")
-            connection.execute("PRAGMA synchronous=NORMAL")  # what is committed survives the end of any process
-            connection.execute("PRAGMA wal_autocheckpoint=0")  # see `_move_log`
-            _when_free(connection, "BEGIN IMMEDIATE")
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            version = int("messages" in tables)
-            if version and "messages_version" in tables:
-                (version,) = connection.execute("SELECT max(version) FROM messages_version").fetchone()
-            for statement in upgrade_from(version, seq="INTEGER NOT NULL", time="DATETIME"):
-                connection.execute(statement)
-            connection.execute("COMMIT")
-        except BaseException as error:
-            connection.close()
-            if _name_of(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-                raise UnusableStoreError(str(error)) from None
-            raise
+        self._connection = connection
+        # with it, readers and the writer do not wait for each other
+        (mode,) = _when_free(connection, "PRAGMA journal_mode=WAL").fetchone()
+        if mode != "wal":
+            raise UnusableStoreError("the file system does not support SQLite's WAL mode, as a local disk does")
+        connection.execute("PRAGMA synchronous=NORMAL")  # what is committed survives the end of any process
+        connection.execute("PRAGMA wal_autocheckpoint=0")  # see `_move_log`
+        _when_free(connection, "BEGIN IMMEDIATE")
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        version = int("messages" in tables)
+        if version and "messages_version" in tables:
+            (version,) = connection.execute("SELECT max(version) FROM messages_version").fetchone()
+        for statement in upgrade_from(version, seq="INTEGER NOT NULL", time="DATETIME"):
+            connection.execute(statement)
+        connection.execute("COMMIT")
         return connection
 
     def _close(self) -> None:
