@@ -7,15 +7,13 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, format_span_id, format_trace_id, get_current_span
 
 _own: ContextVar[tuple["asyncio.Task[Any] | None", str]] = ContextVar("own", default=(None, ""))
-_shared: ContextVar[str] = ContextVar("shared", default="")
 _OF_ACCESS = re.compile(r"method=(?P<method>[^,]*),path=(?P<path>[^,]*).*\(status=(?P<status>\d+)")
 
 
@@ -30,15 +28,9 @@ def get_request_id() -> str:
     return request_id if task is _current_task() else ""
 
 
-@contextmanager
-def about(request_ids: Iterable[str]) -> Iterator[None]:
-    """Let lines be about some requests, whose ids are separated by commas."""
-    together = ",".join(dict.fromkeys(request_ids))
-    token = _shared.set("" if together == get_request_id() else together)
-    try:
-        yield
-    finally:
-        _shared.reset(token)
+def of_requests(request_ids: Iterable[str]) -> dict[str, str]:
+    """Return the `extra` of a line about work that several requests share: their ids, separated by commas."""
+    return {"request_ids": ",".join(dict.fromkeys(request_ids))}
 
 
 def configure_log(log_format: str) -> None:
@@ -61,11 +53,11 @@ def _name_request(record: logging.LogRecord) -> bool:
 
     BentoML's own filter, which comes first, has set it to the ids of the trace, or to nothing.
     """
-    own = "" if _shared.get() else get_request_id()
     of_record: dict[str, Any] = vars(record)
-    request_id = of_record["request_id"] = own or _shared.get()
-    of_record["span"] = get_current_span().get_span_context() if own else INVALID_SPAN_CONTEXT
-    trace = of_record.get("trace_msg", "") if own else ""  # otherwise that of whoever has started the task
+    request_id = of_record["request_id"] = of_record.get("request_ids", get_request_id())
+    is_own = request_id and request_id == get_request_id()
+    of_record["span"] = get_current_span().get_span_context() if is_own else INVALID_SPAN_CONTEXT
+    trace = of_record.get("trace_msg", "") if is_own else ""  # otherwise that of whoever has started the task
     of_record["trace_msg"] = f" (request_id={request_id}){trace}" if request_id else ""
     return True
 

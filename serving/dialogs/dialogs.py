@@ -25,7 +25,7 @@ from serving.dialogs.store import Store
 from serving.dialogs.tasks import GIVE_UP, cancel, in_time
 from serving.dialogs.upkeep import keep_up
 from serving.errors import Problem, RefusedError
-from serving.log import about, get_request_id
+from serving.log import get_request_id, of_requests
 from serving.schemas import PlatformMessage
 
 CHECK_SECONDS = 600  # to bring a large table up to date at the start
@@ -123,8 +123,8 @@ class Dialogs:
                 for one in group:
                     await self._store_group([one])
                 return
-            with about(one.request_id for one in group):
-                logger.warning("%s: %d messages were not stored: %s", self._store, len(group), reason_of(error))
+            ids = of_requests(one.request_id for one in group)
+            logger.warning("%s: %d messages were not stored: %s", self._store, len(group), reason_of(error), extra=ids)
             problem = Problem.UNSTORABLE if cause is Cause.MESSAGE else Problem.STORE_DOWN
             outcomes = [RefusedError(problem) for _ in group]
         for one, outcome in zip(group, outcomes, strict=True):

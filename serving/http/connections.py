@@ -28,7 +28,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from serving.errors import MAX_HEAD_BYTES, Problem, RefusedError
 from serving.http.bodies import to_response
 from serving.http.request_id import header_of, id_of
-from serving.log import about
+from serving.log import set_request_id
 
 WAIT_SECONDS = 30.0  # for a client to send a head, to catch up with a response, and to close; nginx's lingering_time
 MAX_DISCARDED_BYTES = 32 * 2**20  # of the rest of a request that has already been answered
@@ -222,8 +222,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._transport.abort()
             return
         request_id = id_of(self.headers or [])
-        with about([request_id]):
-            refused.log()
+        set_request_id(request_id)
+        refused.log()
         response = to_response(refused)
         head = [f"HTTP/1.1 {refused.status.value} {refused.status.phrase}".encode(), b"connection: close"]
         headers = [*self.server_state.default_headers, header_of(request_id), *response.raw_headers]

@@ -25,7 +25,7 @@ from models.explain import explain
 from models.features import BOUNDARY
 from models.weights import ModelError
 from serving.errors import Problem, RefusedError
-from serving.log import about, get_request_id
+from serving.log import get_request_id, of_requests
 from serving.scoring.adaptive_batching import adaptive_batching, get_tracer
 from serving.scoring.metrics import ModelMetrics
 from serving.scoring.monitoring import Monitoring
@@ -92,8 +92,7 @@ def scoring(jobs: Sequence[Job]) -> Iterator[None]:
     try:
         yield
     except Exception:
-        with about(job.request_id for job in jobs):
-            logger.exception("Scoring failed")
+        logger.exception("Scoring failed", extra=of_requests(job.request_id for job in jobs))
         raise RefusedError(Problem.INTERNAL) from None
     finally:
         ended = time_ns()
