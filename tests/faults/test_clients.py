@@ -35,29 +35,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-def curl(*arguments: str, body: str) -> list[str]:
-    """Run curl with a body from its standard input; returns the lines that it printed."""
-    command = ["curl", "--silent", "--show-error", "--max-time", "20", "-H", "Content-Type: application/json"]
-    done = subprocess.run([*command, *arguments], input=body, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
 @pytest.mark.curl
-@pytest.mark.parametrize("framing", [[], ["-H", "Transfer-Encoding: chunked"]], ids=["length", "chunked"])
-def test_curl_offering_http2_is_answered_on_one_connection(server: Server, framing: list[str]) -> None:
-    options = ["--http2", *framing, "-w", "\n%{http_code} %{num_connects}\n", "-d", "@-"]
-    lines = curl(*options, *[f"{server.url}/predict"] * 2, body=BODY)
-    assert lines[1::2] == ["200 1", "200 0"], "the second request takes the same connection"
-    assert all(len(json.loads(line)["participants"]) == 2 for line in lines[::2])
-
-
-@pytest.mark.curl
-def test_curl_offering_http2_and_waiting_for_100_is_answered(server: Server) -> None:
-    body = json.dumps(CURL_CHAT).ljust(1_040_000)  # curl expects 100 from 1 MB on (1,024 bytes before version 7.84)
-    options = ["--http2", "-H", "Expect: 100-continue", "-w", "\n%{http_code}", "-d", "@-"]
-    assert curl(*options, f"{server.url}/predict", body=body)[-1] == "200"
-    assert curl(*options, f"{server.url}/predict", body=body * 5)[-1] == "413"
+@pytest.mark.parametrize(
+    ("header", "size", "printed"),
+    [
+        ("X: a body with a length", 0, ["200 1", "200 0"]),
+        ("Transfer-Encoding: chunked", 0, ["200 1", "200 0"]),
+        ("Expect: 100-continue", 1_040_000, ["200 1", "200 0"]),
+        ("Expect: 100-continue", 5_000_000, ["413 1", "413 1"]),
+    ],
+)
+def test_curl_offering_http2_is_answered(server: Server, header: str, size: int, printed: list[str]) -> None:
+    """Twice, by its status and the number of connections that it opened: one for both unless the first ends early."""
+    command = ["curl", "--http2", "-H", "Content-Type: application/json", "-H", header, "-d", "@-"]
+    command += ["--silent", "--show-error", "--max-time", "20", "-w", "\n%{http_code} %{num_connects}\n"]
+    urls = [f"{server.url}/predict"] * 2
+    done = subprocess.run([*command, *urls], input=BODY.ljust(size), capture_output=True, text=True, check=False)
+    assert (done.stderr, done.stdout.splitlines()[1::2]) == ("", printed)
 
 
 NGINX = """
@@ -74,36 +68,29 @@ http {{
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  upstream service {{ server 127.0.0.1:{upstream}; {keepalive} }}
+  upstream service {{ server 127.0.0.1:{upstream}; keepalive 8; }}
   server {{
     listen 127.0.0.1:{port};
     location / {{
       proxy_pass http://service;
-      {options}
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_request_buffering {buffering};
     }}
   }}
 }}
 """
-PROXIES = {
-    "defaults": ("", ""),
-    "kept connections": ("keepalive 8;", 'proxy_http_version 1.1; proxy_set_header Connection "";'),
-    "unbuffered": (
-        "keepalive 8;",
-        'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_request_buffering off;',
-    ),
-}
 
 
-@pytest.fixture(params=["direct", *(pytest.param(name, marks=pytest.mark.nginx) for name in PROXIES)])
+@pytest.fixture(params=["direct", *(pytest.param(buffering, marks=pytest.mark.nginx) for buffering in ("on", "off"))])
 def url(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Iterator[str]:
-    """Return the URL of the service, or of an nginx in front of it."""
+    """Return the URL of the service, or of an nginx in front of it, with its buffering of requests on or off."""
     if request.param == "direct":
         yield server.url
         return
-    keepalive, options = PROXIES[request.param]
     port, upstream = free_port(), urlsplit(server.url).port
     config = tmp_path / "nginx.conf"
-    config.write_text(NGINX.format(folder=tmp_path, port=port, upstream=upstream, keepalive=keepalive, options=options))
+    config.write_text(NGINX.format(folder=tmp_path, port=port, upstream=upstream, buffering=request.param))
     process = subprocess.Popen([str(find("nginx")), "-p", str(tmp_path), "-c", str(config)])
     try:
         wait_until(lambda: is_ready(f"http://127.0.0.1:{port}"))
