@@ -11,6 +11,7 @@ import gc
 import bentoml
 
 from models.chat import Chat, ChatToExplain, Explanation
+from models.classifier import Classifier
 from serving.base_image import read_base
 from serving.dialogs.dialogs import Dialogs
 from serving.errors import TIMEOUT_SECONDS
@@ -20,7 +21,7 @@ from serving.http.shutdown import Shutdown
 from serving.log import configure_log
 from serving.process import configure_process
 from serving.schemas import Answer, ChatOrMessage, Chats, MessageAnswer, PlatformMessage, Predictions
-from serving.scoring.batching import Scorer, load_classifier
+from serving.scoring.batching import Scorer
 from serving.scoring.monitoring import Monitoring
 from serving.settings import read_settings
 
@@ -51,7 +52,7 @@ class TuringTestService:
 
     def __init__(self) -> None:
         self.monitoring = Monitoring.open(SETTINGS.monitoring, SETTINGS.monitoring_max_mb, SETTINGS.workers)
-        classifier = load_classifier(SETTINGS.folder_of_model, SETTINGS.expected_bot_share)
+        classifier = Classifier.load(SETTINGS.folder_of_model, SETTINGS.expected_bot_share)
         self.scorer = Scorer(classifier, self.monitoring)
         self.dialogs = Dialogs(SETTINGS.store, SETTINGS.history_days)  # connects when it is first used
 

@@ -111,21 +111,20 @@ def test_the_dispatcher_learns_no_wait() -> None:
     assert learned(NoWait(10)) == pytest.approx((0, 0.001)), BENTOML + "Optimizer"
 
 
-def test_the_dispatcher_gives_up_with_an_exception_for_each_caller() -> None:
-    """One that all callers share would keep everything that they were doing from being freed."""
+def test_the_dispatcher_lets_its_callers_be_cancelled() -> None:
+    """As when a request times out."""
 
-    async def stuck(numbers: Sequence[int]) -> Sequence[int]:
-        await asyncio.sleep(60)
-        return numbers
+    async def give_up() -> object:
+        entered = asyncio.Event()
 
-    async def cancelled() -> list[BaseException | int]:
-        enqueue = adaptive_batching(stuck, TimeoutError, max_batch_size=8, max_latency_ms=10_000)
-        asked = [asyncio.ensure_future(enqueue(number)) for number in range(3)]
-        await asyncio.sleep(0.05)
-        for one in asked:
-            one.cancel()
-        return await asyncio.gather(*asked, return_exceptions=True)
+        async def score(_: Sequence[int]) -> None:
+            entered.set()
+            await asyncio.Event().wait()
 
-    outcomes = asyncio.run(cancelled())
-    assert [type(outcome) for outcome in outcomes] == [TimeoutError] * 3, BENTOML + "CorkDispatcher"
-    assert len({id(outcome) for outcome in outcomes}) == 3
+        asked = asyncio.ensure_future(adaptive_batching(score, max_batch_size=8)(1))
+        await entered.wait()
+        asked.cancel()
+        (outcome,) = await asyncio.gather(asked, return_exceptions=True)
+        return outcome
+
+    assert isinstance(asyncio.run(give_up()), asyncio.CancelledError), BENTOML + "CorkDispatcher"

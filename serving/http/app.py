@@ -20,11 +20,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import bentoml
+from bentoml.exceptions import BentoMLException
 from starlette.applications import Starlette
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
+from models.classifier import Classifier
+from models.weights import ModelError
 from serving import page
 from serving.dialogs.dialogs import Dialogs
 from serving.http.access import Access
@@ -35,7 +38,6 @@ from serving.http.request_id import HEADER, RequestId
 from serving.http.shutdown import PARENT
 from serving.http.swagger import swagger_routes
 from serving.memory import check_memory
-from serving.scoring.batching import load_classifier
 from serving.scoring.monitoring import Monitoring
 from serving.settings import read_settings
 
@@ -56,7 +58,10 @@ def check_start(service: Any) -> None:
     Raises BentoMLException with one line, which names the variable if its value is wrong.
     """
     settings = read_settings()
-    load_classifier(settings.folder_of_model)
+    try:
+        Classifier.load(settings.folder_of_model)
+    except ModelError as error:
+        raise BentoMLException(f"cannot serve the model: {error}") from None
     access = Access(settings.keys, settings.open_metrics_and_docs)
     swagger_routes(service, access)
     Monitoring.check(settings.monitoring)

@@ -4,7 +4,8 @@
 message. Written for BentoML 1.4.40.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from typing import TypeVar
 
@@ -14,8 +15,8 @@ from bentoml._internal.marshal.dispatcher import CorkDispatcher, Optimizer
 from opentelemetry.trace import Tracer
 from prometheus_client import Histogram
 
+MAX_LATENCY_MS = 3_600_000  # BentoML drops what it expects to take longer; requests end earlier, by their timeout
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 def traces_requests() -> bool:
@@ -42,29 +43,26 @@ class NoWait(Optimizer):
 
 
 def adaptive_batching(
-    score: Callable[[Sequence[T]], Coroutine[None, None, Sequence[R]]],
-    overloaded: Callable[[], Exception],
-    max_batch_size: int,
-    max_latency_ms: int,
-) -> Callable[[T], Awaitable[R]]:
-    """Return a function that puts one item into BentoML's adaptive batching and returns its result.
+    score: Callable[[Sequence[T]], Awaitable[None]], max_batch_size: int
+) -> Callable[[T], Awaitable[T]]:
+    """Return a function that puts one item into BentoML's adaptive batching, and returns it when it is scored.
 
-    `score` gets up to `max_batch_size` items at a time, one batch after the other, and returns as many results; an
-    exception of it reaches each item's caller. `overloaded` makes the exception that is raised for an item that is
-    expected to take longer than `max_latency_ms`, and for one whose caller is cancelled.
+    `score` gets up to `max_batch_size` items at a time, one batch after the other; an exception of it reaches each
+    item's caller.
     """
 
-    def give_up() -> R:
-        raise overloaded()  # a new one each time: an exception keeps the frames that it was raised in
+    def cancelled() -> T:
+        raise asyncio.CancelledError  # which BentoML catches
 
-    dispatcher: CorkDispatcher[T, R] = CorkDispatcher(
-        max_latency_ms, max_batch_size, fallback=give_up, get_batch_size=lambda _: 1
+    dispatcher: CorkDispatcher[T, T] = CorkDispatcher(
+        MAX_LATENCY_MS, max_batch_size, fallback=cancelled, get_batch_size=lambda _: 1
     )
-    dispatcher.optimizer = NoWait(max_latency_ms / 1000)
+    dispatcher.optimizer = NoWait(MAX_LATENCY_MS / 1000)
 
-    async def observe_and_score(batch: Sequence[T]) -> Sequence[R]:
+    async def observe_and_score(batch: Sequence[T]) -> Sequence[T]:
         _batch_sizes().observe(len(batch))
-        return await score(batch)
+        await score(batch)
+        return batch
 
     return dispatcher(observe_and_score)  # type: ignore[return-value]
 

@@ -13,17 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from time import time_ns
 from typing import TypeVar
-
-from bentoml.exceptions import BentoMLException
 
 from models.chat import EXAMPLE_CHAT, Chat, Explanation, Prediction
 from models.classifier import Classifier
 from models.explain import explain
 from models.features import BOUNDARY
-from models.weights import ModelError
 from serving.errors import Problem, RefusedError
 from serving.log import get_request_id, of_requests
 from serving.scoring.adaptive_batching import adaptive_batching, get_tracer
@@ -31,7 +27,6 @@ from serving.scoring.metrics import ModelMetrics
 from serving.scoring.monitoring import Monitoring
 
 MAX_BATCH_SIZE = 64  # chats; a larger batch gains nothing and delays the others
-MAX_LATENCY_MS = 10_000  # BentoML rejects what it expects to take longer; by default, requests end earlier
 LARGE = 50_000  # characters; with all words new to the cache, they take 0.1 s, in which the worker answers nobody else
 CHARACTERS_PER_MESSAGE = 20  # what a message costs besides its text
 EXAMPLE = Chat.model_validate(EXAMPLE_CHAT)
@@ -112,19 +107,6 @@ class SlowLane:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._classifier)
 
 
-def load_classifier(folder: Path, expected_bot_share: float | None = None) -> Classifier:
-    """Load the model of a folder, and score once with it; `expected_bot_share` as in `Classifier`.
-
-    Raises BentoMLException with one line if the artifact cannot be used.
-    """
-    try:
-        classifier = Classifier.load(folder, expected_bot_share)
-    except ModelError as error:
-        raise BentoMLException(f"cannot serve the model: {error}") from None
-    classifier.predict([EXAMPLE])
-    return classifier
-
-
 class Scorer:
     """Scores chats with a classifier, in batches."""
 
@@ -134,12 +116,7 @@ class Scorer:
         self._tracer = get_tracer()
         self._metrics = ModelMetrics(classifier.version)
         self._callers = 0  # requests that wait for a score
-        self._enqueue = adaptive_batching(
-            self._score_batch,
-            overloaded=partial(RefusedError, Problem.TIMEOUT),
-            max_batch_size=MAX_BATCH_SIZE,
-            max_latency_ms=MAX_LATENCY_MS,
-        )
+        self._enqueue = adaptive_batching(self._score_batch, MAX_BATCH_SIZE)
         self._large_chats = SlowLane(classifier, "large-chats")
         self._explanations = SlowLane(classifier, "explanations")
 
@@ -148,8 +125,8 @@ class Scorer:
 
         `are_dialogs` marks them in the monitoring log as dialogs so far, which are scored after every message.
 
-        Raises `RefusedError` with 500 if scoring fails, with 503 if the queue is too long. The caller's timeout may end
-        it at any time: what is left is then not scored.
+        Raises `RefusedError` with 500 if scoring fails. The caller may cancel it at any time: what is left is then not
+        scored.
         """
         jobs = [Job(chat, size(chat), are_dialogs) for chat in chats]
         self._callers += 1
@@ -204,13 +181,12 @@ class Scorer:
         self._trace([job])
         return explanation
 
-    async def _score_batch(self, batch: Sequence[Job]) -> Sequence[Job]:
+    async def _score_batch(self, batch: Sequence[Job]) -> None:
         """Score a batch of BentoML's adaptive batching, which counts chats and not their characters."""
         for number, part in enumerate(parts_of(batch)):
             if number:
                 await asyncio.sleep(0)
             self._score(part, self._classifier)
-        return batch
 
     def _score(self, part: Sequence[Job], classifier: Classifier) -> None:
         """Score chats and complete their jobs. One assessment gives all that is answered and logged."""

@@ -15,7 +15,6 @@ from functools import cache
 from itertools import count
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from tempfile import TemporaryFile
 from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Self
@@ -72,8 +71,7 @@ class Monitoring:
         if folder is None:
             return
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            TemporaryFile(dir=folder).close()
+            _RotatedFile(folder, max_bytes=0).close()
         except OSError as error:
             raise BentoMLConfigException(f"MONITORING: cannot write to {say_who_cannot_write(folder, error)}") from None
 
