@@ -2,11 +2,8 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +15,7 @@ from models.classifier import Classifier
 from records.monitoring_log import CONFIDENCES
 from serving.scoring.batching import LARGE
 from serving.scoring.metrics import PROBABILITIES, BulkHistogram
-from tests.conftest import ROOT, Server, running, sample_bodies, send, wait_until
+from tests.conftest import Server, running, sample_bodies, send, wait_until
 
 NAMES = {
     "turing_test_answers": "counter",
@@ -49,20 +46,20 @@ def samples(server: Server) -> dict[str, float]:
     return found
 
 
-def added(server: Server, before: dict[str, float], answers: float) -> dict[str, float]:
-    """Wait until so many more participants are counted; returns what each sample has grown by."""
+def answers(values: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if name.startswith("turing_test_answers_total")}
 
-    def total(values: dict[str, float]) -> float:
-        return sum(value for name, value in values.items() if name.startswith("turing_test_answers_total"))
 
-    wait_until(lambda: total(samples(server)) >= total(before) + answers, 10)
+def added(server: Server, before: dict[str, float], number: float) -> dict[str, float]:
+    """Wait until so many more participants are counted and none waits; returns what each sample has grown by."""
+    expected = sum(answers(before).values()) + number
+
+    def are_counted() -> bool:
+        found = samples(server)
+        return sum(answers(found).values()) >= expected and found["turing_test_queue_chats"] == 0
+
+    wait_until(are_counted, 10)
     return {name: value - before.get(name, 0) for name, value in samples(server).items()}
-
-
-def test_the_bounds_of_confidence_are_bounds_of_the_histogram(classifier: Classifier) -> None:
-    rules = classifier.weights.rules
-    bounds = {bound for least in (float(rules.high), float(rules.medium)) for bound in (least, 1 - least)}
-    assert all(np.isclose(PROBABILITIES, bound).any() for bound in bounds)
 
 
 def test_every_metric_is_there_before_the_first_chat(server: Server) -> None:
@@ -119,60 +116,22 @@ def test_each_chat_is_counted_once_with_its_words(
     assert grown["turing_test_chat_words_bucket 10.0"] == (1 if words == 1 else 0)
 
 
-def test_the_queue_is_seen_while_chats_wait_and_is_empty_afterwards(server: Server) -> None:
-    """Explanations of long chats take seconds, in threads of their own."""
-    texts = [" ".join(f"word{n}x{m}" for m in range(40)) for n in range(1_000)]
-    messages = [{"message_id": n, "text": text, "participant_id": n % 20} for n, text in enumerate(texts)]
-    body = {"chat_id": 1, "messages": messages}
-    with ThreadPoolExecutor(4) as clients:
-        for _ in range(4):
-            clients.submit(send, f"{server.url}/explain", body)
-        wait_until(lambda: samples(server)["turing_test_queue_chats"] >= 2)
-    wait_until(lambda: samples(server)["turing_test_queue_chats"] == 0)
-
-
-def test_dialogs_in_the_store_are_counted_when_a_worker_starts(server: Server, tmp_path: Path) -> None:
+def test_workers_that_are_killed_leave_their_answers_and_nothing_in_the_queue(server: Server) -> None:
+    """Explanations of long chats take seconds, in threads of their own. Successors count the dialogs in the store."""
     for number in range(6):
         message = {"text": "hi", "dialog_id": f"d{number % 3}", "id": f"d-{number}", "participant_index": 0}
         assert send(f"{server.url}/predict", message).status == 200
-    with running(tmp_path, WORKERS="1", HISTORY_FOLDER=str(server.log.with_name("history"))) as other:
-        wait_until(lambda: samples(other).get("turing_test_dialogs", 0) >= 3, 10)
-
-
-def test_a_killed_worker_leaves_its_answers_and_nothing_in_the_queue(tmp_path: Path) -> None:
-    folder = tmp_path / "metrics"
-    folder.mkdir()
-    work = """
-import asyncio, os, sys
-from serving.metrics_files import open_files
-open_files()
-from serving.scoring.metrics import ModelMetrics
-from models.chat import Participant, Prediction
-async def main():
-    metrics = ModelMetrics("v")
-    side = Participant(participant_id=0, is_bot_probability=0.8, confidence="medium")
-    metrics.count(Prediction(chat_id=1, participants=[side], model_version="v"), 3, 0.1)
-    metrics.enter(int(sys.argv[1]))
-    metrics.write()
-    if sys.argv[2] == "killed":
-        os.kill(os.getpid(), 9)
-    from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.multiprocess import MultiProcessCollector
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)
-    print(generate_latest(registry).decode())
-asyncio.run(main())
-"""
-    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
-    outputs = []
-    for arguments, code in ((["5", "killed"], -signal.SIGKILL), (["2", "ends"], 0)):
-        done = subprocess.run(
-            [sys.executable, "-c", work, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == code, done.stderr
-        outputs.append(done.stdout)
-    assert "turing_test_queue_chats 2.0" in outputs[1]
-    assert 'turing_test_answers_total{confidence="medium",model_version="v"} 2.0' in outputs[1]
+    texts = [" ".join(f"word{n}x{m}" for m in range(40)) for n in range(1_000)]
+    messages = [{"message_id": n, "text": text, "participant_id": n % 20} for n, text in enumerate(texts)]
+    with ThreadPoolExecutor(4) as clients:
+        for _ in range(4):
+            clients.submit(send, f"{server.url}/explain", {"chat_id": 1, "messages": messages})
+        wait_until(lambda: samples(server)["turing_test_queue_chats"] >= 2)
+        before = samples(server)
+        for worker in server.workers():
+            os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: (found := samples(server))["turing_test_queue_chats"] == 0 and found["turing_test_dialogs"] >= 3)
+    assert answers(samples(server)) == answers(before)
 
 
 def test_many_observations_at_once_are_those_one_by_one() -> None:

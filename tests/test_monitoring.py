@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
@@ -22,10 +21,14 @@ from tests.prometheus import is_up, numbers, query
 from train.evaluate import AFTER, FINISHED_CHATS, SHIFTED_CHATS, WHOLE_CHATS, is_at_home, streamed
 
 MONITORING = ROOT / "monitoring"
-ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())
-RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
-DASHBOARD = json.loads((MONITORING / "grafana" / "dashboards" / "turing-test-service.json").read_text())
-PANELS = [panel for panel in DASHBOARD["panels"] if "targets" in panel]
+
+
+def read(file: str) -> Any:
+    return yaml.safe_load((MONITORING / file).read_text())
+
+
+RULES = [rule for group in read("alerts.yml")["groups"] for rule in group["rules"]]
+PANELS = [panel for panel in read("grafana/dashboards/turing-test-service.json")["panels"] if "targets" in panel]
 TARGETS = [(f"{panel['title']} {target['refId']}", target["expr"]) for panel in PANELS for target in panel["targets"]]
 
 
@@ -45,8 +48,8 @@ def queries() -> dict[str, str]:
 MARGIN = 0.1  # of the alert on a large share of `high`, beyond the largest of the cross-validation
 
 
-def promtool(*arguments: str) -> None:
-    done = subprocess.run(["promtool", *arguments], cwd=MONITORING, capture_output=True, text=True, check=False)
+def promtool(*arguments: str, stdin: str = "") -> None:
+    done = subprocess.run(["promtool", *arguments], cwd=MONITORING, input=stdin, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -58,12 +61,9 @@ def test_the_configuration_is_valid_and_alerts_are_raised_when_they_should_be() 
 
 
 def test_every_alert_is_tested_to_fire_and_not_to() -> None:
-    tests = yaml.safe_load((MONITORING / "alerts_test.yml").read_text())["tests"]
-    for name in [rule["alert"] for rule in RULES if "alert" in rule]:
-        expected = [
-            bool(case["exp_alerts"]) for test in tests for case in test["alert_rule_test"] if case["alertname"] == name
-        ]
-        assert set(expected) == {True, False}, name
+    cases = [case for test in read("alerts_test.yml")["tests"] for case in test["alert_rule_test"]]
+    tested = {(case["alertname"], bool(case["exp_alerts"])) for case in cases}
+    assert tested == {(rule["alert"], fires) for rule in RULES if "alert" in rule for fires in (True, False)}
 
 
 def measured_at_home() -> list[dict[str, Any]]:
@@ -94,9 +94,7 @@ def prometheus(folder: Path, server: Server, key: str | None = None) -> Iterator
         text = (MONITORING / name).read_text().replace("turing-test-service:8000", server.url.removeprefix("http://"))
         text = re.sub(r"(scrape_interval|evaluation_interval): \d+s", r"\1: 1s", text)
         if key is not None:
-            text = text.replace("# authorization:", "authorization:").replace(
-                "#   credentials_file:", "  credentials_file:"
-            )
+            text = re.sub(r"# (authorization:|  credentials_file:)", r"\1", text)
         (folder / name).write_text(text)
     if key is not None:
         (folder / "key").write_text(f"{key}\n")
@@ -115,44 +113,38 @@ def prometheus(folder: Path, server: Server, key: str | None = None) -> Iterator
         process.wait(timeout=20)
 
 
-@contextmanager
-def load(server: Server) -> Iterator[None]:
-    """Send every kind of request from several clients, explanations among them and some that are rejected."""
-    stop = threading.Event()
+def requests() -> list[tuple[str, Any]]:
+    """Return every kind of request, explanations among them and some that are rejected."""
+    bodies = sample_bodies()
     messages = [
         {"text": "hi", "dialog_id": f"d{number % 3}", "id": str(number), "participant_index": number % 2}
         for number in range(9)
     ]
-    bodies = sample_bodies()
-    requests = [
-        *(("predict", body) for body in [*bodies[:30], *messages, {"chat_id": 1}]),
-        *[("predict_batch", {"chats": bodies[:8]}), ("explain", bodies[0]), ("nothing", {})],
-    ]
-
-    def work() -> None:
-        with httpx.Client(timeout=30, trust_env=False) as client:
-            while not stop.is_set():
-                for path, body in requests:
-                    client.post(f"{server.url}/{path}", json=body)
-
-    with ThreadPoolExecutor(6) as clients:
-        for _ in range(6):
-            clients.submit(work)
-        try:
-            yield
-        finally:
-            stop.set()
+    predictions = [("predict", body) for body in [*bodies[:30], *messages, {"chat_id": 1}]]
+    return [*predictions, ("predict_batch", {"chats": bodies[:8]}), ("explain", bodies[0]), ("nothing", {})]
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run Prometheus beside a service under load, long enough for rates; yields its URL."""
     folder = tmp_path_factory.mktemp("watched")
-    with running(folder, WORKERS="2") as server, prometheus(folder, server) as url, load(server):
-        wait_until(lambda: len(query(url, 'up{job="turing-test-service"}[1m]')) == 1)
-        wait_until(lambda: bool(numbers(url, "turing_test:answers_high:ratio_rate6h")))
-        threading.Event().wait(8)
-        yield url
+    stop = threading.Event()
+
+    def ask(url: str) -> None:
+        while not stop.is_set():
+            for path, body in requests():
+                send(f"{url}/{path}", body)
+
+    with running(folder, WORKERS="2") as server, prometheus(folder, server) as url, ThreadPoolExecutor(6) as clients:
+        for _ in range(6):
+            clients.submit(ask, server.url)
+        try:
+            wait_until(lambda: len(query(url, 'up{job="turing-test-service"}[1m]')) == 1)
+            wait_until(lambda: bool(numbers(url, "turing_test:answers_high:ratio_rate6h")))
+            stop.wait(8)
+            yield url
+        finally:
+            stop.set()
 
 
 @pytest.mark.prometheus
@@ -162,58 +154,39 @@ def test_every_query_of_the_dashboard_and_the_rules_returns_data(watched: str, q
 
 
 @pytest.mark.prometheus
-def test_no_alert_is_raised_under_load_and_no_rule_fails(watched: str) -> None:
+def test_under_load_no_alert_is_raised_no_rule_fails_and_the_metrics_fit_the_conventions(watched: str) -> None:
     groups = CLIENT.get(f"{watched}/api/v1/rules").json()["data"]["groups"]
     rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
     assert len(rules) == len(RULES)
     assert {rule["health"] for rule in rules.values()} == {"ok"}
     for name in ("TuringTestNotReady", "TuringTestMetricsMissing", "TuringTestErrors"):
         assert rules[name]["state"] == "inactive", name
-
-
-@pytest.mark.prometheus
-def test_the_metrics_fit_the_conventions_of_prometheus(watched: str, tmp_path: Path) -> None:
     targets = CLIENT.get(f"{watched}/api/v1/targets").json()["data"]["activeTargets"]
     (target,) = [target for target in targets if target["labels"]["job"] == "turing-test-service"]
-    text = send(target["scrapeUrl"]).text
-    ours = "\n".join(line for line in text.splitlines() if "turing_test_" in line and "bentoml" not in line)
-    done = subprocess.run(
-        ["promtool", "check", "metrics"], input=f"{ours}\n", cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    lines = send(target["scrapeUrl"]).text.splitlines()
+    ours = [line for line in lines if "turing_test_" in line and "bentoml" not in line]
+    promtool("check", "metrics", stdin="".join(f"{line}\n" for line in ours))
 
 
 @pytest.mark.prometheus
 def test_readiness_is_seen_and_a_key_opens_the_metrics(tmp_path: Path) -> None:
-    with running(tmp_path, API_KEYS="a-long-key", WORKERS="1") as server:
-        for key, up in ((None, 0.0), ("a-long-key", 1.0)):
-            folder = tmp_path / str(key)
-            folder.mkdir()
-            with prometheus(folder, server, key) as url:
-                wait_until(lambda url=url: numbers(url, 'up{job="turing-test-readiness"}') == [1.0], 20)  # type: ignore[misc]
-                wait_until(lambda url=url, up=up: numbers(url, 'up{job="turing-test-service"}') == [up], 20)  # type: ignore[misc]
-                if key:
-                    server.process.terminate()
-                    wait_until(lambda url=url: numbers(url, 'up{job="turing-test-readiness"}') == [0.0], 20)  # type: ignore[misc]
+    with (
+        running(tmp_path, API_KEYS="a-long-key", WORKERS="1") as server,
+        prometheus(tmp_path, server, "a-long-key") as url,
+    ):
+        for job in ("turing-test-readiness", "turing-test-service"):
+            wait_until(lambda job=job: numbers(url, f'up{{job="{job}"}}') == [1.0], 20)  # type: ignore[misc]
+        server.process.terminate()
+        wait_until(lambda: numbers(url, 'up{job="turing-test-readiness"}') == [0.0], 20)
 
 
-def test_the_dashboard_uses_the_data_source_that_is_provisioned() -> None:
-    provisioned = yaml.safe_load(
-        (MONITORING / "grafana" / "provisioning" / "datasources" / "prometheus.yml").read_text()
-    )
-    (source,) = provisioned["datasources"]
-    scrape = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["global"]["scrape_interval"]
-    assert source["jsonData"]["timeInterval"] == scrape
+def test_the_dashboard_shows_every_metric_of_the_chosen_instances_from_the_provisioned_source() -> None:
+    (source,) = read("grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    assert source["jsonData"]["timeInterval"] == read("prometheus.yml")["global"]["scrape_interval"]
     used = [part["datasource"] for panel in PANELS for part in (panel, *panel["targets"])]
     assert all(one == {"type": source["type"], "uid": source["uid"]} for one in used)
-
-
-def test_panels_follow_the_chosen_instances() -> None:
     for name, expression in TARGETS:
         assert expression.count('instance=~"$instance"') == expression.count("{"), name
-
-
-def test_every_metric_of_the_model_is_on_the_dashboard() -> None:
     named = set(re.findall(r'"(turing_test_\w+)"', Path(metrics.__file__).read_text()))
     assert len(named) >= 6
     assert [name for name in named if not any(name in query for _, query in TARGETS)] == []
@@ -223,8 +196,7 @@ def test_compose_mounts_what_grafana_and_prometheus_read() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     assert "./monitoring:/etc/prometheus:ro" in services["prometheus"]["volumes"]
     assert "./monitoring/grafana/provisioning:/etc/grafana/provisioning:ro" in services["grafana"]["volumes"]
-    providers = yaml.safe_load((MONITORING / "grafana" / "provisioning" / "dashboards" / "turing-test.yml").read_text())
-    path = providers["providers"][0]["options"]["path"]
+    path = read("grafana/provisioning/dashboards/turing-test.yml")["providers"][0]["options"]["path"]
     assert f"./monitoring/grafana/dashboards:{path}:ro" in services["grafana"]["volumes"]
     home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert (MONITORING / "grafana" / "dashboards" / Path(home).name).is_file()

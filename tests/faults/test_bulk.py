@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from models import bulk
@@ -79,6 +80,7 @@ def test_a_packed_file_a_pipe_and_the_game_s_format_give_the_same(tmp_path: Path
     assert score(SAMPLE / "train.json", "--out", "-").stdout == expected
     game = (SAMPLE / "train.json").read_bytes()
     assert score("-", "--out", "-", stdin=gzip.compress(game)).stdout == expected
+    assert score("-", "--out", "-", stdin=b"").stdout == score("-", "--out", "-", stdin=b"\n \n").stdout == b""
 
 
 @pytest.mark.parametrize(("arguments", "field"), [(["--finished"], {}), ([], {"finished": True})])
@@ -157,13 +159,6 @@ def test_a_dialog_that_is_no_chat_is_named_and_the_run_goes_on(tmp_path: Path) -
     ]
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \n"])
-def test_a_file_without_chats_gives_none(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "chats").write_bytes(content)
-    score(tmp_path / "chats", "--out", tmp_path / "scores")
-    assert (tmp_path / "scores").read_bytes() == b""
-
-
 @pytest.mark.parametrize(
     ("name", "content", "arguments", "error"),
     [
@@ -210,55 +205,43 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_that_was_killed_is_resumed_to_the_same_bytes(complete: Path, tmp_path: Path) -> None:
+    """Whether the command was killed, or one of its workers."""
     chats, out, state = complete / "chats", tmp_path / "scores", tmp_path / "scores.state"
     arguments: list[str | Path] = [chats, "--processes", "2", "--quiet", "--out", out]
-    resumed: list[str] = []
-    for least in (1, 40):
-        process = subprocess.Popen([*SMALL_STEPS, *arguments, *resumed], cwd=ROOT)
-        wait_until(lambda chunks=least: chunks_done(state) >= chunks)  # type: ignore[misc]
-        workers = _children(process.pid)
-        assert len(workers) >= 2
-        process.send_signal(signal.SIGSTOP)
-        second = score(*arguments, "--resume", check=False, command=SMALL_STEPS)
-        assert b"scores: another run is writing this file" in second.stderr
-        process.kill()
-        assert process.wait() == -signal.SIGKILL, "it was killed before it was done"
-        wait_until(lambda those=workers: not any(_runs(worker) for worker in those))  # type: ignore[misc]
-        resumed = ["--resume"]
-    assert b"continue it with --resume" in score(*arguments, check=False, command=SMALL_STEPS).stderr
-    refused = score(*arguments, "--resume", "--expected-bot-share", "0.1", check=False, command=SMALL_STEPS)
-    assert b"expected bot share of the game, finished False; this is model" in refused.stderr
+
+    def refused(*arguments: str | Path, stdin: bytes | None = None) -> str:
+        return score(*arguments, stdin=stdin, check=False, command=SMALL_STEPS).stderr.decode()
+
+    for least, victim, code in ((1, "worker", 1), (20, "command", -signal.SIGKILL)):
+        resumed = ["--resume"] * (least > 1)
+        with subprocess.Popen([*SMALL_STEPS, *arguments, *resumed], cwd=ROOT, stderr=subprocess.PIPE) as process:
+            wait_until(lambda chunks=least: chunks_done(state) >= chunks)  # type: ignore[misc]
+            process.send_signal(signal.SIGSTOP)
+            assert "scores: another run is writing this file" in refused(*arguments, "--resume")
+            workers = psutil.Process(process.pid).children()
+            (workers[-1] if victim == "worker" else process).kill()
+            process.send_signal(signal.SIGCONT)
+            _, error = process.communicate()
+        assert process.returncode == code, "it was killed before it was done"
+        assert (b"a worker process died" in error) == (victim == "worker")
+        wait_until(lambda those=workers: not any(map(_runs, those)))  # type: ignore[misc]
+    assert "continue it with --resume" in refused(*arguments)
+    other_share = refused(*arguments, "--resume", "--expected-bot-share", "0.1")
+    assert "expected bot share of the game, finished False; this is model" in other_share
     other = chats.read_bytes().replace(b"a", b"b", 1)
-    refused = score("-", *arguments[1:], "--resume", stdin=other, check=False, command=SMALL_STEPS)
-    assert b"not the input of the run that was interrupted" in refused.stderr
+    assert "not the input of the run that was interrupted" in refused("-", *arguments[1:], "--resume", stdin=other)
     score(*arguments, "--resume", command=SMALL_STEPS)
     for name in ("", ".rejected"):
         assert (tmp_path / f"scores{name}").read_bytes() == (complete / f"scores{name}").read_bytes()
     assert not state.exists()
-    assert b"is complete" in score(*arguments, "--resume").stderr
+    assert "is complete" in refused(*arguments, "--resume")
 
 
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _runs(pid: int) -> bool:
+def _runs(process: psutil.Process) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-
-
-def test_a_worker_that_dies_ends_the_run_which_can_be_resumed(complete: Path, tmp_path: Path) -> None:
-    arguments: list[str | Path] = [complete / "chats", "--out", tmp_path / "scores"]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([*SMALL_STEPS, *arguments], cwd=ROOT, stderr=log)
-        wait_until(lambda: chunks_done(tmp_path / "scores.state") > 0)
-        os.kill(_children(process.pid)[-1], signal.SIGKILL)
-        assert process.wait(timeout=60) == 1
-    assert "a worker process died" in (tmp_path / "log").read_text()
-    score(*arguments, "--resume", command=SMALL_STEPS)
-    assert (tmp_path / "scores").read_bytes() == (complete / "scores").read_bytes()
 
 
 def test_a_reader_that_leaves_ends_the_run(tmp_path: Path) -> None:
