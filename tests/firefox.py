@@ -20,7 +20,6 @@ from tests.conftest import find_firefox, wait_until
 
 START = 60  # seconds until Firefox listens
 LISTENING = re.compile(r"WebDriver BiDi listening on (\S+)\n")
-KEYS = {"Enter": "\ue007", "Escape": "\ue00c"}
 
 
 class Firefox:
@@ -45,17 +44,8 @@ class Firefox:
                 assert message["type"] == "success", message
                 return message["result"]
 
-    def resize(self, width: int, height: int) -> None:
-        self._send("browsingContext.setViewport", context=self._tab, viewport={"width": width, "height": height})
-
     def open(self, url: str) -> None:
         self._send("browsingContext.navigate", context=self._tab, url=url, wait="complete")
-
-    def reload(self) -> None:
-        self._send("browsingContext.reload", context=self._tab, wait="complete")
-
-    def back(self) -> None:
-        self._send("browsingContext.traverseHistory", context=self._tab, delta=-1)
 
     def evaluate(self, script: str) -> Any:
         """Evaluate an expression, wait for it if it is a promise, and return its JSON value."""
@@ -79,16 +69,10 @@ class Firefox:
             time.sleep(0.05)
         raise AssertionError(f"never {condition}")
 
-    def press(self, keys: str) -> None:
-        """Type a text, or press one of the named keys, as a keyboard does."""
-        actions = [
-            {"type": kind, "value": key}
-            for key in ([KEYS[keys]] if keys in KEYS else keys)
-            for kind in ("keyDown", "keyUp")
-        ]
-        self._send(
-            "input.performActions", context=self._tab, actions=[{"type": "key", "id": "keys", "actions": actions}]
-        )
+    def write(self, element: str, text: str) -> None:
+        """Put a text into an element by its id, as a keyboard or a paste does."""
+        self.evaluate(f"document.getElementById({element!r}).focus()")
+        self.evaluate(f"document.execCommand('insertText', false, {json.dumps(text)})")
 
 
 @contextmanager
