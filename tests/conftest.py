@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import CodeType
@@ -26,6 +26,7 @@ import yaml
 
 from models.chat import Chat, Message
 from models.classifier import Classifier
+from train.data import read_editions
 
 pytest_plugins = ["tests.stores"]  # the fixture `postgresql`
 
@@ -51,17 +52,14 @@ def _has_docker() -> bool:
     )
 
 
-def find(program: str) -> str | None:
-    """Return the path of a program; those of administrators need not be on the PATH of a user."""
-    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
+def find(*programs: str) -> str | None:
+    """Return the path of the first program that is there; those of administrators need not be on a user's PATH."""
+    path = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
+    return next(filter(None, (shutil.which(program, path=path) for program in programs)), None)
 
 
-def find_chromium() -> str | None:
-    return find("chromium") or find("chromium-browser") or find("google-chrome")
-
-
-def find_firefox() -> str | None:
-    return find("firefox-esr") or find("firefox")
+find_chromium = partial(find, "chromium", "chromium-browser", "google-chrome")
+find_firefox = partial(find, "firefox-esr", "firefox")
 
 
 def find_postgresql() -> Path | None:
@@ -84,37 +82,28 @@ def _can_mount() -> bool:
 NEEDS: dict[str, Callable[[], object]] = {
     "docker": _has_docker,
     "postgresql": find_postgresql,
-    "pgbouncer": lambda: find("pgbouncer"),
-    "compiler": lambda: find("cc"),
+    "pgbouncer": partial(find, "pgbouncer"),
+    "compiler": partial(find, "cc"),
     "mount": _can_mount,
-    "nginx": lambda: find("nginx"),
-    "proxy": lambda: find("haproxy"),
+    "nginx": partial(find, "nginx"),
+    "proxy": partial(find, "haproxy"),
     "arm64": Path("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists,
-    "kubernetes": lambda: find("kubectl"),
-    "podman": lambda: find("podman"),
+    "kubernetes": partial(find, "kubectl"),
+    "podman": partial(find, "podman"),
     "prometheus": lambda: find("prometheus") and find("promtool"),
     "ray": RAY_PYTHON.with_name("ray").exists,
-    "curl": lambda: find("curl"),
+    "curl": partial(find, "curl"),
     "browser": find_chromium,
     "firefox": find_firefox,
 }
 
 
-# The tier of a test follows from its fixtures and from the functions that it, its fixtures and its helpers use; the
-# first that matches counts. A marker says it where a test is slow for another reason.
+# The tier of a test follows from the functions that it, its fixtures and its helpers use; the first that matches
+# counts. A marker says it where a test is slow for another reason.
 TIERS = {
     # start another process, a server in a thread, or the whole app
-    "service": {
-        "fixture server",
-        "fixture start",
-        "running",
-        "start_server",
-        "subprocess",
-        "fork",
-        "serving",
-        "TestClient",
-    },
-    "training": {"fixture trained", "fit", "cross_fit"},  # trains a model
+    "service": {"running", "start_server", "subprocess", "fork", "serving", "TestClient"},
+    "training": {"fit", "cross_fit"},  # train a model
 }
 
 
@@ -125,7 +114,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         assert isinstance(item, pytest.Function)
         if any(item.get_closest_marker(tier) for tier in ("docker", *TIERS)):
             continue
-        names = {f"fixture {name}" for name in item.fixturenames} | _used(item.function, set())
+        names = _used(item.function, set())
         for definitions in item._fixtureinfo.name2fixturedefs.values():
             names |= _used(definitions[-1].func, set())
         needs_program = any(item.get_closest_marker(need) for need in NEEDS)
@@ -323,17 +312,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def sample_bodies() -> list[dict[str, Any]]:
     """Return the sample's chats as bodies of `/predict`."""
-    dialogs = json.loads((SAMPLE / "train.json").read_text(encoding="utf-8"))
-    return [
-        {
-            "chat_id": dialog_id,
-            "messages": [
-                {"message_id": m["message"], "text": m["text"], "participant_id": m["participant_index"]}
-                for m in messages
-            ],
-        }
-        for dialog_id, messages in dialogs.items()
-    ]
+    return [chat.model_dump(exclude={"finished"}) for chat in read_editions([SAMPLE])[0].chats]
 
 
 def make_chat(*turns: tuple[int | str, str]) -> Chat:

@@ -19,25 +19,17 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TARGETS = set(" ".join(re.findall(r"^\.PHONY: (.*)", MAKEFILE, re.MULTILINE)).split())
 
 
-def test_documents_name_make_targets_that_exist() -> None:
-    documents = [file for pattern in ("*.md", "*/*.md", ".github/workflows/*") for file in ROOT.glob(pattern)]
-    named = {
-        (file.name, target)
-        for file in documents
-        for target in re.findall(r"(?:^|`|run: )make (\w+)", file.read_text(), re.MULTILINE)
-    }
-    assert len(named) > len(TARGETS)
-    assert [(name, target) for name, target in named if target not in TARGETS] == []
-
-
-def test_the_makefile_describes_its_targets() -> None:
-    assert set(re.findall(r"^# make (\w+)", MAKEFILE, re.MULTILINE)) == TARGETS
-
-
-def test_contributing_names_files_that_exist() -> None:
+def test_documents_name_files_and_targets_of_make_that_exist() -> None:
+    missing = []
+    for file in (file for pattern in ("*.md", "*/*.md", ".github/workflows/*") for file in ROOT.glob(pattern)):
+        text = file.read_text()
+        targets = re.findall(r"(?:^|`|run: )make (\w+)", text, re.MULTILINE)
+        links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+        missing += [(file.name, target) for target in targets if target not in TARGETS]
+        missing += [(file.name, link) for link in links if not (file.parent / link).exists()]
     named = re.findall(r"`([\w.-]*/[\w./-]*|[\w.-]+\.(?:py|md|in|toml))`", CONTRIBUTING)
-    assert "serving/settings.py" in named
-    assert [path for path in named if not (ROOT / path).exists()] == []
+    assert [*missing, *(path for path in named if not (ROOT / path).exists())] == []
+    assert set(re.findall(r"^# make (\w+)", MAKEFILE, re.MULTILINE)) == TARGETS, "the Makefile describes each"
 
 
 def test_contributing_lists_the_tiers_of_tests() -> None:
@@ -83,13 +75,6 @@ def test_the_base_image_names_its_python(monkeypatch: pytest.MonkeyPatch, given:
     monkeypatch.setenv("BASE_IMAGE", named)
     python = version or default["python_version"]
     assert read_base() == {"base_image": named or default["base_image"], "python_version": python}
-
-
-def test_pre_commit_runs_what_make_lint_runs() -> None:
-    (recipe,) = re.findall(r"^lint: .*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
-    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
-    hooks = [hook["entry"].removesuffix(" --force-exclude") for hook in repository["hooks"]]
-    assert hooks == [line.strip().removesuffix(" .").replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()]
 
 
 def test_the_changelog_names_the_version_and_its_date() -> None:
