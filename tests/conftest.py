@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -194,9 +194,9 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 180) -> None:
         time.sleep(0.1)
 
 
-def is_ready(url: str) -> bool:
+def is_ready(url: str, path: str = "/readyz") -> bool:
     try:
-        return send(f"{url}/readyz").status == 200
+        return send(url + path).status == 200
     except OSError:
         return False
 
@@ -244,37 +244,39 @@ class Server:
         return sizes
 
 
+def start(log: Path, command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
+    """Start a program whose output goes into a file."""
+    with log.open("wb") as output:
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
+
+
+@contextmanager
+def answering(url: str, log: Path, process: "subprocess.Popen[bytes]", path: str = "/readyz") -> Iterator[str]:
+    """Wait until a program answers at a path of a URL, which is yielded, and stop it at the end."""
+    try:
+        wait_until(lambda: is_ready(url, path) or process.poll() is not None)
+        assert is_ready(url, path), log.read_text()
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
 def start_server(folder: Path, port: str = "", **environment: str) -> Server:
     """Start `bentoml serve` as the README does, on a free port if none is given."""
     port = port or str(free_port())
     log = folder / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bentoml", "serve", "--port", port],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "BENTOML_DO_NOT_TRACK": "True",
-                "HISTORY_FOLDER": str(folder / "history"),
-                **environment,
-            },
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    return Server(f"http://localhost:{port}", log, process)
+    command = [sys.executable, "-m", "bentoml", "serve", "--port", port]
+    variables = {"BENTOML_DO_NOT_TRACK": "True", "HISTORY_FOLDER": str(folder / "history"), **environment}
+    return Server(f"http://localhost:{port}", log, start(log, command, cwd=ROOT, env={**os.environ, **variables}))
 
 
 @contextmanager
 def running(folder: Path, port: str = "", **environment: str) -> Iterator[Server]:
     """Start a server, wait until it is ready, and stop it at the end."""
     started = start_server(folder, port, **environment)
-    try:
-        wait_until(lambda: is_ready(started.url) or started.process.poll() is not None)
-        assert is_ready(started.url), started.log.read_text()
+    with answering(started.url, started.log, started.process):
         yield started
-    finally:
-        started.process.terminate()
-        started.process.wait(timeout=20)
 
 
 def config(folder: Path, **options: Any) -> str:

@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.weights import METRICS, SHIPPED
-from tests.conftest import ROOT, free_port, is_ready, send, wait_until
+from tests.conftest import ROOT, answering, free_port, is_ready, start, wait_until
 
 IMAGE = "turing_test_service"
 # of builds; the host's works wherever the tests' own downloads do
@@ -90,22 +90,10 @@ def registry(folder: Path, port: int) -> Iterator[str]:
         f"storage: {{filesystem: {{rootdirectory: {folder}/storage}}}}\n"
         f"http: {{addr: 127.0.0.1:{port}}}\n"
     )
-    with (folder / "registry.log").open("wb") as log:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(folder / "registry.yml")], stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
-        wait_until(lambda: _answers(port))
+    log = folder / "registry.log"
+    process = start(log, ["docker-registry", "serve", str(folder / "registry.yml")])
+    with answering(f"http://localhost:{port}", log, process, "/v2/"):
         yield f"localhost:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
-def _answers(port: int) -> bool:
-    with suppress(ConnectionError):
-        return send(f"http://localhost:{port}/v2/").status == 200
-    return False
 
 
 def remove_images(*names: str) -> None:

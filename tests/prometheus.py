@@ -2,14 +2,7 @@
 
 from typing import Any
 
-from tests.conftest import CLIENT, send
-
-
-def is_up(url: str) -> bool:
-    try:
-        return send(f"{url}/-/ready").status == 200
-    except OSError:
-        return False
+from tests.conftest import CLIENT
 
 
 def query(url: str, expression: str) -> list[dict[str, Any]]:

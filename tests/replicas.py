@@ -1,13 +1,12 @@
 """Replicas of the service as containers, on one PostgreSQL, behind an HAProxy that follows `/readyz`."""
 
 import itertools
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.conftest import find, free_port, is_ready, wait_until
+from tests.conftest import answering, find, free_port, is_ready, start, wait_until
 from tests.engine import IMAGE, docker, inspect
 
 SLOTS = 4  # places for containers that the proxy knows
@@ -104,11 +103,6 @@ def proxy(replicas: Replicas, folder: Path) -> Iterator[str]:
     configuration = folder / "haproxy.cfg"
     configuration.write_text(HAPROXY.format(port=port, servers=servers))
     command = [find("haproxy") or "haproxy", "-f", str(configuration)]
-    with (folder / "haproxy.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        wait_until(lambda: is_ready(f"http://127.0.0.1:{port}"))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+    log = folder / "haproxy.log"
+    with answering(f"http://127.0.0.1:{port}", log, start(log, command)) as url:
+        yield url

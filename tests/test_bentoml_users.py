@@ -21,7 +21,7 @@ from models.chat import Chat
 from models.classifier import Classifier
 from models.weights import SHIPPED
 from service import TuringTestService
-from tests.conftest import CURL_CHAT, ROOT, Server, free_port, is_ready, send, wait_until
+from tests.conftest import CURL_CHAT, ROOT, Server, answering, free_port, send, start
 
 BATCH = {"chats": [CURL_CHAT, CURL_CHAT]}
 
@@ -125,21 +125,11 @@ def test_a_bento_does_not_change_by_being_served(tmp_path: Path) -> None:
     before = tree(bento)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    port = free_port()
+    port, log = free_port(), tmp_path / "log"
     serve = [*command, "serve", "turing_test_service:latest", "--port", str(port)]
-    process = subprocess.Popen(
-        serve,
-        cwd=elsewhere,
-        env={**environment, "MODEL_FOLDER": os.path.relpath(SHIPPED, bento / "src")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_until(lambda: is_ready(f"http://localhost:{port}"))
-        assert send(f"http://localhost:{port}/predict", new_message()).status == 200
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+    environment["MODEL_FOLDER"] = os.path.relpath(SHIPPED, bento / "src")
+    with answering(f"http://localhost:{port}", log, start(log, serve, cwd=elsewhere, env=environment)) as url:
+        assert send(f"{url}/predict", new_message()).status == 200
     assert tree(bento) == before
     assert list(elsewhere.iterdir()) == []
     assert (tmp_path / "data" / "turing_test_service" / "history" / "dialogs.sqlite").is_file()

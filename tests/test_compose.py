@@ -19,7 +19,7 @@ from models.weights import SHIPPED
 from serving.settings import Settings
 from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, sample_bodies, send, wait_until
 from tests.engine import IMAGE, NETWORK, docker, inspect, make_store, registry, remove_images, sh, type_in_a_terminal
-from tests.prometheus import is_up, numbers
+from tests.prometheus import numbers
 from tests.stores import make_certificate
 from train.__main__ import main
 
@@ -224,7 +224,7 @@ def test_prometheus_reaches_the_service_and_its_log_is_compared_as_the_readme_sa
     for body in sample_bodies() * 3:
         assert send(f"{url}/predict", body).status == 200
     prometheus = f"http://localhost:{port}"
-    wait_until(lambda: is_up(prometheus))
+    wait_until(lambda: is_ready(prometheus, "/-/ready"))
     jobs = (NAME, "turing-test-readiness")
     wait_until(lambda: all(numbers(prometheus, f'up{{job="{job}"}}') == [1.0] for job in jobs))
 

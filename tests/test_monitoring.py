@@ -16,8 +16,8 @@ import yaml
 
 from models.weights import METRICS, SHIPPED
 from serving.scoring import metrics
-from tests.conftest import CLIENT, ROOT, Server, free_port, running, sample_bodies, send, wait_until
-from tests.prometheus import is_up, numbers, query
+from tests.conftest import CLIENT, ROOT, Server, answering, free_port, running, sample_bodies, send, start, wait_until
+from tests.prometheus import numbers, query
 from train.evaluate import AFTER, FINISHED_CHATS, SHIFTED_CHATS, WHOLE_CHATS, is_at_home, streamed
 
 MONITORING = ROOT / "monitoring"
@@ -100,17 +100,10 @@ def prometheus(folder: Path, server: Server, key: str | None = None) -> Iterator
         (folder / "key").write_text(f"{key}\n")
     port = free_port()
     where = (f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data")
-    with (folder / "prometheus.log").open("wb") as log:
-        command = ["prometheus", *where, f"--web.listen-address=127.0.0.1:{port}"]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: is_up(url) or process.poll() is not None)
-        assert process.poll() is None, (folder / "prometheus.log").read_text()
+    log = folder / "prometheus.log"
+    process = start(log, ["prometheus", *where, f"--web.listen-address=127.0.0.1:{port}"])
+    with answering(f"http://127.0.0.1:{port}", log, process, "/-/ready") as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
 def requests() -> list[tuple[str, Any]]:

@@ -20,7 +20,18 @@ import pytest
 
 from models.chat import Chat
 from models.classifier import Classifier
-from tests.conftest import CURL_CHAT, Reply, Server, find, free_port, is_ready, running, send, wait_until
+from tests.conftest import (
+    CURL_CHAT,
+    Reply,
+    Server,
+    answering,
+    find,
+    free_port,
+    running,
+    send,
+    start,
+    wait_until,
+)
 from tests.faults.client import Connection, closed_loop, long_chat
 
 pytestmark = pytest.mark.faults
@@ -89,15 +100,11 @@ def url(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Itera
         yield server.url
         return
     port, upstream = free_port(), urlsplit(server.url).port
-    config = tmp_path / "nginx.conf"
+    config, log = tmp_path / "nginx.conf", tmp_path / "nginx.log"
     config.write_text(NGINX.format(folder=tmp_path, port=port, upstream=upstream, buffering=request.param))
-    process = subprocess.Popen([str(find("nginx")), "-p", str(tmp_path), "-c", str(config)])
-    try:
-        wait_until(lambda: is_ready(f"http://127.0.0.1:{port}"))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+    process = start(log, [str(find("nginx")), "-p", str(tmp_path), "-c", str(config)])
+    with answering(f"http://127.0.0.1:{port}", log, process) as url:
+        yield url
 
 
 @pytest.mark.parametrize("size", [1_200_000, 5_000_000, 20_000_000])
