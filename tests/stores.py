@@ -210,11 +210,8 @@ class SmallDisk:
         run("umount", "-l", self.folder, as_user=False)
 
     def fill(self) -> None:
-        with self._filler.open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(1024))
-            except OSError:
+        with self._filler.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(1024)):
                 pass
 
     def clear(self) -> None:

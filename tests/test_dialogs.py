@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,20 +63,15 @@ def so_far(classifier: Classifier, messages: list[dict[str, Any]]) -> dict[int |
     return {side.participant_id: side.is_bot_probability for side in answer.participants}
 
 
-@pytest.mark.parametrize("text", ["Привет 👋", "", " ", "'; DROP TABLE messages; --"])
+@pytest.mark.parametrize("text", ["Привет 👋", "", "'; DROP TABLE messages; --"])
 def test_the_contract_and_the_columns_of_the_baseline(server: Server, store: Store, text: str) -> None:
     body = message(text, who=1)
-    answer = tell(server, body)
-    assert answer.status == 200
-    assert set(answer.json) == {"id", "message_id", "dialog_id", "participant_index", "is_bot_probability"}
-    assert (answer.json["message_id"], answer.json["dialog_id"]) == (body["id"], body["dialog_id"])
-    assert answer.json["participant_index"] == 1
-    assert UUID(answer.json["id"]).version == 4
-    assert 0 < answer.json["is_bot_probability"] < 1
-    where = f"FROM messages WHERE id = '{body['id']}'"
-    for column, value in (("text", body["text"]), ("dialog_id", body["dialog_id"]), ("participant_index", "1")):
-        assert store.query(f"SELECT {column} {where}") == [value]
-    assert store.query(f"SELECT created_at {where}")[0].startswith("20")
+    answer = tell(server, body).json
+    assert UUID(answer.pop("id")).version == 4
+    assert 0 < answer.pop("is_bot_probability") < 1
+    assert answer == {"message_id": body["id"], "dialog_id": body["dialog_id"], "participant_index": 1}
+    for column, value in (("text", text), ("dialog_id", body["dialog_id"]), ("participant_index", "1")):
+        assert store.query(f"SELECT {column} FROM messages WHERE id = '{body['id']}'") == [value]  # noqa: S608
 
 
 def test_a_chat_that_may_go_on_is_answered_as_the_last_message_of_a_dialog_is(server: Server) -> None:
@@ -123,11 +117,15 @@ def test_fifty_clients(server: Server, store: Store, classifier: Classifier, dia
             assert got[order[end - 1]] == pytest.approx(expected, abs=1e-9)
 
 
-def test_what_was_answered_is_stored_whatever_ends_under_load(store: Store, tmp_path: Path) -> None:
-    """The store stops and is killed under 8 clients, and at last the service."""
+def test_what_was_answered_is_stored_whatever_ends_under_load(server: Server, store: Store, tmp_path: Path) -> None:
+    """The store stops and is killed under 8 clients, and at last the service. An old dialog is deleted meanwhile."""
     answered: list[str] = []
     statuses: set[int] = set()
     ended = threading.Event()
+    old = message("soon forgotten")
+    probability(server, old)
+    of_old = f"id = '{old['id']}'"
+    store.query(f"UPDATE messages SET created_at = '2020-01-01 00:00:00' WHERE {of_old}")  # noqa: S608
 
     def keep_telling(server: Server) -> None:
         dialog = str(uuid4())
@@ -145,22 +143,26 @@ def test_what_was_answered_is_stored_whatever_ends_under_load(store: Store, tmp_
         enough = len(answered) + 100
         wait_until(lambda: len(answered) > enough)
 
-    with running(tmp_path, HISTORY_URL=store.url) as server, ThreadPoolExecutor(8) as clients:
+    with running(tmp_path, HISTORY_URL=store.url, HISTORY_DAYS="30") as other, ThreadPoolExecutor(8) as clients:
         try:
             for _ in range(8):
-                clients.submit(keep_telling, server)
+                clients.submit(keep_telling, other)
             wait_for_answers()
+            wait_until(lambda: store.query(f"SELECT id FROM messages WHERE {of_old}") == [])  # noqa: S608
             store.stop()
-            time.sleep(0.5)
+            wait_until(lambda: statuses == {200, 503})
+            assert not is_ready(other.url)
+            assert send(f"{other.url}/predict", CURL_CHAT).status == 200
             store.start()
+            wait_until(lambda: is_ready(other.url))
             wait_for_answers()
             store.kill()
             wait_for_answers()
-            for pid in [*server.workers(), server.process.pid]:
+            for pid in [*other.workers(), other.process.pid]:
                 os.kill(pid, signal.SIGKILL)
         finally:
             ended.set()
-    assert statuses <= {200, 503}
+    assert statuses == {200, 503}
     wait_until(lambda: set(answered) <= set(store.query("SELECT id FROM messages")), 10)
 
 
@@ -192,30 +194,3 @@ def test_a_replay_leaves_out_a_chat_that_the_service_rejects(
     shown = capsys.readouterr().out
     assert "20 answers" in shown
     assert "left out: 1 chats that the service rejected (text: String should have at most 8000 characters)" in shown
-
-
-def test_a_store_that_is_down_is_503_and_comes_back_by_itself(server: Server, store: Store) -> None:
-    probability(server, message())
-    store.stop()
-    try:
-        start = time.monotonic()
-        answer = tell(server, message())
-        assert answer.status == 503
-        assert time.monotonic() - start < 2
-        assert "store" in answer.json["error"]
-        assert not is_ready(server.url)
-        assert send(f"{server.url}/predict", CURL_CHAT).status == 200
-    finally:
-        store.start()
-    wait_until(lambda: is_ready(server.url), 10)
-    assert tell(server, message()).status == 200
-
-
-def test_old_dialogs_are_deleted(server: Server, store: Store, tmp_path: Path) -> None:
-    old, new = message("soon forgotten"), message()
-    probability(server, old)
-    probability(server, new)
-    store.query(f"UPDATE messages SET created_at = '2020-01-01 00:00:00' WHERE id = '{old['id']}'")  # noqa: S608
-    kept = f"SELECT id FROM messages WHERE id IN ('{old['id']}', '{new['id']}')"  # noqa: S608
-    with running(tmp_path, HISTORY_URL=store.url, HISTORY_DAYS="30"):
-        wait_until(lambda: store.query(kept) == [new["id"]])
