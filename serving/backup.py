@@ -69,13 +69,13 @@ def _check(copy: sqlite3.Connection) -> int:
     return int(number)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m serving.backup", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "what", choices=["save", "restore"], help="save to standard output, restore from standard input"
     )
-    saves = parser.parse_args(arguments).what == "save"
+    saves = parser.parse_args().what == "save"
     if (sys.stdout if saves else sys.stdin).isatty():
         parser.error("redirect it: save > dialogs.sqlite, restore < dialogs.sqlite")
     try:

@@ -1,11 +1,17 @@
 """The backup of a SQLite file: whole under load, and back again while the service runs."""
 
 import itertools
+import sqlite3
 import subprocess
 import sys
 import threading
+from io import BytesIO
 from pathlib import Path
 
+import pytest
+from bentoml.exceptions import BentoMLConfigException
+
+from serving.backup import restore
 from tests.conftest import ROOT, running, send
 from tests.stores import Sqlite
 
@@ -44,7 +50,7 @@ def test_a_copy_under_load_has_what_was_answered_and_comes_back_while_the_servic
         client = threading.Thread(target=keep_saying)
         client.start()
         try:
-            while len(answered) < 300:
+            while len(answered) < 100:
                 stop.wait(0.05)
             before = len(answered)
             assert backup("save", setting, copy).returncode == 0
@@ -57,9 +63,8 @@ def test_a_copy_under_load_has_what_was_answered_and_comes_back_while_the_servic
         content = copy.read_bytes()
         copied.query("UPDATE messages_version SET version = 99")
         for spoilt in (b"", content[: len(content) // 2], b"no database" * 999, copy.read_bytes()):
-            copy.write_bytes(spoilt)
-            done = backup("restore", setting, copy)
-            assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+            with pytest.raises((sqlite3.Error, BentoMLConfigException)):
+                restore(store.file, BytesIO(spoilt))
             assert count(store) == len(answered)
 
         copy.write_bytes(content)

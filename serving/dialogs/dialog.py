@@ -1,8 +1,9 @@
 """One dialog: which messages it admits, given those that are stored already."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
-from models.chat import MAX_MESSAGES, Chat, Message
+from models.chat import MAX_MESSAGES, Chat
 from records.messages import StoredMessage
 from serving.errors import Problem, RefusedError
 
@@ -14,31 +15,6 @@ TAKEN = [{"field": "id", "message": "Is taken"}]
 Outcome = Chat | RefusedError
 
 
-class Dialog:
-    """The messages of one dialog, in the order of their arrival."""
-
-    def __init__(self, dialog_id: str) -> None:
-        self._id = dialog_id
-        self._messages: list[Message] = []
-        self._bytes = 0
-
-    def has_room_for(self, message: StoredMessage) -> bool:
-        """Return whether the dialog stays within its limits with one more message."""
-        return len(self._messages) < MAX_MESSAGES and self._bytes + _size(message) <= MAX_BYTES
-
-    def add(self, message: StoredMessage) -> None:
-        """Append a message."""
-        self._messages.append(message.as_said())
-        self._bytes += _size(message)
-
-    def chat_up_to(self, message_id: str) -> Chat:
-        """Return the chat that ends with the given message, which is part of the dialog."""
-        end = len(self._messages)
-        while self._messages[end - 1].message_id != message_id:
-            end -= 1
-        return Chat.model_construct(chat_id=self._id, messages=self._messages[:end])
-
-
 def admit(group: Sequence[StoredMessage], stored: Sequence[StoredMessage]) -> tuple[list[Outcome], list[StoredMessage]]:
     """Decide which messages of a group are stored, in order.
 
@@ -47,27 +23,29 @@ def admit(group: Sequence[StoredMessage], stored: Sequence[StoredMessage]) -> tu
     413), and the messages that are new, which are to be stored.
     """
     known = {message.id: message for message in stored}
-    dialogs = {message.dialog_id: Dialog(message.dialog_id) for message in group}
+    dialogs: dict[str, list[StoredMessage]] = defaultdict(list)
     for message in stored:
-        if message.dialog_id in dialogs:
-            dialogs[message.dialog_id].add(message)
+        dialogs[message.dialog_id].append(message)
     outcomes: list[Outcome] = []
     new: list[StoredMessage] = []
     for message in group:
         dialog = dialogs[message.dialog_id]
         if message.id not in known:
-            if not dialog.has_room_for(message):
+            if not _has_room(dialog, message):
                 outcomes.append(RefusedError(Problem.DIALOG_FULL, FULL, limit=LIMITS))
                 continue
-            dialog.add(message)
+            dialog.append(message)
             known[message.id] = message
             new.append(message)
         if known[message.id] == message:
-            outcomes.append(dialog.chat_up_to(message.id))
+            said = [one.as_said() for one in dialog[: dialog.index(message) + 1]]
+            outcomes.append(Chat.model_construct(chat_id=message.dialog_id, messages=said))
         else:
             outcomes.append(RefusedError(Problem.CONFLICT, TAKEN))
     return outcomes, new
 
 
-def _size(message: StoredMessage) -> int:
-    return len(message.text.encode("utf-8", "surrogatepass"))
+def _has_room(dialog: Sequence[StoredMessage], message: StoredMessage) -> bool:
+    """Return whether a dialog stays within its limits with one more message."""
+    size = sum(len(one.text.encode("utf-8", "surrogatepass")) for one in (*dialog, message))
+    return len(dialog) < MAX_MESSAGES and size <= MAX_BYTES
