@@ -1,7 +1,6 @@
 """The queue in front of the classifier: what is scored together, what is scored at once, what happens to errors."""
 
 import asyncio
-import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,9 +12,10 @@ import pytest
 from models.chat import Chat, Prediction
 from models.classifier import Assessment, Classifier
 from models.explain import weigh
-from serving.errors import RefusedError
 from serving.scoring.batching import LARGE, MAX_BATCH_SIZE, Scorer
 from tests.conftest import make_chat, sample_bodies
+
+pytestmark = pytest.mark.anyio
 
 SMALL = make_chat((0, "hello there"), (1, "who are you"))
 BIG = make_chat(*((n % 2, "word " * 1_000) for n in range(LARGE // 5_000 + 1)))
@@ -50,55 +50,40 @@ def assert_same(got: Sequence[Prediction], expected: Sequence[Prediction]) -> No
     assert found == pytest.approx(wanted, abs=1e-12)
 
 
-def test_a_chat_that_comes_alone_is_scored_at_once(recorder: Recorder) -> None:
-    async def one_after_the_other() -> None:
-        scorer = Scorer(recorder)
-        for _ in range(20):
-            await scorer.predict([SMALL])
-
-    asyncio.run(one_after_the_other())
-    assert recorder.batches == [1] * 20
+async def test_a_chat_that_comes_alone_is_scored_at_once(recorder: Recorder) -> None:
+    asked = asyncio.ensure_future(Scorer(recorder).predict([SMALL]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert recorder.batches == [1]
+    await asked
 
 
-def test_chats_that_come_together_are_scored_together_and_each_gets_its_own_answer(
+async def test_chats_that_come_together_are_scored_together_and_each_gets_its_own_answer(
     recorder: Recorder, classifier: Classifier
 ) -> None:
     chats = [Chat.model_validate(body) for body in sample_bodies()] * 4
-
-    async def together() -> list[Prediction]:
-        scorer = Scorer(recorder)
-        for _ in range(20):  # the first batches teach the dispatcher and are small
-            answers = await asyncio.gather(*(scorer.predict([chat]) for chat in chats))
-        return [prediction for (prediction,) in answers]
-
-    assert_same(asyncio.run(together()), classifier.predict(chats))
+    scorer = Scorer(recorder)
+    answers = await asyncio.gather(*(scorer.predict([chat]) for chat in chats))
+    assert_same([prediction for (prediction,) in answers], classifier.predict(chats))
     assert max(recorder.batches) == MAX_BATCH_SIZE
 
 
-def test_large_chats_are_scored_in_a_thread(recorder: Recorder, classifier: Classifier) -> None:
-    async def mixed() -> list[Prediction]:
-        return await Scorer(recorder).predict([SMALL, BIG, SMALL])
-
-    assert_same(asyncio.run(mixed()), classifier.predict([SMALL, BIG, SMALL]))
+async def test_large_chats_are_scored_in_a_thread(recorder: Recorder, classifier: Classifier) -> None:
+    answers = await Scorer(recorder).predict([SMALL, BIG, SMALL])
+    assert_same(answers, classifier.predict([SMALL, BIG, SMALL]))
     assert recorder.threads.count("large-chats_0") == 1
     assert set(recorder.threads) == {"MainThread", "large-chats_0"}
     assert sum(recorder.batches) == 3
 
 
-def test_a_small_chat_gets_in_between_the_parts_of_a_large_batch(recorder: Recorder) -> None:
-    big_batch = [make_chat((0, "word " * 600), (1, "word " * 600)) for _ in range(100)]
-
-    async def beside_it() -> int:
-        scorer = Scorer(recorder)
-        large = asyncio.ensure_future(scorer.predict(big_batch))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        await scorer.predict([SMALL])
-        before = sum(recorder.batches)
-        await large
-        return before
-
-    assert asyncio.run(beside_it()) < 40
+async def test_a_small_chat_gets_in_between_the_parts_of_a_large_batch(recorder: Recorder) -> None:
+    scorer = Scorer(recorder)
+    large = asyncio.ensure_future(scorer.predict([make_chat((0, "word " * 600), (1, "word " * 600))] * 100))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await scorer.predict([SMALL])
+    assert sum(recorder.batches) < 40
+    await large
     assert sum(recorder.batches) == 101
 
 
@@ -117,70 +102,47 @@ class Held:
         return weigh(*arguments)
 
 
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+async def test_no_chat_waits_for_explanations_and_those_that_nobody_waits_for_stop(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = Held()
     monkeypatch.setattr("models.explain.weigh", held.weigh)
-    return held
+    scorer = Scorer(classifier)
+    given_up = asyncio.ensure_future(scorer.explain(BIG))
+    waits = asyncio.ensure_future(scorer.explain(SMALL))
+    assert await asyncio.to_thread(held.begun.wait, 30)
+    await asyncio.wait_for(scorer.predict([SMALL, BIG]), 30)
+    assert not given_up.done()
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    held.go_on.set()
+    assert len((await waits).participants) == 2
+    assert held.participants == 1 + 2
 
 
-def test_an_explanation_that_nobody_waits_for_stops(classifier: Classifier, held: Held) -> None:
-    async def give_up() -> None:
-        scorer = Scorer(classifier)
-        asked = asyncio.ensure_future(scorer.explain(BIG))
-        assert await asyncio.to_thread(held.begun.wait, 30)
-        asked.cancel()
-        await asyncio.gather(asked, return_exceptions=True)
-        held.go_on.set()
-        await scorer.explain(SMALL)  # takes its turn when the thread is free
-
-    asyncio.run(give_up())
-    assert held.participants == 1 + len({message.participant_id for message in SMALL.messages})
-
-
-def test_a_small_chat_does_not_wait_for_explanations(classifier: Classifier, held: Held) -> None:
-    async def beside_two_explanations() -> None:
-        scorer = Scorer(classifier)
-        explanations = [asyncio.ensure_future(scorer.explain(SMALL)) for _ in range(2)]
-        assert await asyncio.to_thread(held.begun.wait, 30)
-        await asyncio.wait_for(scorer.predict([SMALL]), 30)
-        assert not any(explanation.done() for explanation in explanations)
-        held.go_on.set()
-        await asyncio.gather(*explanations)
-
-    asyncio.run(beside_two_explanations())
-
-
-def test_an_error_reaches_every_caller_and_leaves_one_traceback(
+async def test_an_error_reaches_every_caller_and_leaves_one_traceback(
     recorder: Recorder, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder.broken = True
-
-    async def together() -> list[Any]:
-        scorer = Scorer(recorder)
-        return await asyncio.gather(*(scorer.predict([SMALL]) for _ in range(8)), return_exceptions=True)
-
-    with caplog.at_level(logging.ERROR):
-        outcomes = asyncio.run(asyncio.wait_for(together(), 30))
-    assert {type(outcome) for outcome in outcomes} == {RefusedError}
-    assert {outcome.status for outcome in outcomes} == {HTTPStatus.INTERNAL_SERVER_ERROR}
+    scorer = Scorer(recorder)
+    outcomes = await asyncio.gather(*(scorer.predict([SMALL]) for _ in range(8)), return_exceptions=True)
+    assert [getattr(outcome, "status", outcome) for outcome in outcomes] == [HTTPStatus.INTERNAL_SERVER_ERROR] * 8
     tracebacks = [record for record in caplog.records if record.exc_info]
-    assert len(tracebacks) == len(recorder.batches)
+    assert len(tracebacks) == len(recorder.batches) < 8
 
 
-def test_chats_whose_caller_has_given_up_are_not_scored_and_others_are(recorder: Recorder) -> None:
-    async def give_up() -> list[Any]:
-        scorer = Scorer(recorder)
-        asked = [asyncio.ensure_future(scorer.predict([SMALL] * 200)) for _ in range(10)]
-        stays = asyncio.ensure_future(scorer.predict([SMALL] * 8))
+async def test_chats_whose_caller_has_given_up_are_not_scored_and_others_are(recorder: Recorder) -> None:
+    scorer = Scorer(recorder)
+    asked = [asyncio.ensure_future(scorer.predict([SMALL] * 200)) for _ in range(10)]
+    stays = asyncio.ensure_future(scorer.predict([SMALL] * 8))
+    await asyncio.sleep(0)
+    while not recorder.batches:
         await asyncio.sleep(0)
-        while not recorder.batches:
-            await asyncio.sleep(0)
-        for one in asked:
-            one.cancel()
-        return [sum(recorder.batches), *await asyncio.gather(stays, *asked, return_exceptions=True)]
-
-    before, stayed, *outcomes = asyncio.run(asyncio.wait_for(give_up(), 30))
+    before = sum(recorder.batches)
+    for one in asked:
+        one.cancel()
+    stayed, *outcomes = await asyncio.gather(stays, *asked, return_exceptions=True)
+    assert not isinstance(stayed, BaseException)
     assert len(stayed) == 8
-    assert all(isinstance(outcome, asyncio.CancelledError | RefusedError) for outcome in outcomes)
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
     assert sum(recorder.batches) <= before + MAX_BATCH_SIZE + 8

@@ -82,56 +82,9 @@ def test_other_ways_of_writing_give_the_same(data: Path, name: str, change: Text
     assert (read.chats, read.labels) == (sample.chats, sample.labels)
 
 
-COLUMNS = "dialog_id,participant_index,is_bot"
-
-
 def wrong(line: str) -> Text:
     """Return a change that adds a line to the labels."""
     return lambda text: f"{text}{line}\n"
-
-
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        (wrong("nowhere,0,1"), ", line 82: dialog nowhere is not in train.json"),
-        (wrong(f"{FIRST},7,0"), f", line 82: participant 7 has no message in dialog {FIRST}"),
-        (wrong(f"{FIRST},0,2"), ", line 82: is_bot has to be 0 or 1, not '2'"),
-        (wrong(f"{FIRST},0,0.4"), ", line 82: is_bot has to be 0 or 1, not '0.4'"),
-        (wrong(f"{FIRST},0.7,0"), ", line 82: participant_index has to be a whole number, not '0.7'"),
-        (wrong(f"{FIRST},,0"), ", line 82: participant_index has to be a whole number, not ''"),
-        (
-            wrong(f"{FIRST},{'9' * 5000},0"),
-            f", line 82: participant_index has to be a whole number, not '{'9' * 39}",
-        ),
-        (wrong(f"{FIRST},0,0,"), ", line 82: 4 values in 3 columns"),
-        (wrong(f"{FIRST},0"), ", line 82: 2 values in 3 columns"),
-        (wrong(f"{FIRST},1,0"), f", line 82: is_bot of dialog {FIRST}, participant 1 is 0 here and 1 in another line"),
-        (lambda text: text.rstrip().rpartition("\n")[0], ": no label for dialog sample-40, participant 1"),
-        (lambda text: text.replace(",", ";"), f", line 1: the separator is ';'; expected {COLUMNS}"),
-        (lambda text: text.partition("\n")[2], f", line 1: column dialog_id is missing; expected {COLUMNS}"),
-        (lambda _: "", f", line 1: column dialog_id is missing; expected {COLUMNS}"),
-        (lambda text: text.replace("_id,", "_id,is_bot,", 1), f", line 1: column is_bot is twice; expected {COLUMNS}"),
-        (lambda text: text.replace("0\n", "0,\n").replace("1\n", "1,\n"), ", line 2: 4 values in 3 columns"),
-        (wrong('"open'), ": cannot be read: unexpected end of data"),
-        (wrong("\udce8"), ": cannot be read: 'utf-8' codec can't decode byte 0xe8"),
-    ],
-)
-def test_wrong_labels_are_refused_in_one_line(data: Path, change: Text, error: str) -> None:
-    rewrite(data / LABELS, change)
-    assert refusal(data).startswith(f"{LABELS}{error}")
-
-
-def refusal(data: Path) -> str:
-    """Return the error of reading a folder, without the folder."""
-    with pytest.raises(DataError) as error:
-        read_editions([data])
-    (line,) = str(error.value).splitlines()
-    return line.replace(f"{data}/", "")
-
-
-WHOLE = "participant_index has to be a whole number, not"
-DIALOG = f"dialog {FIRST}"
-OBJECT = "expected an object of dialogs by their identifier, found"
 
 
 def said(messages: object) -> Text:
@@ -139,48 +92,67 @@ def said(messages: object) -> Text:
     return dialogs(lambda read: read.update({FIRST: messages}))  # type: ignore[dict-item]
 
 
+EXPECTED = "expected dialog_id,participant_index,is_bot"
+WHOLE = "participant_index has to be a whole number, not"
+WRONG_LABELS = [
+    (wrong("nowhere,0,1"), ", line 82: dialog nowhere is not in train.json"),
+    (wrong(f"{FIRST},7,0"), f", line 82: participant 7 has no message in dialog {FIRST}"),
+    (wrong(f"{FIRST},0,0.4"), ", line 82: is_bot has to be 0 or 1, not '0.4'"),
+    (wrong(f"{FIRST},0.7,0"), f", line 82: {WHOLE} '0.7'"),
+    (wrong(f"{FIRST},{'9' * 5000},0"), f", line 82: {WHOLE} '{'9' * 39}"),
+    (wrong(f"{FIRST},0,0,"), ", line 82: 4 values in 3 columns"),
+    (wrong(f"{FIRST},0"), ", line 82: 2 values in 3 columns"),
+    (wrong(f"{FIRST},1,0"), f", line 82: is_bot of dialog {FIRST}, participant 1 is 0 here and 1 in another line"),
+    (lambda text: text.rstrip().rpartition("\n")[0], ": no label for dialog sample-40, participant 1"),
+    (lambda text: text.replace(",", ";"), f", line 1: the separator is ';'; {EXPECTED}"),
+    (lambda _: "", f", line 1: column dialog_id is missing; {EXPECTED}"),
+    (lambda text: text.replace("_id,", "_id,is_bot,", 1), f", line 1: column is_bot is twice; {EXPECTED}"),
+    (wrong('"open'), ": cannot be read: unexpected end of data"),
+    (wrong("\udce8"), ": cannot be read: 'utf-8' codec can't decode byte 0xe8"),
+]
+DIALOG = f": dialog {FIRST}"
+OBJECT = ": expected an object of dialogs by their identifier, found"
+WRONG_DIALOGS = [
+    (setting("participant_index", float("nan")), f"{DIALOG}, message 2: {WHOLE} nan"),
+    (setting("participant_index", True), f"{DIALOG}, message 2: {WHOLE} True"),
+    (setting("participant_index", "1.0"), f"{DIALOG}, message 2: {WHOLE} '1.0'"),
+    (setting("participant_index", 10**20), f"{DIALOG}, message 2: {WHOLE} {10**20}"),
+    (setting("message", "secret"), f"{DIALOG}, message 2: `message` has to be a whole number, not a string"),
+    (setting("message", 0), f"{DIALOG}, message 2: `message` has to increase, and is 0 after 0"),
+    (setting("text", ["secret"]), f"{DIALOG}, message 2: text has to be a string, not a list"),
+    (dialogs(lambda read: read[FIRST][1].pop("text")), f"{DIALOG}, message 2: text is missing"),
+    (said(["secret"]), f"{DIALOG}, message 1: expected message, text and participant_index, found a string"),
+    (said([]), f"{DIALOG}: expected a list of messages, found an empty list"),
+    (said({"text": "secret"}), f"{DIALOG}: expected a list of messages, found a JSON object"),
+    (said(None), f"{DIALOG}: expected a list of messages, found None"),
+    (
+        lambda text: twice(text).replace('"text": "', '"text": "secret', 1),
+        f"{DIALOG}: there are several with different messages",
+    ),
+    (
+        lambda text: text.replace('"message": 0,', '"message": 0, "text": "secret",', 1),
+        f"{DIALOG}, message 1: there are several values of text",
+    ),
+    (lambda _: "", ": cannot be read: Expecting value: line 1 column 1 (char 0)"),
+    (lambda _: "[]", f"{OBJECT} an empty list"),
+    (lambda _: "{}", f"{OBJECT} a JSON object"),
+    (lambda _: '{"a": "\udcff"}', ": cannot be read: 'utf-8' codec can't decode byte 0xff in position 7: invalid"),
+    (lambda _: "[" * 100_000, ": cannot be read: nested too deeply"),
+    (lambda _: f'{{"a": {"9" * 5000}}}', ": cannot be read: Exceeds the limit (4300 digits)"),
+]
+
+
 @pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        (setting("participant_index", 0.7), f"{DIALOG}, message 2: {WHOLE} 0.7"),
-        (setting("participant_index", float("nan")), f"{DIALOG}, message 2: {WHOLE} nan"),
-        (setting("participant_index", True), f"{DIALOG}, message 2: {WHOLE} True"),
-        (setting("participant_index", None), f"{DIALOG}, message 2: {WHOLE} None"),
-        (setting("participant_index", "1.0"), f"{DIALOG}, message 2: {WHOLE} '1.0'"),
-        (setting("participant_index", 10**20), f"{DIALOG}, message 2: {WHOLE} {10**20}"),
-        (setting("message", "secret"), f"{DIALOG}, message 2: `message` has to be a whole number, not a string"),
-        (setting("message", 0), f"{DIALOG}, message 2: `message` has to increase, and is 0 after 0"),
-        (setting("text", ["secret"]), f"{DIALOG}, message 2: text has to be a string, not a list"),
-        (dialogs(lambda read: read[FIRST][1].pop("text")), f"{DIALOG}, message 2: text is missing"),
-        (
-            said(["secret"]),
-            f"{DIALOG}, message 1: expected message, text and participant_index, found a string",
-        ),
-        (said([]), f"{DIALOG}: expected a list of messages, found an empty list"),
-        (said({"text": "secret"}), f"{DIALOG}: expected a list of messages, found a JSON object"),
-        (said("secret"), f"{DIALOG}: expected a list of messages, found a string"),
-        (said(None), f"{DIALOG}: expected a list of messages, found None"),
-        (
-            lambda text: twice(text).replace('"text": "', '"text": "secret', 1),
-            f"{DIALOG}: there are several with different messages",
-        ),
-        (
-            lambda text: text.replace('"message": 0,', '"message": 0, "text": "secret",', 1),
-            f"{DIALOG}, message 1: there are several values of text",
-        ),
-        (lambda _: "", "cannot be read: Expecting value: line 1 column 1 (char 0)"),
-        (lambda _: "[]", f"{OBJECT} an empty list"),
-        (lambda _: "{}", f"{OBJECT} a JSON object"),
-        (lambda _: '{"a": "\udcff"}', "cannot be read: 'utf-8' codec can't decode byte 0xff in position 7: invalid"),
-        (lambda _: "[" * 100_000, "cannot be read: nested too deeply"),
-        (lambda _: f'{{"a": {"9" * 5000}}}', "cannot be read: Exceeds the limit (4300 digits)"),
-    ],
+    ("name", "change", "error"),
+    [(LABELS, *wrong) for wrong in WRONG_LABELS] + [(CHATS, *wrong) for wrong in WRONG_DIALOGS],
 )
-def test_wrong_dialogs_are_refused_in_one_line_without_their_text(data: Path, change: Text, error: str) -> None:
-    rewrite(data / CHATS, change)
-    found = refusal(data)
-    assert re.sub(r"(message \d) of \d+", r"\1", found).startswith(f"{CHATS}: {error}")
-    assert "secret" not in found
+def test_wrong_data_are_refused_in_one_line_without_their_text(data: Path, name: str, change: Text, error: str) -> None:
+    rewrite(data / name, change)
+    with pytest.raises(DataError) as refused:
+        read_editions([data])
+    (line,) = str(refused.value).splitlines()
+    assert re.sub(r"(message \d) of \d+", r"\1", line).startswith(f"{data / name}{error}")
+    assert "secret" not in line
 
 
 def test_what_is_written_can_be_read(data: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import sklearn
 
 from models.chat import Chat
@@ -45,7 +44,6 @@ def write_artifact(
             "bytes": len(buffer.getvalue()),
             "numpy": np.__version__,
             "scikit-learn": sklearn.__version__,
-            "pandas": pd.__version__,
         },
         "trained_on": [
             {

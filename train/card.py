@@ -75,7 +75,7 @@ this file.
 | version | `{version}` |
 | date | {date} |
 | artifact | `{file}`, {kilobytes:.0f} kB, SHA-256 `{sha256}` |
-| written with | scikit-learn {sklearn}, NumPy {numpy}, pandas {pandas} |
+| written with | scikit-learn {sklearn}, NumPy {numpy} |
 
 ## How it works
 
@@ -167,7 +167,6 @@ def write_card(folder: Path, metrics: dict[str, Any]) -> None:
         sha256=artifact["sha256"],
         sklearn=artifact["scikit-learn"],
         numpy=artifact["numpy"],
-        pandas=artifact["pandas"],
         data="\n".join(
             f"| {data['name']} | {data['chats']} | {data['participants']} |"
             f" {data['bots'] / data['participants']:.0%} | `{data['sha256'][:16]}…` |"

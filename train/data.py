@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from models.chat import Chat, Message
 from models.weights import current
 
@@ -113,7 +111,8 @@ def write_edition(folder: Path, chats: Sequence[Chat], labels: Sequence[Sequence
             dict.fromkeys(message.participant_id for message in chat.messages), of_chat, strict=True
         )
     ]
-    pd.DataFrame(rows, columns=_COLUMNS).to_csv(folder / LABELS, index=False)
+    with (folder / LABELS).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([_COLUMNS, *rows])
 
 
 def read_chats(file: Path) -> list[Chat]:
