@@ -16,14 +16,9 @@ def check_memory(workers: int, root: Path = Path("/")) -> None:
     """Log one line if the workers need more than the limit; it is no error, as another model may need less."""
     need = OF_SERVICE + workers * OF_WORKER
     limit = _limit(root)
-    if limit is None or limit >= need:
-        return
-    fit = (limit - OF_SERVICE) // OF_WORKER
-    remedy = f"set WORKERS={fit}, or raise the limit to {need} MiB" if fit > 0 else f"raise the limit to {need} MiB"
-    noun = "worker needs" if workers == 1 else "workers need"
-    logger.error(
-        "WORKERS: %d %s %d MiB, the limit is %d: the system will kill them; %s", workers, noun, need, limit, remedy
-    )
+    if limit is not None and limit < need:
+        text = "WORKERS=%d needs %d MiB, the limit is %d: raise it or lower WORKERS, or the system will kill workers"
+        logger.error(text, workers, need, limit)
 
 
 def _limit(root: Path) -> int | None:

@@ -6,7 +6,6 @@ All of them use one server, with one worker.
 import asyncio
 import json
 import subprocess
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -33,6 +32,7 @@ from tests.conftest import (
     wait_until,
 )
 from tests.faults.client import Connection, closed_loop, long_chat
+from tests.wire import sent_before_the_end
 
 pytestmark = pytest.mark.faults
 BODY = json.dumps(CURL_CHAT)
@@ -122,30 +122,17 @@ def test_a_client_that_writes_before_it_reads_gets_the_413(url: str, size: int) 
 
 def test_a_flood_of_bodies_costs_no_memory_and_holds_up_nobody(server: Server) -> None:
     before = server.memory()
-    flooding = threading.Event()
+    endless = b"POST /predict HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n"
 
-    def flood() -> None:
-        head = b"POST /predict HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n"
-        while not flooding.is_set():
-            with server.connect() as client:
-                try:
-                    client.sendall(head)
-                    while not flooding.is_set():
-                        client.sendall(b"x" * 60_000)
-                except OSError:
-                    pass  # the limit of what is discarded
+    def flood(_: int) -> None:
+        with server.connect() as client:
+            sent_before_the_end(client, endless, b"x" * 60_000)
 
-    threads = [threading.Thread(target=flood) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(50):
+    with ThreadPoolExecutor(8) as clients:
+        flooding = [clients.submit(flood, number) for number in range(160)]
+        while not all(one.done() for one in flooding):
             assert send(f"{server.url}/predict", CURL_CHAT).status == 200
             assert server.memory() < before + 30e6
-    finally:
-        flooding.set()
-        for thread in threads:
-            thread.join()
 
 
 def test_with_more_clients_than_its_limit_the_service_answers_or_rejects(
