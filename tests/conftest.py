@@ -3,7 +3,6 @@
 import inspect
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -234,14 +233,6 @@ class Server:
     def folder_of_metrics(self) -> Path:
         """Return the folder that the workers write their metrics to."""
         return Path(psutil.Process(self.workers()[0]).environ()["PROMETHEUS_MULTIPROC_DIR"])
-
-    def batch_sizes(self) -> dict[float, float]:
-        """Return the batch-size histogram of all workers: for each bound, the number of batches up to that size."""
-        rows = re.findall(r'adaptive_batch_size_bucket\{le="([^"]+)".*\} (\S+)', send(f"{self.url}/metrics").text)
-        sizes: dict[float, float] = {}
-        for size, count in rows:  # one row for each worker
-            sizes[float(size)] = sizes.get(float(size), 0) + float(count)
-        return sizes
 
 
 def start(log: Path, command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":

@@ -20,7 +20,7 @@ from tests.conftest import CURL_CHAT, ROOT, SAMPLE, free_port, make_chat, runnin
 from train.__main__ import main
 from train.artifact import check_artifact, read_trained_on
 from train.card import CARD
-from train.data import FINGERPRINT, Edition, fingerprint, read_editions, write_edition
+from train.data import FINGERPRINT, LABELS, fingerprint, read_editions, write_edition
 from train.evaluate import FINISHED_CHATS, WHOLE_CHATS, streamed
 from train.files import UNFINISHED
 from train.reference import DIALOGS, Reference
@@ -165,14 +165,18 @@ def test_a_training_says_how_long_it_takes_and_leaves_the_old_model_when_it_is_s
     assert {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()} == before
 
 
-def test_a_model_between_two_places_is_read_where_it_is(trained: Path, tmp_path: Path) -> None:
-    """A command was killed when the new model was complete and only its metrics had been moved."""
-    out = Path(shutil.copytree(SHIPPED, tmp_path / "model"))
-    shutil.copytree(trained, out / COMMITTED)
-    os.replace(out / COMMITTED / METRICS, out / METRICS)  # noqa: PTH105
+def test_files_that_a_killed_command_had_not_moved_yet_are_read_where_they_are(trained: Path, tmp_path: Path) -> None:
+    """The new model and the new data set were complete; only the metrics and the labels were in their place."""
+    model, data = Path(shutil.copytree(SHIPPED, tmp_path / "model")), write_data(tmp_path / "data")
+    shutil.copytree(trained, model / COMMITTED)
+    write_data(data / COMMITTED, only(0))
+    for file in (model / METRICS, data / LABELS):
+        os.replace(file.parent / COMMITTED / file.name, file)  # noqa: PTH105
     version = Classifier.load(trained).version
-    assert Classifier.load(out).version == version
-    assert Reference.load(out, version).version == version
+    assert Classifier.load(model).version == version
+    assert Reference.load(model, version).version == version
+    (edition,) = read_editions([data])
+    assert {label for of_chat in edition.labels for label in of_chat} == {0}
 
 
 def test_a_model_that_does_not_score_as_it_was_fitted_is_not_written(trained: Path) -> None:
@@ -295,13 +299,3 @@ def test_a_model_of_the_store_is_served_unless_another_is_named(trained: Path, t
     refused = start_server(tmp_path, **store, MODEL_FOLDER=str(trained))
     assert refused.exit_code() != 0
     assert "MODEL: Set either MODEL or MODEL_FOLDER" in refused.log.read_text()
-
-
-def test_data_sets_are_not_read_from_files_that_were_half_written(tmp_path: Path) -> None:
-    """A command was killed when the new data set was complete and only its labels had been moved."""
-    folder = write_data(tmp_path / "data")
-    new = write_data(folder / COMMITTED, only(0))
-    os.replace(new / "ytrain.csv", folder / "ytrain.csv")  # noqa: PTH105
-    (edition,) = read_editions([folder])
-    assert isinstance(edition, Edition)
-    assert {label for of_chat in edition.labels for label in of_chat} == {0}

@@ -1,5 +1,11 @@
-"""The image, on a real Docker engine: that of `make image` and that of `docker build`, which are the same."""
+"""The image, on a real Docker engine: that of `make image` and that of `docker build`, which are the same.
 
+The commands that every user of Docker knows are run as they are typed; `tests/test_compose.py` has those of Compose.
+Two things differ from what is typed: ports and names are the tests' own, and commands that would reach every container
+of the machine are narrowed to those of the tests with `--filter`.
+"""
+
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -9,8 +15,19 @@ from typing import Any
 import pytest
 
 from models.classifier import Classifier
-from tests.conftest import CURL_CHAT, ROOT, free_port, send, wait_until
-from tests.engine import IMAGE, NETWORK, container, docker, inspect, make_store, remove_images, sh
+from serving.base_image import read_base
+from tests.conftest import CURL_CHAT, ROOT, free_port, is_ready, send, wait_until
+from tests.engine import (
+    IMAGE,
+    NETWORK,
+    container,
+    docker,
+    inspect,
+    make_store,
+    remove_images,
+    sh,
+    type_in_a_terminal,
+)
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("image")]
 
@@ -76,24 +93,42 @@ def test_it_says_what_it_is() -> None:
     assert tag.split()[1].strip("'\"") == labels["version"], "the version is the Bento's"
 
 
-def test_both_images_answer_as_the_shipped_model_and_show_their_health(
-    of_dockerfile: str, classifier: Classifier
-) -> None:
-    assert list(inspect(of_dockerfile)["Config"]["ExposedPorts"]) == ["8000/tcp"]
-    with container() as started, container("--health-interval=1s", image=of_dockerfile) as other:
-        for path, body in (("", None), ("/predict", CURL_CHAT), ("/explain", CURL_CHAT)):
-            answer = send(f"{started.url}{path}", body)
-            assert answer.status == 200
-            assert answer.text == send(f"{other.url}{path}", body).text
-        assert answer.json["model_version"] == classifier.version
-        send(f"{started.url}/predict", {"chat_id": 1})
-        wait_until(lambda: "[entry_service:turing_test_service:" in docker("logs", started.name))
-        unnamed = [line for line in docker("logs", started.name).splitlines() if re.search(r"\[:\d\]", line)]
+def test_run_with_limits_on_the_hosts_network_to_prune(of_dockerfile: str, classifier: Classifier) -> None:
+    """The service then listens on the host itself, on `PORT`; both images answer as the shipped model."""
+    label, url = "turing-test-commands", f"http://localhost:{(port := free_port())}"
+    limits = "--memory=500m --cpus=1.0 --net=host"
+    started = sh(f"docker run -d {limits} -e PORT={port} --label {label} turing_test_service")
+    try:
+        assert started[:12] in sh("docker ps -a")
+        wait_until(lambda: is_ready(url))
+        request = f"-H 'Content-Type: application/json' -d '{json.dumps(CURL_CHAT)}'"
+        assert f'"model_version":"{classifier.version}"' in sh(f"curl -s -X POST {url}/predict {request}")
+        with container("--health-interval=1s", image=of_dockerfile) as other:
+            for path, body in (("", None), ("/predict", CURL_CHAT), ("/explain", CURL_CHAT)):
+                answer = send(f"{url}{path}", body)
+                assert answer.status == 200
+                assert answer.text == send(f"{other.url}{path}", body).text
+            wait_until(lambda: inspect(other.name)["State"]["Health"]["Status"] == "healthy")
+            config = inspect(of_dockerfile)["Config"]
+            assert list(config["ExposedPorts"]) == ["8000/tcp"]
+            check = config["Healthcheck"]["Test"][1:]
+            assert "refused" in docker("exec", "-e", f"PORT={free_port()}", other.name, *check, check=False)
+        send(f"{url}/predict", {"chat_id": 1})
+        wait_until(lambda: "[entry_service:turing_test_service:" in sh(f"docker logs {started}"))
+        unnamed = [line for line in sh(f"docker logs {started}").splitlines() if re.search(r"\[:\d\]", line)]
         assert all("Service loaded" in line for line in unnamed), "BentoML does not know the name before"
-        assert started.exec("id", "-u") == "1034"
-        wait_until(lambda: inspect(other.name)["State"]["Health"]["Status"] == "healthy")
-        check = inspect(of_dockerfile)["Config"]["Healthcheck"]["Test"][1:]
-        assert "refused" in docker("exec", "-e", f"PORT={free_port()}", other.name, *check, check=False)
+        assert "/ 500MiB" in sh(f"docker stats --no-stream {started}")
+        python = type_in_a_terminal(f"docker exec -it {started} python --version", "")
+        assert f"Python {read_base()['python_version']}" in python
+
+        sh(f"docker rename {started} renamed-{started[:12]}")
+        sh(f"docker stop $(docker ps -q --filter label={label})")
+        assert inspect(f"renamed-{started[:12]}")["State"]["ExitCode"] == 0
+        assert started in sh(f"docker container prune --force --filter label={label}")
+    finally:
+        sh(f"docker rm -f {started}", check=False)
+    command = "docker run --rm -it turing_test_service /bin/bash"
+    assert "1034-is-typed" in type_in_a_terminal(command, "echo $(id -u)-is-typed; exit\n")
 
 
 def test_the_last_line_of_the_build_is_the_command_that_runs_it(image: str) -> None:
@@ -123,3 +158,16 @@ def test_any_user_of_group_0_can_run_it_with_another_model_and_dialogs_live_in_t
     (store / "bot_or_human" / version).chmod(0o700)
     line = sh(f"docker run --rm {' '.join(tag)} {IMAGE}", check=False).splitlines()[-1]
     assert re.search(r"MODEL: User 1034 .* cannot read /bentoml/models/bot_or_human/\S+: Permission denied", line)
+
+
+def test_run_with_a_folder_of_the_host(tmp_path: Path) -> None:
+    """Somebody else's folder as `/history`: the error says what to do; then the dialogs are there afterwards."""
+    tmp_path.chmod(0o755)
+    refused = sh(f"docker run --rm -v {tmp_path}:/history turing_test_service", check=False).splitlines()[-1]
+    assert ": /history: Permission denied for user 1034:1034" in refused
+    as_root = f"docker run --rm --user 0 -v {tmp_path}:/history --entrypoint sh turing_test_service"
+    sh(f"{as_root} -c '{refused.split('`')[-2]} /history'")
+    with container("-v", f"{tmp_path}:/history") as started:
+        message = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
+        assert send(f"{started.url}/predict", message).status == 200
+    assert (tmp_path / "dialogs.sqlite").stat().st_size > 0

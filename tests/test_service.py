@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from itertools import cycle
@@ -63,8 +64,9 @@ def test_single_queued_and_batch_requests_give_the_probabilities_of_training(tmp
         replies = asyncio.run(ask_together(server.url))
         assert [numbers(reply.json) for reply in replies[::2]] == expected * 2
         assert {reply.status for reply in replies[1::2]} == {400}
-        sizes = server.batch_sizes()
-        assert sizes[float("inf")] > sizes[1.0]
+        metrics = send(f"{server.url}/metrics").text
+        alone, all_batches = re.findall(r'adaptive_batch_size_bucket\{le="(?:1.0|\+Inf)".*\} (\S+)', metrics)
+        assert float(alone) < float(all_batches)
         batch = send(f"{server.url}/predict_batch", {"chats": bodies}).json["predictions"]
         assert [numbers(answer) for answer in batch] == expected
         assert [answer["chat_id"] for answer in batch] == [body["chat_id"] for body in bodies]
