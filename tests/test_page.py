@@ -543,18 +543,13 @@ def test_a_chat_is_pasted_dropped_or_chosen(page: Page, tmp_path: Path) -> None:
     click(page, "Undo")
     expect(page.locator("#bars .name")).to_have_text(["Anna", "Ben"])
 
-    page.evaluate(
-        """() => {
-          const dataTransfer = new DataTransfer();
-          dataTransfer.items.add(new File(['[{"role": "user", "content": "hi"}]'], "chat.json"));
-          const event = new DragEvent("drop", {dataTransfer, bubbles: true, cancelable: true});
-          document.body.dispatchEvent(event);
-        }"""
-    )
+    file = """new File(['[{"role": "user", "content": "hi"}]'], "chat.json")"""
+    dropped = f"() => {{ const all = new DataTransfer(); all.items.add({file}); return all; }}"
+    page.dispatch_event("body", "drop", {"dataTransfer": page.evaluate_handle(dropped)})
     expect(found).to_contain_text("JSON: 1 message by user.")
-    file = tmp_path / "chat.txt"
-    file.write_text("Anna: list\nTodo: milk\nBen: ok\nAnna: go\nBen: bye", encoding="utf-8")
-    page.get_by_label("Choose a file").set_input_files(file)
+    chosen = tmp_path / "chat.txt"
+    chosen.write_text("Anna: list\nTodo: milk\nBen: ok\nAnna: go\nBen: bye", encoding="utf-8")
+    page.get_by_label("Choose a file").set_input_files(chosen)
     page.get_by_role("checkbox", name="Todo").uncheck()
     expect(found).to_contain_text("4 messages by Anna, Ben.")
     expect(found).to_contain_text("1 line without a name belongs to the message before it.")
@@ -985,11 +980,12 @@ def test_firefox_scores_explains_draws_keeps_shares_and_reads_what_is_pasted(ser
     settled = "document.querySelector('#bars[aria-busy=false]') && document.querySelector('#why .signals')"
     bubbles = "[...document.querySelectorAll('.bubble')].map(one => one.textContent)"
     headline = "document.getElementById('headline').textContent"
+    enter = "new KeyboardEvent('keydown', {key: 'Enter', bubbles: true})"
     with opened_firefox() as firefox:
         firefox.open(f"{server.url}/try")
         for _, text in TALK:
             firefox.write("draft", text)
-            firefox.evaluate("document.getElementById('add').click()")
+            firefox.evaluate(f"document.getElementById('draft').dispatchEvent({enter})")
         firefox.wait_for(settled)
         written, verdict = firefox.evaluate(bubbles), firefox.evaluate(headline)
         assert written == [f"{who}: {text}" for who, text in TALK]
