@@ -20,7 +20,7 @@ from train.__main__ import main
 from train.artifact import write_artifact
 from train.copies import so_far
 from train.data import DataError, read_editions, write_edition
-from train.drift import LEAST_CHATS, compare, compare_log, index_of, read_log, summary
+from train.drift import compare, compare_log, index_of, read_log, summary
 from train.fit import fit, tabulate
 from train.reference import (
     AFTER,
@@ -166,16 +166,6 @@ def test_traffic_that_has_changed_exits_with_3_and_names_what(drift: Callable[..
     assert all(f"{words} " in printed for words in named)
 
 
-def test_dialogs_are_compared_at_one_moment(trained: Path, tmp_path: Path) -> None:
-    classifier = Classifier.load(trained)
-    chat = next(chat for chat in invent(10, 2) if len(chat.messages) > AFTER)
-    moments = range(1, len(chat.messages) + 1)
-    write_log(tmp_path, classifier, [so_far(chat, number) for number in moments], are_dialogs=True)
-    log = read_log([tmp_path], classifier.version)
-    assert len(log.samples[DIALOGS].chats()) == 1
-    assert log.skipped == {"of a dialog with more or less than 4 messages": len(chat.messages) - 1}
-
-
 def test_finished_chats_are_compared_with_finished_chats(trained: Path, tmp_path: Path) -> None:
     classifier = Classifier.load(trained)
     finished = [chat.model_copy(update={"finished": True}) for chat in invent(120, 2)]
@@ -188,21 +178,26 @@ def test_finished_chats_are_compared_with_finished_chats(trained: Path, tmp_path
     assert "has the last word" in other.drifted()
 
 
-def test_lines_of_other_models_broken_lines_and_losses_are_counted(trained: Path, tmp_path: Path) -> None:
+def test_dialogs_are_compared_at_one_moment_and_lines_that_cannot_be_compared_are_counted(
+    trained: Path, tmp_path: Path
+) -> None:
     classifier = Classifier.load(trained)
+    dialog = next(chat for chat in invent(10, 2) if len(chat.messages) > AFTER)
+    moments = [so_far(dialog, number) for number in range(1, len(dialog.messages) + 1)]
+    write_log(tmp_path, classifier, moments, are_dialogs=True)
     write_log(tmp_path, classifier, invent(5, 2))
     (file,) = tmp_path.glob("*.jsonl")
-    first = json.loads(file.read_text().splitlines()[0])
+    last = json.loads(file.read_text().splitlines()[-1])
     with file.open("a") as lines:
-        lines.write(f"{json.dumps(first | {'model': 'other'})}\n")
-        lines.write(f"{json.dumps(first)[:50]}\n[]\n")
-        lines.write(f"{json.dumps(first | {'participants': [{'probability': 0.5, 'signals': [1]}]})}\n")
+        lines.write(f"{json.dumps(last | {'model': 'other'})}\n")
+        lines.write(f"{json.dumps(last)[:50]}\n[]\n")
+        lines.write(f"{json.dumps(last | {'participants': [{'probability': 0.5, 'signals': [1]}]})}\n")
         lines.write('{"time": "2026-01-01T00:00Z", "lost": 17}\n')
     log = read_log([file], classifier.version)
-    assert log.skipped == {"of another model": 1, "that cannot be read": 3}
-    assert log.lost == 17
-    assert any("17 lines were lost" in line for line in summary(log, []))
-    assert len(log.samples[CHATS].chats()) == 5 < LEAST_CHATS
+    assert {kind: len(sample.chats()) for kind, sample in log.samples.items()} == {CHATS: 5, FINISHED: 0, DIALOGS: 1}
+    other_moments = "of a dialog with more or less than 4 messages"
+    assert log.skipped == {other_moments: len(moments) - 1, "of another model": 1, "that cannot be read": 3}
+    assert "the log says that 17 lines were lost" in summary(log, [])
 
 
 @pytest.mark.parametrize(

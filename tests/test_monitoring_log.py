@@ -5,13 +5,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from bentoml.exceptions import BentoMLConfigException
 
 from models.chat import Chat
 from models.classifier import Assessment, Classifier
-from models.features import read_sides
 from models.signals import SIGNALS
 from records.monitoring_log import LOGGED
 from serving.scoring import monitoring
@@ -27,18 +25,11 @@ CROWD = {  # its line is larger than a file of one of four workers that share 10
 }
 
 
-def assess(*chats: Chat) -> Assessment:
-    """Return an assessment with made-up numbers: that of row r and signal s is r + s / 1000."""
-    sides = [read_sides(chat) for chat in chats]
-    rows = sum(map(len, sides))
-    numbers = np.arange(rows, dtype=float)
-    signals = numbers[:, None] + np.arange(len(SIGNALS)) / 1000
-    return Assessment(sides, signals, numbers - 1, np.linspace(0.05, 0.95, rows), np.linspace(0.5, 1, rows))
-
-
-def record(log: Monitoring, classifier: Classifier, *chats: Chat) -> None:
-    """Hand over chats, of which `DIALOG` came as the messages of a dialog."""
-    log.record(classifier, chats, [chat is DIALOG for chat in chats], assess(*chats))
+def record(log: Monitoring, classifier: Classifier, *chats: Chat) -> Assessment:
+    """Hand over chats, of which `DIALOG` came as the messages of a dialog; returns their assessment."""
+    assessment = classifier.assess(chats)
+    log.record(classifier, chats, [chat is DIALOG for chat in chats], assessment)
+    return assessment
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -51,8 +42,9 @@ def test_a_line_holds_what_was_seen_and_answered_and_no_text_identifier_or_exact
 ) -> None:
     message = {"message_id": "id-secret", "participant_id": "participant-secret", "text": "text-secret"}
     alone = Chat.model_validate({"chat_id": "chat-secret", "messages": [message]})
+    chats = [CHAT, FINISHED, DIALOG, alone]
     log = Monitoring(tmp_path, 10**7, workers=1)
-    record(log, classifier, CHAT, FINISHED, DIALOG, alone)
+    assessment = record(log, classifier, *chats)
     log.close()
     lines = read(tmp_path)
     assert [line["kind"] for line in lines] == ["chat", "finished", "dialog", "chat"]
@@ -62,13 +54,19 @@ def test_a_line_holds_what_was_seen_and_answered_and_no_text_identifier_or_exact
         assert line.keys() == {"time", "model", "format", "kind", "messages", "participants"}
         assert line["model"] == classifier.version
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", line["time"])
+    cyrillic, latin = (SIGNALS.index(f"{name} letters") for name in ("Cyrillic", "Latin"))
+    answers = [side for prediction in classifier.predict(chats) for side in prediction.participants]
     sides = [side for line in lines for side in line["participants"]]
-    assert all(side.keys() == {"probability", "confidence", "score", "cyrillic", "latin", "signals"} for side in sides)
-    assert [side["probability"] for side in sides] == pytest.approx(np.linspace(0.05, 0.95, 7))
-    assert [side["score"] for side in sides] == [-1, 0, 1, 2, 3, 4, 5]
-    assert (sides[0]["confidence"], sides[-1]["confidence"]) == ("low", "high")
-    assert sides[5]["signals"] == pytest.approx(5 + np.arange(LOGGED) / 1000)
-    assert sides[0]["cyrillic"] == SIGNALS.index("Cyrillic letters") / 1000
+    for side, answer, signals, score in zip(sides, answers, assessment.signals, assessment.score, strict=True):
+        rounded = {
+            "probability": answer.is_bot_probability,
+            "confidence": answer.confidence,
+            "score": score,
+            "cyrillic": signals[cyrillic],
+            "latin": signals[latin],
+            "signals": signals[:LOGGED].tolist(),
+        }
+        assert {name: pytest.approx(value, abs=1e-4) for name, value in rounded.items()} == side
 
 
 def test_files_are_rotated_and_stay_within_their_size(tmp_path: Path, classifier: Classifier) -> None:
