@@ -93,25 +93,33 @@ def test_settings_reach_the_workers(arguments: list[str], field: dict[str, bool]
     assert [json.loads(line) for line in found] == expected
 
 
-INVALID: list[tuple[bytes, str]] = [
+INVALID_LINES: list[tuple[bytes, str]] = [
     (b"{", "line: not valid JSON"),
     (b'"text"', "line: Input should be an object"),
     (b'{"chat_id": 1}', "messages: Field required"),
-    (b'{"chat_id": 1, "messages": []}', "messages: List should have at least 1 item after validation, not 0"),
     (b'{"chat_id": 1, "messages": [{"message_id": 0, "participant_id": 1}]}', "messages[0].text: Field required"),
     (b'{"chat_id": "\xff", "messages": [{"message_id": 0, "text": "a", "participant_id": 1}]}', "line: not valid JSON"),
     (b"[" * 100_000, "line: not valid JSON"),
 ]
+INVALID_DIALOGS: list[tuple[bytes, str]] = [
+    (b"[]", "messages: List should have at least 1 item after validation, not 0"),
+    (b'[{"message": 0,\n"text": 1, "participant_index": 0}]', "messages[0].text: Input should be a valid string"),
+]
 
 
-def test_a_line_that_is_no_chat_is_named_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_chat_that_is_not_valid_is_named_and_the_run_goes_on(tmp_path: Path) -> None:
     good = json.dumps(CURL_CHAT).encode()
-    (tmp_path / "chats").write_bytes(b"\n".join([line for bad, _ in INVALID for line in (bad, b"", good)]))
-    done = score(tmp_path / "chats", "--out", tmp_path / "scores")
-    assert done.stderr.decode().endswith(f"; {len(INVALID)} lines were rejected\n")
-    expected = [{"line": 3 * number + 1, "error": error} for number, (_, error) in enumerate(INVALID)]
-    assert lines_of(tmp_path / "scores.rejected") == expected
-    assert len(lines_of(tmp_path / "scores")) == len(INVALID)
+    lines = b"\n".join([line for bad, _ in INVALID_LINES for line in (bad, b"", good)])
+    said = b'[{"message": 0, "text": "hi", "participant_index": "0"}]'
+    dialogs = [dialog for bad, _ in INVALID_DIALOGS for dialog in (bad, said)]
+    game = b"{%s}" % b",\n".join(b'"%d": %s' % (number, dialog) for number, dialog in enumerate(dialogs))
+    for content, kind, step, invalid in ((lines, "line", 3, INVALID_LINES), (game, "dialog", 2, INVALID_DIALOGS)):
+        (tmp_path / "chats").write_bytes(content)
+        done = score(tmp_path / "chats", "--out", tmp_path / "scores", "--rejected", tmp_path / "bad")
+        assert done.stderr.decode().endswith(f"; {len(invalid)} lines were rejected\n")
+        expected = [{kind: step * number + 1, "error": error} for number, (_, error) in enumerate(invalid)]
+        assert lines_of(tmp_path / "bad") == expected
+        assert len(lines_of(tmp_path / "scores")) == len(invalid)
 
 
 @pytest.mark.parametrize("last", [b"\n", b""])
@@ -145,18 +153,6 @@ def test_dialogs_are_cut_out_wherever_the_reads_end(monkeypatch: pytest.MonkeyPa
     found = [json.loads(line) for part in chunks for line in part.split(b"\n") if line]
     expected = json.loads(text.removeprefix("\ufeff"))
     assert found == [{"chat_id": name, "messages": messages} for name, messages in expected.items()]
-
-
-def test_a_dialog_that_is_no_chat_is_named_and_the_run_goes_on(tmp_path: Path) -> None:
-    good = [{"message": 0, "text": "hi", "participant_index": "0"}]
-    dialogs = {"a": good, "b": [], "c": [{"message": 0, "text": 1, "participant_index": 0}], "d": good}
-    (tmp_path / "chats").write_text(json.dumps(dialogs, indent=1))
-    score(tmp_path / "chats", "--out", tmp_path / "scores", "--rejected", tmp_path / "bad")
-    assert [line["chat_id"] for line in lines_of(tmp_path / "scores")] == ["a", "d"]
-    assert [(line["dialog"], line["error"].split(":")[0]) for line in lines_of(tmp_path / "bad")] == [
-        (2, "messages"),
-        (3, "messages[0].text"),
-    ]
 
 
 @pytest.mark.parametrize(
