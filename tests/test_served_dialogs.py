@@ -14,10 +14,8 @@ from serving.schemas import PlatformMessage
 from tests.conftest import SAMPLE
 from tests.stores import BOTH, empty_store
 from train.__main__ import main
-from train.artifact import write_artifact
 from train.data import DataError, Edition, read_editions
 from train.dialogs import read_served
-from train.fit import fit, tabulate
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +43,6 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return store.url
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, edition: Edition) -> Path:
-    """Return a model that was trained on 30 of the sample's 40 chats."""
-    folder = tmp_path_factory.mktemp("model")
-    known = [at for at in range(len(edition.chats)) if at % 4]
-    first = Edition("first", "", [edition.chats[at] for at in known], [edition.labels[at] for at in known])
-    write_artifact(folder, fit(tabulate([first])).weights(), [first], [])
-    return folder
-
-
 def texts(chat: Chat) -> list[tuple[object, str]]:
     return [(message.participant_id, message.text) for message in chat.messages]
 
@@ -64,38 +52,23 @@ def texts_and_labels(edition: Edition) -> dict[str, object]:
     return {str(chat.chat_id): (texts(chat), labels) for chat, labels in together}
 
 
-def test_served_dialogs_are_written_as_a_folder_to_train_on(
+def test_served_dialogs_are_measured_as_they_were_streamed_and_written_as_a_folder_to_train_on(
     url: str, edition: Edition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["evaluate", str(SHIPPED), "--dialogs", url, str(SAMPLE / "ytrain.csv"), "--write", str(tmp_path)]
-    assert main(arguments) == 0
-    assert f"{len(edition.chats)} dialogs" in capsys.readouterr().out
-    (written,) = read_editions([tmp_path])
-    assert texts_and_labels(written) == texts_and_labels(edition)
-
-
-def test_it_measures_what_streaming_the_same_chats_measures(
-    trained: Path, url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Without those that the model was trained on, unless they are included."""
-
-    def lines(*arguments: str) -> list[str]:
-        assert main(["evaluate", str(trained), *arguments]) == 0
+    def evaluate(*arguments: str) -> list[str]:
+        assert main(["evaluate", str(SHIPPED), *arguments]) == 0
         return capsys.readouterr().out.splitlines()
 
-    def figures(*arguments: str) -> list[str]:
-        of_all = [
-            line.partition(" (trained on 30 of 40 chats), ")[2] for line in lines(*arguments, "--include-trained")
-        ]
-        return [line for line in of_all if line.startswith("streamed")]
-
-    from_store = ["--dialogs", url, str(SAMPLE / "ytrain.csv")]
-    assert figures(*from_store) == figures(str(SAMPLE))
-    assert len(figures(*from_store)) == 5
-    left_out, *_, last = lines(*from_store)
-    assert left_out == "left out: 30 of 40 chats of dialogs that were served, which the model was trained on"
-    assert last.startswith("dialogs that were served, streamed, all messages: ROC AUC")
-    assert last.endswith(", 20 answers")
+    written, *measured = evaluate("--dialogs", url, str(SAMPLE / "ytrain.csv"), "--write", str(tmp_path))
+    assert written == f"{tmp_path}: {len(edition.chats)} dialogs"
+    assert measured == [
+        line.replace("sample", "dialogs that were served", 1)
+        for line in evaluate(str(SAMPLE))
+        if ", streamed, " in line
+    ]
+    assert len(measured) == 5
+    (read,) = read_editions([tmp_path])
+    assert texts_and_labels(read) == texts_and_labels(edition)
 
 
 def write_labels(file: Path, *rows: tuple[object, ...]) -> Path:
