@@ -52,6 +52,7 @@ def texts_and_labels(edition: Edition) -> dict[str, object]:
     return {str(chat.chat_id): (texts(chat), labels) for chat, labels in together}
 
 
+@pytest.mark.service
 def test_served_dialogs_are_measured_as_they_were_streamed_and_written_as_a_folder_to_train_on(
     url: str, edition: Edition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
