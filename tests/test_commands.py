@@ -16,7 +16,7 @@ import yaml
 
 from models.classifier import Classifier
 from models.weights import COMMITTED, METRICS, SHIPPED, ModelError
-from tests.conftest import CURL_CHAT, ROOT, SAMPLE, free_port, make_chat, running, send, start_server, wait_until
+from tests.conftest import CURL_CHAT, ROOT, SAMPLE, free_port, make_chat, running, send, wait_until
 from train.__main__ import main
 from train.artifact import check_artifact, read_trained_on
 from train.card import CARD
@@ -292,10 +292,7 @@ def test_bentoml_lists_the_model_once_with_the_figures_of_its_card_and_exports_i
     assert refused.startswith("train.data.DataError: BentoML's model store: ")
 
 
-def test_a_model_of_the_store_is_served_unless_another_is_named(trained: Path, tmp_path: Path) -> None:
+def test_a_model_of_the_store_is_served(trained: Path, tmp_path: Path) -> None:
     store = {"BENTOML_HOME": str(trained.parent), "MODEL": f"{NAME}:latest"}
     with running(tmp_path, **store) as server:
         assert send(f"{server.url}/predict", CURL_CHAT).json["model_version"] == Classifier.load(trained).version
-    refused = start_server(tmp_path, **store, MODEL_FOLDER=str(trained))
-    assert refused.exit_code() != 0
-    assert "MODEL: Set either MODEL or MODEL_FOLDER" in refused.log.read_text()

@@ -59,11 +59,17 @@ def test_a_value_is_read(monkeypatch: pytest.MonkeyPatch, name: str, value: str,
     assert os.environ[name] == value.strip()
 
 
-def test_a_folder_is_resolved_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A worker that starts after a link has changed has the model of the others."""
-    (tmp_path / "current").symlink_to("first")
-    read(monkeypatch, MODEL_FOLDER=str(tmp_path / "current")).export_paths()
-    assert os.environ["MODEL_FOLDER"] == str(tmp_path / "first")
+def test_a_folder_or_file_is_resolved_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A worker that starts after a link has changed has the model and the dialogs of the others."""
+    link, first = tmp_path / "current", tmp_path / "first"
+    link.symlink_to(first)
+    read(monkeypatch, MODEL_FOLDER=str(link), HISTORY_URL=f"sqlite:///{link}").export_paths()
+    assert (os.environ["MODEL_FOLDER"], os.environ["HISTORY_URL"]) == (str(first), f"sqlite:///{first}")
+
+
+def test_a_model_has_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BentoMLConfigException, match="MODEL: Set either MODEL or MODEL_FOLDER"):
+        read(monkeypatch, MODEL="name:version", MODEL_FOLDER="models")
 
 
 def test_keys_are_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

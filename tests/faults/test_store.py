@@ -504,6 +504,8 @@ async def test_the_table_of_another_service_is_left_alone(
     assert len(caplog.messages) == 2
     assert all("created_at" in line for line in caplog.messages)
     assert indexes(store) == before
+    store.query("DROP TABLE messages")
+    await becomes_ready(dialogs)
 
 
 @pytest.mark.parametrize(
