@@ -72,9 +72,10 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def without_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Start a server whose store does not answer."""
+    """Start a server whose store does not answer, and whose metrics and docs are open."""
     folder = tmp_path_factory.mktemp("without_store")
-    server = start_server(folder, WORKERS="1", API_KEYS="key", HISTORY_URL="postgresql://u:p@127.0.0.1:1/d")
+    settings = {"API_KEYS": "key", "OPEN_METRICS_AND_DOCS": "true", "HISTORY_URL": "postgresql://u:p@127.0.0.1:1/d"}
+    server = start_server(folder, WORKERS="1", **settings)
     try:
         wait_until(lambda: "Completed async startup hook" in server.log.read_text())
         yield server
@@ -139,6 +140,14 @@ def test_bentomls_own_options_for_workers_and_cors_are_honoured(strict: Server) 
     for path in ("/livez", "/predict"):
         answer = exchange(strict.url, request(f"GET {path}", "Origin: https://a"))
         assert answer.headers["access-control-allow-origin"] == "https://a"
+
+
+@pytest.mark.service
+def test_open_metrics_and_docs_need_no_key(without_store: Server) -> None:
+    for path in ("/metrics", "/", "/docs.json", "/static_content/swagger-ui.css"):
+        assert exchange(without_store.url, request(f"GET {path}")).status == 200
+    assert exchange(without_store.url, request("POST /predict")).status == 401
+    assert "need one of 1 API keys; metrics and docs are open" in without_store.log.read_text()
 
 
 def test_every_error_is_provoked() -> None:

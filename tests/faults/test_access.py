@@ -76,16 +76,6 @@ def test_the_log_says_who_has_access_and_contains_no_key(guarded: Server, server
     assert "Access: predictions, metrics and docs are open to everyone" in server.log.read_text()
 
 
-def test_open_metrics_and_docs_need_no_key() -> None:
-    access = Access(["one-key", "another-key"], open_metrics_and_docs=True)
-    for path in (*OTHERS, *OPEN):
-        access.check({"path": path, "headers": []})
-    for path in PREDICTIONS:
-        with pytest.raises(RefusedError):
-            access.check({"path": path, "headers": []})
-    assert "need one of 2 API keys; metrics and docs are open" in str(access)
-
-
 def test_every_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """All keys are compared, also those after the match, by a function whose time does not depend on the values."""
     access = Access(["one", "two", "three"])

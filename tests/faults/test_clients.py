@@ -129,7 +129,7 @@ def test_a_flood_of_bodies_costs_no_memory_and_holds_up_nobody(server: Server) -
             sent_before_the_end(client, endless, b"x" * 60_000)
 
     with ThreadPoolExecutor(8) as clients:
-        flooding = [clients.submit(flood, number) for number in range(160)]
+        flooding = [clients.submit(flood, number) for number in range(80)]
         while not all(one.done() for one in flooding):
             assert send(f"{server.url}/predict", CURL_CHAT).status == 200
             assert server.memory() < before + 30e6
