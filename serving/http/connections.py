@@ -94,12 +94,9 @@ class HttpProtocol(HttpToolsProtocol):
     _may_keep_alive = False  # what the client and `shutdown` say; `cycle.keep_alive` is what the response will say
     _refused: RefusedError | None = None  # what is wrong with a head that can be parsed
 
-    def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
-        super().__init__(config, *args, **kwargs)
-        self.timeout_keep_alive = self.keep_alive_seconds
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for the first head."""
+        self.timeout_keep_alive = self.keep_alive_seconds
         self._transport = LingeringTransport(transport, self._watch)
         super().connection_made(cast(asyncio.Transport, self._transport))
         self._watch()
