@@ -37,7 +37,6 @@ from .chat import MAX_MESSAGES, Chat, Identifier, Message, Prediction, SaidText
 from .classifier import Classifier
 from .ngrams import Ngrams
 from .validation import BYTE_ORDER_MARK, InvalidChatError, validate_json
-from .weights import SHIPPED
 
 # Bytes that a worker gets at a time, and the rest of the last line. With twice as many, the process that reads grew by
 # 14 MB in a million chats: malloc kept pieces of various sizes.
@@ -131,9 +130,9 @@ class Settings:
     `expected_bot_share` is that of `Classifier`, `finished` that of `Chat`.
     """
 
-    folder: Path = SHIPPED
-    expected_bot_share: float | None = None
-    finished: bool = False
+    folder: Path
+    expected_bot_share: float | None
+    finished: bool
 
 
 def load_classifier(folder: Path, expected_bot_share: float | None = None) -> Classifier:
@@ -259,15 +258,13 @@ def _members(stream: Stream) -> Iterator[tuple[str, str]]:
 
 
 def score_stream(
-    stream: BufferedReader, settings: Settings | None = None, processes: int = 1, state: State | None = None
+    stream: BufferedReader, settings: Settings, processes: int, state: State
 ) -> Iterator[tuple[State, Scored]]:
     """Score a file or pipe with so many worker processes; returns what became of each chunk, in order.
 
-    With each comes the state after it. A given state is continued: its chunks are read, but not scored again. Raises
+    With each comes the state after it. `state` is continued: its chunks are read, but not scored again. Raises
     `BulkError` for a file that is damaged or differs from what the state was made of, and if a worker died.
     """
-    settings = settings or Settings()
-    state = state or State()
     try:
         chunks, kind = open_chats(stream)
         checksum = 0
