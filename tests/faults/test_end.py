@@ -17,6 +17,7 @@ from tests.conftest import CURL_CHAT, Server, running, send, wait_until
 from tests.faults.client import long_chat
 
 pytestmark = pytest.mark.faults
+CLIENTS = 4
 BODY = json.dumps(CURL_CHAT).encode()
 HEAD = (
     b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -24,10 +25,10 @@ HEAD = (
 )
 
 
-def ready(served: Server) -> int:
-    """Return the status of `/readyz`, or 0 without a response."""
+def status(served: Server, path: str = "/readyz", body: object = None) -> int:
+    """Return the status of a response, or 0 without one."""
     try:
-        return send(f"{served.url}/readyz").status
+        return send(served.url + path, body).status
     except OSError:
         return 0
 
@@ -41,16 +42,16 @@ def test_after_sigterm_readyz_is_503_and_requests_in_flight_are_answered(tmp_pat
         long = other.submit(send, f"{served.url}/explain", raw=long_chat(30_000))
         in_flight = re.compile(r'request_in_progress{endpoint="/explain".*} 1\.0')
         wait_until(lambda: in_flight.search(send(f"{served.url}/metrics").text) is not None)
-        assert ready(served) == HTTPStatus.OK
+        assert status(served) == HTTPStatus.OK
         client.sendall(HEAD + BODY[:20])
         served.process.terminate()
-        wait_until(lambda: ready(served) == HTTPStatus.SERVICE_UNAVAILABLE)
+        wait_until(lambda: status(served) == HTTPStatus.SERVICE_UNAVAILABLE)
         assert send(f"{served.url}/predict", CURL_CHAT).status == 200, "requests are accepted for another second"
         client.sendall(BODY[20:])
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
         assert long.result().status in (200, 503), "503 where the machine is too busy for it"
         assert served.exit_code() == 0
-        assert ready(served) == 0
+        assert status(served) == 0
         assert "Completed async cleanup hook: close" in served.log.read_text()
 
 
@@ -79,27 +80,22 @@ def test_a_killed_worker_is_replaced_and_ctrl_c_stops_the_service(tmp_path: Path
 
         def ask() -> None:
             while not ends.is_set():
-                try:
-                    statuses.append(send(f"{served.url}/predict", CURL_CHAT).status)
-                except OSError:
-                    statuses.append(0)
+                statuses.append(status(served, "/predict", CURL_CHAT))
 
-        clients = [threading.Thread(target=ask) for _ in range(4)]
-        for client in clients:
-            client.start()
-        try:
-            wait_until(lambda: statuses.count(200) > 20)
-            (before,) = served.workers()
-            os.kill(before, signal.SIGKILL)
-            wait_until(lambda: len(new := served.workers()) == 1 and before not in new)
-            wait_until(lambda: ready(served) == HTTPStatus.OK)
-            answered = statuses.count(200)
-            wait_until(lambda: statuses.count(200) > answered + 20)
-        finally:
-            ends.set()
-            for client in clients:
-                client.join()
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            for _ in range(CLIENTS):
+                clients.submit(ask)
+            try:
+                wait_until(lambda: statuses.count(200) > 20)
+                (before,) = served.workers()
+                os.kill(before, signal.SIGKILL)
+                wait_until(lambda: len(new := served.workers()) == 1 and before not in new)
+                wait_until(lambda: status(served) == HTTPStatus.OK)
+                answered = statuses.count(200)
+                wait_until(lambda: statuses.count(200) > answered + 20)
+            finally:
+                ends.set()
         assert set(statuses) <= {0, 200}
-        assert statuses.count(0) <= len(clients), "only requests in flight at the killed worker are lost"
+        assert statuses.count(0) <= CLIENTS, "only requests in flight at the killed worker are lost"
         served.process.send_signal(signal.SIGINT)
         assert served.exit_code() == 0
