@@ -514,6 +514,7 @@ async def test_the_table_of_another_service_is_left_alone(
         ("no folder", "[^ ]+: File exists$"),
         ("a loop of links", "[^ ]+: Too many levels of symbolic links$"),
         ("no database", "file is not a database$"),
+        ("damaged", "database disk image is malformed$"),
         ("no WAL", "the file system does not support SQLite's WAL mode"),
     ],
 )
@@ -530,6 +531,10 @@ async def test_a_file_that_cannot_be_used_stops_the_start(
             sqlite.file.symlink_to(sqlite.file)
         case "no database":
             sqlite.file.write_text("no database " * 100)
+        case "damaged":
+            await check(url)
+            content = sqlite.file.read_bytes()
+            sqlite.file.write_bytes(content[:4096].ljust(len(content), b"x"))  # after the page that lists the tables
         case "no WAL":
             connect = partial(sqlite3.connect, uri=True)
             monkeypatch.setattr(
