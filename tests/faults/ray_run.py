@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,9 @@ class ScoreUntilKilled(ScoreLines):
     def __call__(self, batch: Any) -> Any:
         self._batches += 1
         if self._batches == 3:
-            try:
+            with suppress(FileExistsError):
                 (FOLDER / "killed").touch(exist_ok=False)
                 os.kill(os.getpid(), signal.SIGKILL)
-            except FileExistsError:
-                pass
         return super().__call__(batch)
 
 
