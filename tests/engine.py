@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from models.weights import METRICS, SHIPPED
-from tests.conftest import ROOT, answering, free_port, is_ready, start, wait_until
+from tests.conftest import ROOT, free_port, is_ready, wait_until
 
 IMAGE = "turing_test_service"
 # of builds; the host's works wherever the tests' own downloads do
@@ -80,20 +80,6 @@ def container(*options: str, image: str = IMAGE, seconds: float = 180) -> Iterat
         yield started
     finally:
         docker("rm", "-f", started.name, check=False)
-
-
-@contextmanager
-def registry(folder: Path, port: int) -> Iterator[str]:
-    """Run a registry on a port of localhost, which keeps its images in a folder; yields its address."""
-    (folder / "registry.yml").write_text(
-        "version: 0.1\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder}/storage}}}}\n"
-        f"http: {{addr: 127.0.0.1:{port}}}\n"
-    )
-    log = folder / "registry.log"
-    process = start(log, ["docker-registry", "serve", str(folder / "registry.yml")])
-    with answering(f"http://localhost:{port}", log, process, "/v2/"):
-        yield f"localhost:{port}"
 
 
 def remove_images(*names: str) -> None:
