@@ -75,9 +75,15 @@ def test_a_copy_under_load_has_what_was_answered_and_comes_back_while_the_servic
         assert list(store.file.parent.glob("backup-*")) == []
 
 
-def test_with_postgresql_it_names_the_programs(tmp_path: Path) -> None:
-    done = backup("save", "HISTORY_URL=postgresql://user:password@localhost/database", tmp_path / "copy")
-    assert (done.returncode, done.stderr) == (
-        1,
-        "backup: the dialogs are in PostgreSQL: use pg_dump and pg_restore\n",
-    )
+def test_an_error_is_one_line_which_names_the_programs_for_postgresql(tmp_path: Path) -> None:
+    (copy := tmp_path / "copy").write_text("no database")
+    for what, url, error in (
+        ("restore", f"sqlite:///{tmp_path}/dialogs.sqlite", "file is not a database"),
+        (
+            "save",
+            "postgresql://user:password@localhost/database",
+            "the dialogs are in PostgreSQL: use pg_dump and pg_restore",
+        ),
+    ):
+        done = backup(what, f"HISTORY_URL={url}", copy)
+        assert (done.returncode, done.stderr) == (1, f"backup: {error}\n")

@@ -259,7 +259,9 @@ def test_the_pod_of_production_reads_its_secrets_and_keeps_dialogs_in_postgresql
             assert inside("id -u").strip() == "12345"
             key = inside("cat /run/secrets/turing-test/api_keys")
             assert base64.b64decode(key) == b"key-of-the-test", "podman 4.3 leaves it encoded"
+            assert "of-the-test" not in run("podman", "logs", CONTAINER)
             assert send(f"{address}/predict", CURL_CHAT).status == 401
+            assert send(f"{address}/metrics").status == 200
             message = {"text": "hi", "dialog_id": "d", "id": "1", "participant_index": 0}
             headers = {"Authorization": f"Bearer {key}"}
             assert CLIENT.post(f"{address}/predict", json=message, headers=headers).status_code == 200

@@ -62,6 +62,12 @@ def added(server: Server, before: dict[str, float], number: float) -> dict[str, 
     return {name: value - before.get(name, 0) for name, value in samples(server).items()}
 
 
+def test_the_bounds_of_confidence_are_bounds_of_the_histogram(classifier: Classifier) -> None:
+    rules = classifier.weights.rules
+    bounds = {bound for least in (float(rules.high), float(rules.medium)) for bound in (least, 1 - least)}
+    assert all(np.isclose(PROBABILITIES, bound).any() for bound in bounds)
+
+
 def test_every_metric_is_there_before_the_first_chat(server: Server) -> None:
     families = {family.name: family for family in text_string_to_metric_families(send(f"{server.url}/metrics").text)}
     assert set(NAMES) <= set(families)

@@ -275,6 +275,8 @@ def test_the_verdict_and_its_reasons_follow_what_is_written(page: Page, server: 
     assert sorted(words) == sorted({word_of(text) for text in spans}), "each word once"
     page.locator("#why summary").click()
     rows = page.locator("#why .signals.numbered li")
+    names = rows.locator(".label").all_inner_texts()
+    assert names == [*(words_for(signal["name"]).en for signal in explained["signals"]), "everything else"]
     reasons = "async signals => (await import('/try/verdict.js')).reasonsOf({signals}).map(({name}) => name)"
     assert set(page.evaluate(reasons, [{"name": name} for name in SIGNALS])) == set(SIGNALS) - OF_LANGUAGE
     shown = page.locator("#why .signals").first.locator(".label").all_inner_texts()

@@ -14,7 +14,7 @@ from serving.schemas import PlatformMessage
 from tests.conftest import SAMPLE
 from tests.stores import BOTH, empty_store
 from train.__main__ import main
-from train.data import DataError, Edition, read_editions
+from train.data import DataError, Edition, fingerprint, read_editions
 from train.dialogs import read_served
 
 
@@ -54,7 +54,11 @@ def texts_and_labels(edition: Edition) -> dict[str, object]:
 
 @pytest.mark.service
 def test_served_dialogs_are_measured_as_they_were_streamed_and_written_as_a_folder_to_train_on(
-    url: str, edition: Edition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    url: str,
+    edition: Edition,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def evaluate(*arguments: str) -> list[str]:
         assert main(["evaluate", str(SHIPPED), *arguments]) == 0
@@ -70,6 +74,11 @@ def test_served_dialogs_are_measured_as_they_were_streamed_and_written_as_a_fold
     assert len(measured) == 5
     (read,) = read_editions([tmp_path])
     assert texts_and_labels(read) == texts_and_labels(edition)
+    monkeypatch.setattr(
+        "train.__main__.read_trained_on", lambda _: ("", frozenset(map(fingerprint, edition.chats[:30])))
+    )
+    left_out, *_ = evaluate("--dialogs", url, str(SAMPLE / "ytrain.csv"))
+    assert left_out == "left out: 30 of 40 chats of dialogs that were served, which the model was trained on"
 
 
 def write_labels(file: Path, *rows: tuple[object, ...]) -> Path:
