@@ -106,6 +106,7 @@ KEPT: dict[str, tuple[bytes, Responses]] = {
 CLOSED: dict[str, tuple[bytes, Responses]] = {
     "an offer and the end": (OFFERED[0].replace(b"Upgrade,", b"close, upgrade,", 1), [b"hello"]),
     "HTTP/1.0": (POST.replace(b"1.1", b"1.0") + framed(b"hello")[0], [b"hello"]),
+    "an early error over HTTP/1.0": ((EARLY + TOO_LARGE[0]).replace(b"/1.1", b"/1.0", 1), [413]),
     **{f"an early error to a large body {at}": (EARLY + body, [413]) for at, body in enumerate(TOO_LARGE)},
 }
 ANSWERED = {**KEPT, **CLOSED}
