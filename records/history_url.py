@@ -101,8 +101,12 @@ def _parse_parameters(query: str) -> dict[str, str]:
         raise ValueError("channel_binding=require is not supported; leave it out, and use sslmode=verify-full")
     parameters = {name: value for name, value in parameters.items() if not _WITHOUT_EFFECT.fullmatch(name)}
     for name, value in parameters.items():
-        if not value or not _KNOWN.fullmatch(name):
-            raise ValueError(f"the parameter {name} {'is not known' if value else 'has to have a value'}")
+        if not _KNOWN.fullmatch(name):
+            if parameters.keys() & {"password", "sslpassword"}:  # the name may be what follows an & in it
+                raise ValueError("a parameter is not known; & in a password has to be percent-encoded, as %26")
+            raise ValueError(f"the parameter {name} is not known")
+        if not value:
+            raise ValueError(f"the parameter {name} has to have a value")
     return parameters
 
 

@@ -68,6 +68,8 @@ def test_a_password_that_is_not_encoded_is_refused_and_not_shown(character: str)
         ("postgresql:///db?host=a,b,c&port=1,2", "is not valid"),
         ("postgresql://host/db?sslmode", "sslmode has to have a value"),
         ("postgresql://host/db?ssl_mode=require", "parameter ssl_mode is not known"),
+        (f"postgresql://host/db?password=a&{PIECE}", "percent-encoded, as %26"),
+        (f"postgresql://host/db?{PIECE}=b&sslpassword=a", "percent-encoded, as %26"),
         ("postgresql://host/db?channel_binding=require", "channel_binding=require is not supported"),
         ("postgresql://host/db?sslmode=verify-ca&sslrootcert=/nowhere.crt", "sslrootcert cannot be read: No such file"),
         ("postgresql://host/db?sslmode=require&sslcert=/nowhere.crt", "sslcert cannot be read: No such file"),
