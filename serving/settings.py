@@ -178,8 +178,8 @@ class Settings(BaseSettings):
 
     @property
     def store(self) -> Path | PostgresAddress:
-        """Where dialogs are stored."""
-        return self.history_url or self.history_folder / "dialogs.sqlite"
+        """Where dialogs are stored; beside the SQLite file itself, not beside a link, are SQLite's others."""
+        return self.history_url or Path(os.path.realpath(self.history_folder / "dialogs.sqlite"))
 
     def export_paths(self) -> None:
         """Put absolute paths and the model's full tag into the environment, where all workers find the same."""

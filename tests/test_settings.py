@@ -67,6 +67,12 @@ def test_a_folder_or_file_is_resolved_once(monkeypatch: pytest.MonkeyPatch, tmp_
     assert (os.environ["MODEL_FOLDER"], os.environ["HISTORY_URL"]) == (str(first), f"sqlite:///{first}")
 
 
+def test_a_link_to_the_sqlite_file_is_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """SQLite's log, whose size decides when it is moved into the database, is beside the file itself."""
+    (tmp_path / "dialogs.sqlite").symlink_to(tmp_path / "disk" / "chats.sqlite")
+    assert read(monkeypatch, HISTORY_FOLDER=str(tmp_path)).store == tmp_path / "disk" / "chats.sqlite"
+
+
 def test_a_model_has_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BentoMLConfigException, match="MODEL: Set either MODEL or MODEL_FOLDER"):
         read(monkeypatch, MODEL="name:version", MODEL_FOLDER="models")
