@@ -36,6 +36,12 @@ def test_each_chat_ends_with_its_message_and_a_retry_is_not_new() -> None:
     assert admit(group, stored)[1] == group[:3]
 
 
+def test_messages_of_a_group_share_what_came_before() -> None:
+    """Made anew for each, 64 messages of a long dialog took more than a second."""
+    chats, _ = admit([said(3), said(4), said(1)], [said(1), said(2)])
+    assert len({id(chat.messages[0]) for chat in chats if isinstance(chat, Chat)}) == 1
+
+
 def test_a_chat_has_what_was_said_and_by_whom() -> None:
     (chat,), _ = admit([said(3, "привет")], [])
     assert isinstance(chat, Chat)

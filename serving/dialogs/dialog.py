@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from models.chat import MAX_MESSAGES, Chat
+from models.chat import MAX_MESSAGES, Chat, Message
 from records.messages import StoredMessage
 from serving.errors import Problem, RefusedError
 
@@ -23,9 +23,9 @@ def admit(group: Sequence[StoredMessage], stored: Sequence[StoredMessage]) -> tu
     413), and the messages that are new, which are to be stored.
     """
     known = {message.id: message for message in stored}
-    dialogs: dict[str, list[StoredMessage]] = defaultdict(list)
+    dialogs: dict[str, list[Message]] = defaultdict(list)
     for message in stored:
-        dialogs[message.dialog_id].append(message)
+        dialogs[message.dialog_id].append(message.as_said())
     outcomes: list[Outcome] = []
     new: list[StoredMessage] = []
     for message in group:
@@ -34,18 +34,19 @@ def admit(group: Sequence[StoredMessage], stored: Sequence[StoredMessage]) -> tu
             if not _has_room(dialog, message):
                 outcomes.append(RefusedError(Problem.DIALOG_FULL, FULL, limit=LIMITS))
                 continue
-            dialog.append(message)
+            dialog.append(message.as_said())
             known[message.id] = message
             new.append(message)
         if known[message.id] == message:
-            said = [one.as_said() for one in dialog[: dialog.index(message) + 1]]
-            outcomes.append(Chat.model_construct(chat_id=message.dialog_id, messages=said))
+            end = [one.message_id for one in dialog].index(message.id) + 1
+            outcomes.append(Chat.model_construct(chat_id=message.dialog_id, messages=dialog[:end]))
         else:
             outcomes.append(RefusedError(Problem.CONFLICT, TAKEN))
     return outcomes, new
 
 
-def _has_room(dialog: Sequence[StoredMessage], message: StoredMessage) -> bool:
+def _has_room(dialog: Sequence[Message], message: StoredMessage) -> bool:
     """Return whether a dialog stays within its limits with one more message."""
-    size = sum(len(one.text.encode("utf-8", "surrogatepass")) for one in (*dialog, message))
+    texts = [*(one.text for one in dialog), message.text]
+    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
     return len(dialog) < MAX_MESSAGES and size <= MAX_BYTES
