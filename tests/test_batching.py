@@ -1,10 +1,12 @@
 """The queue in front of the classifier: what is scored together, what is scored at once, what happens to errors."""
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,6 +87,17 @@ async def test_a_small_chat_gets_in_between_the_parts_of_a_large_batch(recorder:
     assert sum(recorder.batches) < 40
     await large
     assert sum(recorder.batches) == 101
+
+
+async def test_chats_wait_also_while_the_clock_is_set_forward(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BentoML would cancel what seems to wait for long, and the request would get no answer in the one shape."""
+    days = itertools.count(step=86_400)
+    monkeypatch.setattr("bentoml._internal.marshal.dispatcher.time", SimpleNamespace(time=lambda: next(days)))
+    scorer = Scorer(recorder)
+    answers = await asyncio.gather(*(scorer.predict([SMALL]) for _ in range(20)))
+    assert [len(answer) for answer in answers] == [1] * 20
 
 
 @dataclass
