@@ -38,6 +38,7 @@ from serving.http.request_id import HEADER, RequestId
 from serving.http.shutdown import PARENT
 from serving.http.swagger import swagger_routes
 from serving.memory import check_memory
+from serving.scoring.batching import EXAMPLE
 from serving.scoring.monitoring import Monitoring
 from serving.settings import read_settings
 
@@ -58,10 +59,13 @@ def check_start(service: Any) -> None:
     Raises BentoMLException with one line, which names the variable if its value is wrong.
     """
     settings = read_settings()
+    folder = settings.folder_of_model
     try:
-        Classifier.load(settings.folder_of_model)
+        Classifier.load(folder).predict([EXAMPLE])
     except ModelError as error:
         raise BentoMLException(f"cannot serve the model: {error}") from None
+    except Exception as error:  # whatever it is, every chat would get 500
+        raise BentoMLException(f"cannot serve the model: {folder}: {error!r}") from None
     access = Access(settings.keys, settings.open_metrics_and_docs)
     swagger_routes(service, access)
     Monitoring.check(settings.monitoring)

@@ -1,15 +1,18 @@
 """What the service is made of: packages with their hashes, one port, and a model that matches its checksum."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
-from models.weights import ARTIFACT, SHIPPED
+from models.weights import ARTIFACT, METRICS, SHIPPED
 from tests.conftest import ROOT, start_server
 
 pytestmark = pytest.mark.faults
@@ -47,15 +50,23 @@ def test_compose_publishes_one_port_to_other_machines() -> None:
     ("name", "value", "why"),
     [
         ("MODEL_FOLDER", "{folder}/damaged", "cannot serve the model: .*the checksum differs"),
+        ("MODEL_FOLDER", "{folder}/other", "cannot serve the model: .*/other: IndexError"),
         ("MODEL_FOLDER", "{folder}/missing", "cannot serve the model: .*No such file"),
         ("HISTORY_URL", "postgresql://me:s3cr3t@host/db?sslmode=on", "HISTORY_URL: "),
     ],
 )
 def test_what_cannot_be_served_stops_the_start(tmp_path: Path, name: str, value: str, why: str) -> None:
     """In one line without a password; test_classifier.py and test_settings.py have what else can be wrong."""
-    shutil.copytree(SHIPPED, tmp_path / "damaged", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    for copy in ("damaged", "other"):
+        shutil.copytree(SHIPPED, tmp_path / copy, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     with (tmp_path / "damaged" / ARTIFACT).open("r+b") as artifact:
         artifact.truncate(5000)
+    with np.load(SHIPPED / ARTIFACT) as arrays:  # its trees ask for signals that there are not
+        wrong = {**arrays, "boosted.feature": np.full_like(arrays["boosted.feature"], 10_000, np.int32)}
+    np.savez(tmp_path / "other" / ARTIFACT, **wrong)
+    metrics = json.loads((SHIPPED / METRICS).read_text())
+    metrics["artifact"]["sha256"] = sha256((tmp_path / "other" / ARTIFACT).read_bytes()).hexdigest()
+    (tmp_path / "other" / METRICS).write_text(json.dumps(metrics))
     server = start_server(tmp_path, **{name: value.format(folder=tmp_path)})
     assert server.exit_code() != 0
     (line,) = server.log.read_text().splitlines()
