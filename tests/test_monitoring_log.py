@@ -121,6 +121,9 @@ def test_a_folder_that_cannot_be_written_is_rejected_in_one_line(tmp_path: Path)
     (tmp_path / "file").touch()
     with pytest.raises(BentoMLConfigException, match=r"^MONITORING: cannot write to .*file/log: Not a directory$"):
         Monitoring.check(tmp_path / "file" / "log")
+    (tmp_path / "log" / "predictions.0.lock").mkdir(parents=True)  # no worker could open it, as one of another user
+    with pytest.raises(BentoMLConfigException, match=r"^MONITORING: cannot write to .*predictions.0.lock: [^\n]+$"):
+        Monitoring.check(tmp_path / "log")
 
 
 @pytest.fixture(scope="module")
