@@ -151,7 +151,7 @@ def test_what_was_answered_is_stored_whatever_ends_under_load(server: Server, st
             wait_until(lambda: store.query(f"SELECT id FROM messages WHERE {of_old}") == [])  # noqa: S608
             store.stop()
             wait_until(lambda: statuses == {200, 503})
-            assert not is_ready(other.url)
+            wait_until(lambda: not is_ready(other.url))
             assert send(f"{other.url}/predict", CURL_CHAT).status == 200
             store.start()
             wait_until(lambda: is_ready(other.url))
