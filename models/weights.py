@@ -24,7 +24,7 @@ ARTIFACT = "classifier.npz"
 METRICS = "metrics.json"
 # Of the artifact: the list of signals, and a number, which increases whenever a signal is computed in another way, or
 # the arrays or the way they are used change.
-FORMAT = f"7-{crc32(repr(SIGNALS).encode()):08x}"
+FORMAT = f"8-{crc32(repr(SIGNALS).encode()):08x}"
 SHIPPED = Path(__file__).parent  # the folder of the artifact that comes with the project
 COMMITTED = ".committed"  # folder of new files that have not been moved to their places yet (`train/files.py`)
 
@@ -39,14 +39,12 @@ class Rules:
 
     `high`, `medium`: the least certainty for that confidence. `few_messages`, `known_letters`: there is no high
     confidence in a chat of so few messages, or for a participant with a smaller share of Cyrillic and Latin letters.
-    `clip`: the randomised trees' probabilities stay this far from 0 and 1.
     """
 
     high: float
     medium: float
     few_messages: float
     known_letters: float
-    clip: float
 
 
 @dataclass(frozen=True)
@@ -54,14 +52,13 @@ class Weights:
     """All that was learned or chosen, as arrays.
 
     `ngrams`, shape (len(OF_NGRAMS), N_BUCKETS): what an n-gram adds to each of `OF_NGRAMS`. `boosted`: trees over
-    `SIGNALS` with leaves in log odds, to be summed with `start`. `randomised`: trees with probabilities as leaves, to
+    `SIGNALS` with leaves in log odds, to be summed. `randomised`: trees with probabilities as leaves, to
     be averaged. `base`: share of bots among the game's participants. `typical`, shape (len(SIGNALS),): mean signals of
     the game's participants.
     """
 
     ngrams: NDArray[np.float32]
     boosted: Trees
-    start: float
     randomised: Trees
     base: float
     typical: NDArray[np.float32]
@@ -83,7 +80,6 @@ class Weights:
         weights = cls(
             ngrams=arrays["ngrams"],
             boosted=Trees(*(arrays[f"boosted.{part.name}"] for part in fields(Trees))),
-            start=float(arrays["start"]),
             randomised=Trees(*(arrays[f"randomised.{part.name}"] for part in fields(Trees))),
             base=float(arrays["base"]),
             typical=arrays["typical"],

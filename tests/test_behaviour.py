@@ -10,7 +10,7 @@ import pytest
 from models.chat import Chat
 from models.classifier import Classifier, log_odds
 from tests.conftest import CURL_CHAT, make_chat, sample_bodies
-from train.copies import lose, so_far, stock_phrases
+from train.copies import excerpt, stock_phrases
 
 # Means and largest moves of a probability on the sample.
 MOVES = {"no last message": (0.15, 0.6), "a message in two parts": (0.12, 0.5), "another opens": (0.12, 0.5)}
@@ -82,8 +82,8 @@ def test_a_stock_phrase_raises_the_probability_of_its_sender_in_any_position(
     for at, (sender, text) in enumerate(turns):
         changed = [*turns[:at], (sender, f"{text} {phrase}"), *turns[at + 1 :]]
         assert probabilities(classifier, make_chat(*changed))[sender] > before[sender]
-        dialog = so_far(make_chat(*turns), at + 1)
-        with_phrase = so_far(make_chat(*changed), at + 1)
+        dialog = excerpt(make_chat(*turns), end=at + 1)
+        with_phrase = excerpt(make_chat(*changed), end=at + 1)
         is_raised = probabilities(classifier, with_phrase)[sender] > probabilities(classifier, dialog)[sender]
         assert is_raised or (phrase, at) in LOWERED
 
@@ -123,7 +123,7 @@ def test_another_turn_taking_moves_the_probabilities_by_little(classifier: Class
         chat = Chat.model_validate(body)
         turns = [(message.participant_id, message.text) for message in chat.messages]
         if change == "no last message":
-            changed = lose(chat, end=True)
+            changed = excerpt(chat, end=-1)
         elif change == "another opens":
             changed = make_chat(turns[1], turns[0], *turns[2:])
         else:
@@ -171,7 +171,7 @@ def test_confidence_follows_the_probability(classifier: Classifier) -> None:
 
 def test_one_or_two_messages_are_never_answered_with_high_confidence(classifier: Classifier) -> None:
     chats = [Chat.model_validate(body) for body in sample_bodies()]
-    asked: list[Chat] = [so_far(chat, messages) for chat in chats for messages in (1, 2, 3)]
+    asked: list[Chat] = [excerpt(chat, end=messages) for chat in chats for messages in (1, 2, 3)]
     asked += [chat.model_copy(update={"messages": chat.messages[:2]}) for chat in chats]
     said: dict[bool, set[str]] = {True: set(), False: set()}
     for chat, answer in zip(asked, classifier.predict(asked), strict=True):

@@ -16,7 +16,7 @@ from models.features import read_sides
 from models.signals import LINEAR, SIGNALS
 from models.weights import ARTIFACT, METRICS, SHIPPED, ModelError
 from tests.conftest import make_chat, sample_bodies
-from train.copies import so_far
+from train.copies import excerpt
 
 
 def probabilities(classifier: Classifier, chat: Chat) -> list[float]:
@@ -33,7 +33,7 @@ def finished(chat: Chat) -> Chat:
 
 
 def test_a_batch_of_finished_and_unfinished_chats_gives_what_each_chat_gives_alone(classifier: Classifier) -> None:
-    mixed = [so_far(chat, 3) if at % 2 else finished(chat) for at, chat in enumerate(sample_chats())]
+    mixed = [excerpt(chat, end=3) if at % 2 else finished(chat) for at, chat in enumerate(sample_chats())]
     for chat, prediction in zip(mixed, classifier.predict(mixed), strict=True):
         assert prediction.chat_id == chat.chat_id
         together = [side.is_bot_probability for side in prediction.participants]
@@ -44,7 +44,7 @@ def test_a_batch_of_finished_and_unfinished_chats_gives_what_each_chat_gives_alo
 def test_a_finished_chat_is_not_scored_as_one_that_may_go_on(classifier: Classifier) -> None:
     chat = sample_chats()[0]
     assert probabilities(classifier, finished(chat)) != pytest.approx(probabilities(classifier, chat), abs=0.001)
-    assert probabilities(classifier, so_far(chat, len(chat.messages))) == probabilities(classifier, chat)
+    assert probabilities(classifier, excerpt(chat)) == probabilities(classifier, chat)
 
 
 def test_it_tells_a_bot_from_a_person(classifier: Classifier) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 
 from models.chat import Chat
 from tests.conftest import make_chat
-from train.copies import last_answers, lose, so_far, split
+from train.copies import excerpt, last_answers, split
 from train.evaluate import shift
 
 LONG_CHAT = make_chat(*((at % 2, f"this is message number {at}") for at in range(200)))
@@ -21,12 +21,12 @@ def test_splitting_keeps_every_word_and_who_said_it_and_short_messages() -> None
     assert texts(split(chat, np.random.default_rng(1))) == texts(chat)
 
 
-def test_the_beginning_and_the_end_are_lost() -> None:
-    chat = make_chat((0, "a"), (1, "b"), (0, "c"))
-    assert texts(lose(chat, end=True)) == ["a", "b"]
-    assert texts(lose(chat, beginning=True)) == ["b", "c"]
-    assert texts(lose(chat, beginning=True, end=True)) == ["b"]
-    assert texts(lose(make_chat((0, "a")), beginning=True, end=True)) == ["a"]
+def test_an_excerpt_is_not_finished_and_has_at_least_one_message() -> None:
+    chat = make_chat((0, "a"), (1, "b"), (0, "c")).model_copy(update={"finished": True})
+    for slices, left in (({"end": -1}, "ab"), ({"start": 1}, "bc"), ({"end": 1}, "a"), ({"start": 3}, "abc")):
+        part = excerpt(chat, **slices)
+        assert texts(part) == list(left)
+        assert not part.finished
 
 
 def test_half_of_the_shifted_chats_lose_their_end() -> None:
@@ -34,12 +34,6 @@ def test_half_of_the_shifted_chats_lose_their_end() -> None:
     lengths = [len(shift(chat, np.random.default_rng(seed)).messages) for seed in range(400)]
     assert set(lengths) == {2, 3}
     assert 160 < lengths.count(2) < 240
-
-
-def test_a_dialog_so_far_is_not_finished() -> None:
-    dialog = so_far(LONG_CHAT.model_copy(update={"finished": True}), 3)
-    assert not dialog.finished
-    assert texts(dialog) == texts(LONG_CHAT)[:3]
 
 
 def test_the_last_answers_are_at_each_participants_last_message() -> None:

@@ -18,7 +18,7 @@ from serving.scoring.monitoring import Monitoring
 from tests.conftest import SAMPLE, make_chat
 from train.__main__ import main
 from train.artifact import write_artifact
-from train.copies import so_far
+from train.copies import excerpt
 from train.data import DataError, read_editions, write_edition
 from train.drift import compare, compare_log, index_of, read_log, summary
 from train.fit import fit, tabulate
@@ -183,7 +183,7 @@ def test_dialogs_are_compared_at_one_moment_and_lines_that_cannot_be_compared_ar
 ) -> None:
     classifier = Classifier.load(trained)
     dialog = next(chat for chat in invent(10, 2) if len(chat.messages) > AFTER)
-    moments = [so_far(dialog, number) for number in range(1, len(dialog.messages) + 1)]
+    moments = [excerpt(dialog, end=number) for number in range(1, len(dialog.messages) + 1)]
     write_log(tmp_path, classifier, moments, are_dialogs=True)
     write_log(tmp_path, classifier, invent(5, 2))
     (file,) = tmp_path.glob("*.jsonl")

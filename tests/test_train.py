@@ -18,7 +18,7 @@ from models.words import words_for
 from tests.conftest import ROOT, SAMPLE, make_chat, sample_bodies
 from train.__main__ import main
 from train.card import AIMS, misses, reliability, unreliable
-from train.copies import LATE_CHATS, SPLIT_CHATS, copies, last_answers, so_far
+from train.copies import LATE_CHATS, SPLIT_CHATS, copies, excerpt, last_answers
 from train.data import CHATS, Edition, read_editions
 from train.evaluate import (
     AFTER,
@@ -35,7 +35,7 @@ from train.evaluate import (
     plan,
     streamed,
 )
-from train.fit import RULES, SEED, fit, sum_words, tabulate
+from train.fit import SEED, fit, sum_words, tabulate
 from train.report import REPORT
 
 pytestmark = pytest.mark.training
@@ -96,8 +96,9 @@ def test_arrays_give_what_scikit_learn_gives() -> None:
         of_copies += [copy.chat for copy in copies(chat, who, draw, at_home=number < len(home.chats))]
     got = [side.is_bot_probability for answer in classifier.predict(of_copies) for side in answer.participants]
     inputs = combine(sum_words(table, fitted.ngrams), table.talk, table.sizes()).astype(np.float32)
-    randomised = np.clip(fitted.randomised.predict_proba(inputs)[:, 1], RULES.clip, 1 - RULES.clip)
-    score = (fitted.boosted.decision_function(inputs) + log_odds(randomised)) / 2
+    score = log_odds(
+        np.mean([each.predict_proba(inputs)[:, 1] for each in (fitted.boosted, fitted.randomised)], axis=0)
+    )
     assert got == pytest.approx(to_probability(pair(score, table.sizes())).tolist(), abs=1e-6)
 
 
@@ -162,7 +163,7 @@ def test_streamed_chats_are_asked_about_the_sender_at_its_last_message() -> None
         for chat, of_chat in zip(edition.chats, edition.labels, strict=True):
             answers = {}
             for number, message in enumerate(chat.messages[:after], start=1):
-                (answer,) = classifier.predict([so_far(chat, number)])
+                (answer,) = classifier.predict([excerpt(chat, end=number)])
                 said = {side.participant_id: side.is_bot_probability for side in answer.participants}
                 answers[message.participant_id] = said[message.participant_id]
             who = list(last_answers(chat))

@@ -49,23 +49,22 @@ def copies(chat: Chat, who: Mapping[int | str, int], draw: np.random.Generator, 
     """
     if at_home:
         yield Copy(chat.model_copy(update={"finished": True}), 1)
-    late = lose(chat, beginning=True)
+    late = excerpt(chat, start=1)
     yield Copy(chat, 1, reading=1, whole=True)
     yield Copy(late, LATE_CHATS)
     for known, weight in ((chat, 1.0), (late, LATE_CHATS)):
         cuts = draw.permutation(np.arange(1, len(known.messages)))[:BEGINNINGS]
-        yield from (Copy(so_far(known, int(cut)), weight / len(cuts)) for cut in cuts)
-    yield from (Copy(split(known, draw), SPLIT_CHATS) for known in (chat, lose(late, end=True)))
+        yield from (Copy(excerpt(known, end=int(cut)), weight / len(cuts)) for cut in cuts)
+    yield from (Copy(split(known, draw), SPLIT_CHATS) for known in (chat, excerpt(late, end=-1)))
     if bots := [participant for participant, is_bot in who.items() if is_bot]:
         assisted, at = assist(chat, bots, draw)
         yield Copy(assisted, ASSISTANTS, reading=ASSISTANTS)
-        yield Copy(so_far(assisted, at + 1), ASSISTANTS)
+        yield Copy(excerpt(assisted, end=at + 1), ASSISTANTS)
 
 
-def lose(chat: Chat, *, beginning: bool = False, end: bool = False) -> Chat:
-    """Return the chat without its first message, its last one, or both; at least one message stays."""
-    messages = chat.messages[: -1 if end else None] or chat.messages
-    return Chat.model_construct(chat_id=chat.chat_id, messages=messages[1 if beginning else 0 :] or messages)
+def excerpt(chat: Chat, *, start: int = 0, end: int | None = None) -> Chat:
+    """Return the messages of a slice as a chat that is not finished; all messages, should the slice be empty."""
+    return Chat.model_construct(chat_id=chat.chat_id, messages=chat.messages[start:end] or chat.messages)
 
 
 def split(chat: Chat, draw: np.random.Generator) -> Chat:
@@ -94,11 +93,6 @@ def assist(chat: Chat, bots: Collection[int | str], draw: np.random.Generator) -
     changed = chat.messages[at].model_copy(update={"text": text})
     messages = [*chat.messages[:at], changed, *chat.messages[at + 1 :]]
     return Chat.model_construct(chat_id=chat.chat_id, messages=messages), at
-
-
-def so_far(chat: Chat, messages: int) -> Chat:
-    """Return the dialog as it was after so many messages."""
-    return Chat.model_construct(chat_id=chat.chat_id, messages=chat.messages[:messages])
 
 
 def last_answers(chat: Chat, messages: int | None = None) -> dict[int | str, int]:

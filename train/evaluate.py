@@ -18,7 +18,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from models.chat import Chat, Confidence
 from models.classifier import Classifier
 from models.features import Floats, Ints
-from train.copies import last_answers, lose, so_far, split
+from train.copies import excerpt, last_answers, split
 from train.data import Edition
 from train.fit import FOLDS, SEED, Fitted, Table, fit, folds
 
@@ -157,7 +157,7 @@ def measure(
     ]
     for after in AFTER:
         ways[streamed(after)] = [
-            Question(so_far(question.chat, number), question.who, speaker)
+            Question(excerpt(question.chat, end=number), question.who, speaker)
             for question in whole
             for speaker, number in last_answers(question.chat, after).items()
         ]
@@ -166,13 +166,13 @@ def measure(
 
 def shift(chat: Chat, draw: np.random.Generator) -> Chat:
     """Return the chat with another turn-taking: its end may be lost, and messages may be sent in two parts."""
-    return split(lose(chat, end=bool(draw.random() < LOST)), draw)
+    return split(excerpt(chat, end=-1 if draw.random() < LOST else None), draw)
 
 
 def measure_people(classifier: Classifier, edition: Edition) -> list[Measured]:
     """Ask a classifier about chats in which nobody is a bot: with them, without their last messages, expecting few."""
     whole = _questions(edition.chats, edition.labels)
-    cut = [Question(lose(question.chat, end=True), question.who) for question in whole]
+    cut = [Question(excerpt(question.chat, end=-1), question.who) for question in whole]
     return [
         ask(classifier, edition.name, WHOLE_CHATS, whole),
         ask(classifier, edition.name, WITHOUT_LAST, cut),

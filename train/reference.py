@@ -18,7 +18,7 @@ from models.features import Floats, Ints
 from models.signals import OWN
 from models.weights import current
 from records.monitoring_log import CONFIDENCES, logged, own_signals
-from train.copies import so_far
+from train.copies import excerpt
 from train.data import DataError, Edition
 from train.evaluate import Step
 
@@ -176,7 +176,7 @@ def assess_kinds(classifier: Classifier, chats: Sequence[Chat]) -> dict[str, Sam
     asked: dict[str, Sequence[Chat]] = {
         CHATS: chats,
         FINISHED: [chat.model_copy(update={"finished": True}) for chat in chats],
-        DIALOGS: [so_far(chat, AFTER) for chat in chats if len(chat.messages) >= AFTER],
+        DIALOGS: [excerpt(chat, end=AFTER) for chat in chats if len(chat.messages) >= AFTER],
     }
     empty = Sample(np.empty(0, int), np.empty((0, len(VALUES))), one_hot([]))
     return {
