@@ -37,8 +37,6 @@ Identifier = Annotated[
     ),
 ]
 SaidText = Annotated[str, Field(max_length=8_000)]
-
-
 MAX_MESSAGES = 2_000  # in a chat or dialog
 MAX_EXPLAINED = 64  # participants in a chat to explain
 Confidence = Literal["high", "medium", "low"]

@@ -2,8 +2,7 @@
 
 The score is not additive in its signals, because it comes from trees. A signal's weight (`METHOD`) is therefore
 approximate: it averages the first and the last place of a feature in the order of a Shapley value (Lundberg and Lee
-2017, arXiv:1705.07874). `rest` holds what the listed weights do not cover. The linear model over n-grams is additive:
-the weights of spans are exact.
+2017, arXiv:1705.07874). The linear model over n-grams is additive: the weights of spans are exact.
 """
 
 from collections.abc import Callable, Sequence
@@ -90,7 +89,6 @@ def spans(classifier: Classifier, chat: Chat, shown: int = SHOWN_SPANS) -> list[
     bots". The weights of all of a signal's spans add up to its value; `shown` is the number of spans to return, the
     heaviest first.
     """
-    as_speaker, as_counterpart = LINEAR[0], OTHER + LINEAR[1]
     speakers = {who: number for number, who in enumerate(dict.fromkeys(m.participant_id for m in chat.messages))}
     places, sums = _parts(chat.messages, classifier.ngrams)
     speaker = np.array([speakers[message.participant_id] for message, _, _ in places], int)
@@ -100,21 +98,19 @@ def spans(classifier: Classifier, chat: Chat, shown: int = SHOWN_SPANS) -> list[
     for participant in range(len(speakers)):
         is_own = speaker == participant
         weights = np.where(is_own, own, others)
+        size = -np.abs(weights)
+        heaviest = np.arange(len(size))
+        if shown < len(size):  # without sorting all of them
+            heaviest = np.flatnonzero(size <= np.partition(size, shown)[shown])
+        heaviest = heaviest[np.argsort(size[heaviest], kind="stable")][:shown]
         of_participant = []
-        for at in _heaviest(weights, shown):
+        for at in heaviest.tolist():
             message, start, end = places[at]
-            signal = as_speaker if is_own[at] else as_counterpart
+            signal = LINEAR[0] if is_own[at] else OTHER + LINEAR[1]
             span = Span(message_id=message.message_id, start=start, end=end, signal=signal, weight=float(weights[at]))
             of_participant.append(span)
         found.append(of_participant)
     return found
-
-
-def _heaviest(weights: Floats, shown: int) -> list[int]:
-    """Return the indices of so many weights, the heaviest first, without sorting all of them."""
-    size = -np.abs(weights)
-    chosen = np.flatnonzero(size <= np.partition(size, shown)[shown]) if shown < len(size) else np.arange(len(size))
-    return list(map(int, chosen[np.argsort(size[chosen], kind="stable")][:shown]))
 
 
 def _parts(messages: Sequence[Message], ngrams: Ngrams) -> tuple[list[tuple[Message, int, int]], Floats]:

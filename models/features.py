@@ -129,7 +129,6 @@ TALK: Mapping[str, Callable[[Turns, Whole], float]] = {
     "mean length of a message": lambda own, _: log1p(own.mean),
     "spread of the lengths": lambda own, _: log1p(own.spread),
     "longest message": lambda own, _: log1p(max(own.lengths)),
-    "words in a message": lambda own, _: len(own.bare) / len(own.lengths),
     "length of the first message": lambda own, _: log1p(own.lengths[0]),
     "starts with a capital letter": lambda own, _: _share(map(str.isupper, own.starts), own.starts),
     "ends with a full stop": lambda own, _: _share(map(own.ends.count, _STOPS), own.ends),
@@ -145,7 +144,6 @@ TALK: Mapping[str, Callable[[Turns, Whole], float]] = {
     "reply length relative to the other one's": lambda own, _: (
         log1p(own.mean) - log1p(own.answered / (own.replies or 1))
     ),
-    "empty messages": lambda own, _: own.lengths.count(0) / len(own.lengths),
     "has the last word": lambda own, chat: float(own.last == chat.messages - 1) if chat.finished else UNKNOWN,
 }
 _TALK = tuple(TALK.values())

@@ -28,10 +28,6 @@ class Ngrams:
         self._hashes = np.zeros(cached_words, np.uint64)
         self._rows: dict[str, int] = {BOUNDARY: 0}  # which adds nothing and has the hash 0 (`word_hash`)
 
-    def _forget(self) -> None:
-        """Forget the later half of the words: those that were seen first are the frequent ones for the most part."""
-        self._rows = dict(islice(self._rows.items(), self._cached_words // 2))
-
     def sums(self, sides: Sequence[Side]) -> Floats:
         """Return the columns of `SUMS` for each side, (sides, len(SUMS)), from its words and pairs of words."""
         words = [word for side in sides for word in side.words]
@@ -50,7 +46,8 @@ class Ngrams:
     def look_up(self, words: Sequence[str]) -> tuple[Floats, NDArray[np.uint64]]:
         """Return what each of at most `CHUNK` words adds to `SUMS`, (words, len(SUMS)), and the hashes, (words,)."""
         if len(self._rows) + len(words) > self._cached_words:
-            self._forget()
+            # forget the later half: those that were seen first are the frequent ones for the most part
+            self._rows = dict(islice(self._rows.items(), self._cached_words // 2))
         rows = [self._rows[word] if word in self._rows else self._add(word) for word in words]
         return self._values.take(rows, axis=0), self._hashes.take(rows)
 

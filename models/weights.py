@@ -85,9 +85,8 @@ class Weights:
             typical=arrays["typical"],
             rules=Rules(*(float(arrays[f"rules.{part.name}"]) for part in fields(Rules))),
         )
-        shapes = [weights.ngrams.shape, weights.typical.shape]
-        if shapes != [(len(OF_NGRAMS), N_BUCKETS), (len(SIGNALS),)]:
-            raise ValueError(f"arrays for other features: {shapes}")
+        if (weights.ngrams.shape, weights.typical.shape) != ((len(OF_NGRAMS), N_BUCKETS), (len(SIGNALS),)):
+            raise ValueError("arrays for other features")
         return weights
 
 

@@ -40,7 +40,6 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "mean length of a message": ("usual length of a message", "обычная длина сообщения"),
     "spread of the lengths": ("how much the lengths vary", "разброс длин сообщений"),
     "longest message": ("longest message", "самое длинное сообщение"),
-    "words in a message": ("words in a message", "слов в сообщении"),
     "length of the first message": ("length of the first message", "длина первого сообщения"),
     "starts with a capital letter": ("messages that start with a capital letter", "сообщения с большой буквы"),
     "ends with a full stop": ("messages that end with a full stop", "сообщения с точкой в конце"),
@@ -57,7 +56,6 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "length of replies, beside what they answer",
         "длина ответов рядом с тем, на что они отвечают",
     ),
-    "empty messages": ("empty messages", "пустые сообщения"),
     "has the last word": ("who wrote last", "кто написал последним"),
 }
 

@@ -10,7 +10,7 @@ import pytest
 from models.chat import Chat
 from models.classifier import Classifier, log_odds
 from tests.conftest import CURL_CHAT, make_chat, sample_bodies
-from train.copies import excerpt, stock_phrases
+from train.copies import STOCK_PHRASES, excerpt
 
 # Means and largest moves of a probability on the sample.
 MOVES = {"no last message": (0.15, 0.6), "a message in two parts": (0.12, 0.5), "another opens": (0.12, 0.5)}
@@ -77,7 +77,7 @@ LOWERED = {(RUSSIAN_PHRASES[0], 3)}
 def test_a_stock_phrase_raises_the_probability_of_its_sender_in_any_position(
     classifier: Classifier, turns: list[tuple[int, str]], phrase: str
 ) -> None:
-    assert not any(phrase in known for known in stock_phrases().values())
+    assert not any(phrase in known for known in STOCK_PHRASES.values())
     before = probabilities(classifier, make_chat(*turns))
     for at, (sender, text) in enumerate(turns):
         changed = [*turns[:at], (sender, f"{text} {phrase}"), *turns[at + 1 :]]

@@ -88,7 +88,6 @@ PUNCTUATION = [(0, "?"), (1, ")))"), (0, "... ??"), (1, "ok )")]  # words are "?
         (FOUR, "ends with a full stop", [2 / 3, 0]),
         (PUNCTUATION, "repeats own words", [1 / 3, 1 / 3]),
         (PUNCTUATION, "repeats the other one's words", [0, 0]),
-        ([(0, ""), (1, "?")], "empty messages", [1, 0]),
         ([(0, ""), (1, "?")], "repeats own words", [0, 0]),
     ],
 )

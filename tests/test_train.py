@@ -18,7 +18,7 @@ from models.words import words_for
 from tests.conftest import ROOT, SAMPLE, make_chat, sample_bodies
 from train.__main__ import main
 from train.card import AIMS, misses, reliability, unreliable
-from train.copies import LATE_CHATS, SPLIT_CHATS, copies, excerpt, last_answers
+from train.copies import ALTERED, LATE_CHATS, copies, excerpt, last_answers
 from train.data import CHATS, Edition, read_editions
 from train.evaluate import (
     AFTER,
@@ -139,7 +139,7 @@ def test_a_chat_counts_with_and_without_its_first_message_and_only_at_home_as_fi
     assert [copy.chat.finished for copy in at_home].count(True) == 1
     assert at_home[0].chat.messages == chat.messages
     assert not any(copy.chat.finished for copy in elsewhere)
-    unsplit = [copy for copy in elsewhere if copy.weight != SPLIT_CHATS]
+    unsplit = [copy for copy in elsewhere if copy.weight != ALTERED]
     late = [copy for copy in unsplit if copy.chat.messages[0] == chat.messages[1]]
     whole = [copy for copy in unsplit if copy.chat.messages[0] == chat.messages[0]]
     assert sum(copy.weight for copy in late) == pytest.approx(2 * LATE_CHATS)

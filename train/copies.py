@@ -8,7 +8,6 @@ show it what those mean: in the game, it is mostly people who use them, to tease
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +16,10 @@ from models.chat import Chat, Message
 
 BEGINNINGS = 5  # beginnings of a chat to train on, drawn from all of them
 LATE_CHATS = 2.0  # weight of a chat without its first message (a chat weighs 1), and of all its beginnings together
-SPLIT_CHATS = 0.15  # weight of a copy with messages in two parts
-ASSISTANTS = 0.1  # weight of a copy with a stock phrase
-SPLIT = 0.4  # share of the messages with `LONG` or more words that are split
-LONG = 4
-
-
-@cache
-def stock_phrases() -> dict[str, list[str]]:
-    """Return what assistants say, in Russian and in English."""
-    phrases: dict[str, list[str]] = json.loads(Path(__file__).with_name("stock_phrases.json").read_bytes())
-    return phrases
+ALTERED = 0.15  # weight of a copy with messages in two parts, or with a stock phrase
+SPLIT, LONG = 0.4, 4  # share of the messages that are split, of those with so many words or more
+# What assistants say, in Russian and in English.
+STOCK_PHRASES: dict[str, list[str]] = json.loads(Path(__file__).with_name("stock_phrases.json").read_bytes())
 
 
 @dataclass(frozen=True)
@@ -55,11 +47,11 @@ def copies(chat: Chat, who: Mapping[int | str, int], draw: np.random.Generator, 
     for known, weight in ((chat, 1.0), (late, LATE_CHATS)):
         cuts = draw.permutation(np.arange(1, len(known.messages)))[:BEGINNINGS]
         yield from (Copy(excerpt(known, end=int(cut)), weight / len(cuts)) for cut in cuts)
-    yield from (Copy(split(known, draw), SPLIT_CHATS) for known in (chat, excerpt(late, end=-1)))
+    yield from (Copy(split(known, draw), ALTERED) for known in (chat, excerpt(late, end=-1)))
     if bots := [participant for participant, is_bot in who.items() if is_bot]:
         assisted, at = assist(chat, bots, draw)
-        yield Copy(assisted, ASSISTANTS, reading=ASSISTANTS)
-        yield Copy(excerpt(assisted, end=at + 1), ASSISTANTS)
+        yield Copy(assisted, ALTERED, reading=ALTERED)
+        yield Copy(excerpt(assisted, end=at + 1), ALTERED)
 
 
 def excerpt(chat: Chat, *, start: int = 0, end: int | None = None) -> Chat:
@@ -88,7 +80,7 @@ def assist(chat: Chat, bots: Collection[int | str], draw: np.random.Generator) -
     at = int(draw.choice([at for at, message in enumerate(chat.messages) if message.participant_id in bots]))
     letters = [letter for message in chat.messages for letter in message.text if letter.isalpha()]
     language = "Russian" if sum(map(str.isascii, letters)) < len(letters) / 2 else "English"
-    phrase, said = str(draw.choice(stock_phrases()[language])), chat.messages[at].text
+    phrase, said = str(draw.choice(STOCK_PHRASES[language])), chat.messages[at].text
     text = (phrase, f"{phrase} {said}", f"{said} {phrase}")[int(draw.integers(3))]
     changed = chat.messages[at].model_copy(update={"text": text})
     messages = [*chat.messages[:at], changed, *chat.messages[at + 1 :]]

@@ -8,6 +8,7 @@ every split, with all their copies, because both sides of a chat describe each o
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -86,20 +87,18 @@ class Table:
 
 def tabulate(home: Sequence[Edition], elsewhere: Sequence[Edition] = ()) -> Table:
     """Return the sides of all chats of some games, and of the copies to train on."""
+    editions = enumerate([*home, *elsewhere])
+    chats = [(game, *one) for game, edition in editions for one in zip(edition.chats, edition.labels, strict=True)]
     rows: list[tuple[Any, ...]] = []  # the fields of `Table`
-    group = number = 0
-    for game, edition in enumerate([*home, *elsewhere]):
+    groups = count()
+    for number, (game, chat, of_chat) in enumerate(chats):
         at_home = game < len(home)
-        for chat, of_chat in zip(edition.chats, edition.labels, strict=True):
-            who = dict(zip(last_answers(chat), of_chat, strict=True))
-            for copy in copies(chat, who, np.random.default_rng([SEED, number]), at_home=at_home):
-                weight = copy.weight * (1 if at_home else OTHER_GAMES)
-                for side in read_sides(copy.chat):
-                    features = _ngram_counts(side), _count(side), side.talk
-                    label = who[side.participant_id]
-                    rows.append((*features, label, group, number, game, at_home, weight, copy.whole, copy.reading))
-                group += 1
-            number += 1
+        who = dict(zip(last_answers(chat), of_chat, strict=True))
+        for copy in copies(chat, who, np.random.default_rng([SEED, number]), at_home=at_home):
+            group, weight = next(groups), copy.weight * (1 if at_home else OTHER_GAMES)
+            for side in read_sides(copy.chat):
+                features, label = (_ngram_counts(side), _count(side), side.talk), who[side.participant_id]
+                rows.append((*features, label, group, number, game, at_home, weight, copy.whole, copy.reading))
     own, *columns = zip(*rows, strict=True)
     return Table(sparse.vstack(own, format="csr"), *map(np.array, columns))
 
@@ -188,22 +187,14 @@ def fit(table: Table) -> Fitted:
         sums[rows] = sum_words(table.take(rows), fit_linear(read.take(~np.isin(read.chat, held_out))))
     inputs = combine(sums, table.talk, table.sizes()).astype(np.float32)
     boosted = HistGradientBoostingClassifier(
-        max_iter=200,
-        learning_rate=0.06,
-        max_depth=6,
-        max_leaf_nodes=None,
-        max_features=0.1,
-        max_bins=64,
-        min_samples_leaf=60,
-        early_stopping=False,
-        random_state=SEED,
+        max_depth=6, max_leaf_nodes=None, max_features=0.1, early_stopping=False, random_state=SEED
     )
-    randomised = ExtraTreesClassifier(60, max_depth=14, max_features=0.5, min_samples_leaf=4, random_state=SEED)
+    randomised = ExtraTreesClassifier(40, max_depth=14, max_features=0.5, min_samples_leaf=4, random_state=SEED)
     for trees in (boosted, randomised):
         trees.fit(inputs, table.labels, table.weight)
     of_game = table.whole & table.home
-    base, typical = float(table.labels[of_game].mean()), inputs[of_game].mean(axis=0)
-    return Fitted(fit_linear(read), boosted, randomised, base, typical)
+    base = float(table.labels[of_game].mean())
+    return Fitted(fit_linear(read), boosted, randomised, base, inputs[of_game].mean(axis=0))
 
 
 def folds(whole: Table, seed: int) -> list[Ints]:
