@@ -7,7 +7,7 @@ How a chat is scored (`Classifier.assess`):
    over its words, of counts and of the weights of a linear model over hashed n-grams (`models/ngrams.py`). Who has the
    last word is known only in a finished chat.
 3. `models/signals.py` makes one row of named `SIGNALS` for each participant: its own, and the mean of the others'.
-4. Boosted and randomised trees score each row (`models/trees.py`); their probabilities are averaged.
+4. Boosted and randomised trees score each row (`models/trees.py`); their log odds are averaged.
 5. `pair`: in the game, at most one of two participants is a bot, so a high score for one lowers the other's.
 6. The expected share of bots shifts the log odds; where it is larger than the game's, both of two may be bots.
 7. `confidence` follows the probability, but never exceeds what the score says before participants are compared. It is
@@ -151,6 +151,7 @@ class Classifier:
     def score(self, signals: Floats) -> Floats:
         """Return the log odds, (rows,), of rows of `SIGNALS`."""
         boosted, randomised = self._forest.leaves(signals.astype(np.float32))  # as in training
-        of_randomised = np.add.reduce(randomised, axis=1) / randomised.shape[1]  # `mean`, faster for a few rows
-        of_boosted = to_probability(boosted.sum(axis=1))
-        return np.asarray(log_odds((of_boosted + of_randomised) / 2))
+        clip = self.weights.rules.clip
+        share = np.add.reduce(randomised, axis=1) / randomised.shape[1]  # `mean`, which takes longer for a few rows
+        probabilities = np.minimum(np.maximum(share, clip), 1 - clip)
+        return np.asarray((boosted.sum(axis=1) + log_odds(probabilities)) / 2)

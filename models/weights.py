@@ -39,12 +39,14 @@ class Rules:
 
     `high`, `medium`: the least certainty for that confidence. `few_messages`, `known_letters`: there is no high
     confidence in a chat of so few messages, or for a participant with a smaller share of Cyrillic and Latin letters.
+    `clip`: the randomised trees' probabilities stay this far from 0 and 1.
     """
 
     high: float
     medium: float
     few_messages: float
     known_letters: float
+    clip: float
 
 
 @dataclass(frozen=True)

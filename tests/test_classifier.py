@@ -177,7 +177,7 @@ def store(folder: Path, content: bytes | None = None, **arrays: object) -> None:
         (lambda folder: (folder / ARTIFACT).unlink(), f"{ARTIFACT}: No such file"),
         *((lambda folder, text=text: (folder / METRICS).write_text(text), METRICS) for text in ("", "[]", "{}")),
         (lambda folder: (folder / METRICS).write_text('{"artifact": 3}'), METRICS),
-        (lambda folder: change(folder, format=6), "has format 6, this version reads 7-.*; train it again"),
+        (lambda folder: change(folder, format=6), "has format 6, this version reads 8-.*; train it again"),
         (lambda folder: change(folder, numpy="1.26.4"), f"numpy 1.26.4, this is {np.__version__}"),
         (lambda folder: store(folder, content=b"PK not at all"), "not an artifact of format"),
         (lambda folder: store(folder, **{"boosted.leaves": None}), "not an artifact of format"),
@@ -200,7 +200,7 @@ def test_what_is_no_artifact_of_this_version_is_refused_in_one_line(
 def test_an_artifact_of_as_many_other_signals_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "SIGNALS", ("another", *SIGNALS[1:]))
     weights = runpy.run_module("models.weights")
-    with pytest.raises(weights["ModelError"], match=r"the artifact has format 7-.*, this version reads 7-"):
+    with pytest.raises(weights["ModelError"], match=r"the artifact has format 8-.*, this version reads 8-"):
         weights["read_artifact"](SHIPPED)
 
 

@@ -35,7 +35,7 @@ from train.evaluate import (
     plan,
     streamed,
 )
-from train.fit import SEED, fit, sum_words, tabulate
+from train.fit import RULES, SEED, fit, sum_words, tabulate
 from train.report import REPORT
 
 pytestmark = pytest.mark.training
@@ -96,9 +96,8 @@ def test_arrays_give_what_scikit_learn_gives() -> None:
         of_copies += [copy.chat for copy in copies(chat, who, draw, at_home=number < len(home.chats))]
     got = [side.is_bot_probability for answer in classifier.predict(of_copies) for side in answer.participants]
     inputs = combine(sum_words(table, fitted.ngrams), table.talk, table.sizes()).astype(np.float32)
-    score = log_odds(
-        np.mean([each.predict_proba(inputs)[:, 1] for each in (fitted.boosted, fitted.randomised)], axis=0)
-    )
+    randomised = np.clip(fitted.randomised.predict_proba(inputs)[:, 1], RULES.clip, 1 - RULES.clip)
+    score = (fitted.boosted.decision_function(inputs) + log_odds(randomised)) / 2
     assert got == pytest.approx(to_probability(pair(score, table.sizes())).tolist(), abs=1e-6)
 
 

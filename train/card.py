@@ -81,7 +81,7 @@ this file.
 
 A logistic regression over hashed character n-grams (1 to 4), words and pairs of words scores what each participant and
 the other one wrote. Its scores join the style of both: lengths, punctuation, capital letters, emoji, repetition, who
-opens and how they take turns. Boosted and extremely randomised trees score these signals, and their probabilities are
+opens and how they take turns. Boosted and extremely randomised trees score these signals, and their log odds are
 averaged. At most one of two participants is a bot, so that each one's score lowers the other one's. No text is stored:
 n-grams are hashed to numbers, and only their weights are kept.
 
@@ -93,7 +93,7 @@ messages, and those in which most letters are neither Cyrillic nor Latin, get no
 Chosen by cross-validation and by leaving out one of the other games: the signals, what each kind of copy weighs, the
 number and the size of the trees, the weight of other games, and the threshold of `high`. The rows across editions,
 those of people and those of two language models did not choose this model, but were looked at before: for six earlier
-models and two that were not kept, and those across editions for five trials of other weights.
+models and three that were not kept, and those across editions for five trials of other weights.
 
 ## Trained on
 
