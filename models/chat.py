@@ -79,8 +79,7 @@ class Chat(BaseModel):
     )
     finished: Annotated[bool, Field(strict=True)] = Field(
         default=False,
-        description="Whether this is a complete recording of a You are Bot game. Only then does it matter who wrote"
-        " last.",
+        description="Whether this is a complete recording of the game. Only then does it matter who wrote last.",
     )
 
     @field_validator("messages")
@@ -154,9 +153,7 @@ class ExplainedParticipant(Participant):
     base: float = Field(description="Score, in log odds, of a participant with typical signals.")
     signals: list[Signal] = Field(description="The strongest signals, in descending order; approximate.")
     rest: float = Field(description="All other signals, and the interaction of all of them.")
-    score: float = Field(
-        description="Log odds before the participants are compared and the expected share of bots is applied."
-    )
+    score: float = Field(description="Log odds, before the participants are compared.")
     spans: list[Span] = Field(description="The words that weigh most, in descending order.")
 
 
@@ -165,8 +162,6 @@ class Explanation(BaseModel):
 
     chat_id: Identifier = Field(description="As given in the chat.")
     participants: list[ExplainedParticipant] = Field(description="Participants in the order of their first message.")
-    expected_bot_share: float = Field(
-        ge=0, le=1, description="Share of bots among the participants that the probabilities assume."
-    )
+    expected_bot_share: float = Field(ge=0, le=1, description="Share of bots that the probabilities assume.")
     method: str = Field(description="How the weights are computed, and which of them are approximate.")
     model_version: str = Field(description="Version of the classifier that answered.")

@@ -4,8 +4,7 @@ Texts are split into tokens (words and pairs of neighbouring words). The scores 
 `COUNTS` are sums over words (`models/ngrams.py`). Tokens are hashed: the artifact holds no text. `TALK` describes how a
 participant takes part in the chat.
 
-A signal of a participant's style is declared in one place: what is counted in words in `OF_LETTERS` or `OF_WORDS`,
-anything else in `TALK`.
+A signal of style is declared in one place: what is counted in words in `OF_LETTERS` or `OF_WORDS`, all else in `TALK`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Set, Sized

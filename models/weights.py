@@ -75,10 +75,7 @@ class Weights:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Rebuild weights from what `arrays` returned.
-
-        Raises KeyError if a name is missing, ValueError if the shapes are those of other features.
-        """
+        """Rebuild weights from what `arrays` returned; raises KeyError or ValueError if they are of another format."""
         weights = cls(
             ngrams=arrays["ngrams"],
             boosted=Trees(*(arrays[f"boosted.{part.name}"] for part in fields(Trees))),

@@ -203,20 +203,22 @@ def test_others_words_are_the_other_ones_own() -> None:
 SHIPPED_ROWS = json.loads((SHIPPED / METRICS).read_text())["measured"]
 # The aims that the shipped model misses: what it reached instead, which a later model must not fall below.
 MISSED: dict[tuple[str, str], tuple[float, float]] = {
-    ("2025, 5-fold cross-validation", "finished chats"): (0.9348, 0.3065),
-    ("2025, 5-fold cross-validation", "streamed, 4 messages"): (0.8831, 0.3967),
-    ("2025, 5-fold cross-validation", "streamed, all messages"): (0.9089, 0.3583),
-    ("2026, 5-fold cross-validation", "finished chats"): (0.9795, 0.2005),
-    ("2026, 5-fold cross-validation", "whole chats"): (0.974, 0.2275),
-    ("2026, 5-fold cross-validation", "streamed, 4 messages"): (0.9412, 0.3152),
-    ("2026, 5-fold cross-validation", "streamed, all messages"): (0.9563, 0.2735),
-    ("trained on 2025, tested on 2026", "finished chats"): (0.9285, 0.4046),
-    ("trained on 2025, tested on 2026", "streamed, all messages"): (0.8687, 0.4602),
-    ("trained on 2026, tested on 2025", "finished chats"): (0.8749, 0.4598),
-    ("trained on 2026, tested on 2025", "whole chats"): (0.8475, 0.5165),
-    ("trained on 2026, tested on 2025", "streamed, all messages"): (0.8222, 0.56),
-    ("convai_2017, left out", "whole chats"): (0.8507, 0.484),
-    ("convai2_2018, left out", "whole chats"): (0.9795, 0.3236),
+    ("2025, 5-fold cross-validation", "finished chats"): (0.9338, 0.3107),
+    ("2026, 5-fold cross-validation", "whole chats"): (0.9726, 0.2256),
+    ("2025, 5-fold cross-validation", "whole chats"): (0.9216, 0.3358),
+    ("2026, 5-fold cross-validation", "streamed, 4 messages"): (0.9409, 0.3107),
+    ("2025, 5-fold cross-validation", "streamed, 4 messages"): (0.8844, 0.3941),
+    ("2026, 5-fold cross-validation", "streamed, all messages"): (0.9552, 0.2728),
+    ("2025, 5-fold cross-validation", "streamed, all messages"): (0.9091, 0.3593),
+    ("trained on 2025, tested on 2026", "finished chats"): (0.9276, 0.4043),
+    ("trained on 2025, tested on 2026", "whole chats"): (0.9095, 0.4304),
+    ("trained on 2025, tested on 2026", "streamed, all messages"): (0.8621, 0.4681),
+    ("trained on 2026, tested on 2025", "finished chats"): (0.8736, 0.4623),
+    ("trained on 2026, tested on 2025", "whole chats"): (0.8467, 0.5177),
+    ("trained on 2026, tested on 2025", "streamed, all messages"): (0.8228, 0.555),
+    ("convai_2017, left out", "whole chats"): (0.8456, 0.5023),
+    ("convai2_2018, left out", "whole chats"): (0.9782, 0.3252),
+    ("diplomacy_cicero, left out", "whole chats"): (0.9456, 0.4412),
 }
 
 
@@ -235,8 +237,6 @@ def test_the_card_names_every_miss() -> None:
     card = (SHIPPED / "README.md").read_text()
     lines = [line for line in card.splitlines() if line.endswith("| **missed** |")]
     assert {tuple(line.strip("| ").split(" | ")[:2]) for line in lines} == missed
-    for row in unreliable(SHIPPED_ROWS):
-        assert f"{row['on']}, {row['how']}: {row['confidence']['high']['accuracy']:.1%}" in card
 
 
 def test_the_readme_says_how_reliable_answers_are_as_the_card_does() -> None:
@@ -245,19 +245,14 @@ def test_the_readme_says_how_reliable_answers_are_as_the_card_does() -> None:
     assert sentence in (SHIPPED / "README.md").read_text()
 
 
-# Where `high` is right less often than it should be: how often it is, which a later model must not fall below.
-UNRELIABLE = {("trained on 2026, tested on 2025", "streamed, 4 messages"): 0.8985}  # one answer of 197 too few
-
-
 def test_high_confidence_is_as_reliable_as_it_should_be() -> None:
-    found = {(row["on"], row["how"]): row["confidence"]["high"]["accuracy"] for row in unreliable(SHIPPED_ROWS)}
-    assert all(found[row] >= UNRELIABLE.get(row, 1) for row in found)
+    assert unreliable(SHIPPED_ROWS) == []
 
 
 # The shipped model says too little of what it knows in these rows; a later model must not fall below.
 MISCALIBRATED = {
-    ("2026, 5-fold cross-validation", "finished chats"): 0.0495,
-    ("2026, 5-fold cross-validation", "whole chats"): 0.0557,
+    ("2026, 5-fold cross-validation", "finished chats"): 0.0433,
+    ("2026, 5-fold cross-validation", "whole chats"): 0.0479,
 }
 
 

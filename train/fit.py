@@ -200,8 +200,7 @@ def fit(table: Table) -> Fitted:
     for trees in (boosted, randomised):
         trees.fit(inputs, table.labels, table.weight)
     of_game = table.whole & table.home
-    base = float(table.labels[of_game].mean())
-    return Fitted(fit_linear(read), boosted, randomised, base, inputs[of_game].mean(axis=0))
+    return Fitted(fit_linear(read), boosted, randomised, table.labels[of_game].mean(), inputs[of_game].mean(axis=0))
 
 
 def folds(whole: Table, seed: int) -> list[Ints]:
