@@ -14,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
+from threadpoolctl import threadpool_limits
 
 from models.chat import Chat, Confidence
 from models.classifier import Classifier
@@ -278,7 +279,8 @@ def fit_all(table: Table, parts: Sequence[Ints], step: Callable[[], object] = la
         step()
         return fitted
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # scikit-learn fits without Python's lock
+    # one thread for each product, because their number decides the last bits; scikit-learn fits without Python's lock
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
         return list(threads.map(fit_one, parts))
 
 
