@@ -9,12 +9,12 @@ How a chat is scored (`Classifier.assess`):
 3. `models/signals.py` makes one row of named `SIGNALS` for each participant: its own, and the mean of the others'.
 4. Boosted and randomised trees score each row (`models/trees.py`); their log odds are averaged.
 5. `pair`: in the game, at most one of two participants is a bot, so a high score for one lowers the other's.
-6. The expected share of bots shifts the log odds; where it is larger than the game's, both of two may be bots.
+6. The expected share of bots shifts the log odds; with one above the game's, both of two may be taken for bots.
 7. `confidence` follows the probability, but never exceeds what the score says before participants are compared. It is
-   never high after one or two messages, or for a participant whose letters are mostly of other alphabets.
+   never high after one or two messages, or for a participant whose letters are not mostly Cyrillic or Latin.
 
-Training fits all of it with scikit-learn. The artifact holds plain arrays (`models/weights.py`), and they are scored
-with NumPy alone, so loading an artifact runs no code from it and serving starts without scikit-learn.
+The linear model and the trees are fitted with scikit-learn. The artifact holds plain arrays (`models/weights.py`), and
+they are scored with NumPy alone, so loading an artifact runs no code from it and serving starts without scikit-learn.
 `tests/test_train.py` checks that both give the same numbers.
 """
 
@@ -67,7 +67,7 @@ def to_probability(odds: Floats) -> Floats:
 def pair(score: Floats, sizes: Ints) -> Floats:
     """Compare the participants of each chat; takes and returns log odds, (sides,).
 
-    At most one participant of a chat of two is a bot, as in the training data: a softmax over "nobody" (log odds 0) and
+    At most one participant of a chat of two is a bot, as in the game: a softmax over "nobody" (log odds 0) and
     the two. In a chat of more, each participant is compared with the average of the others. `sizes` (chats,) is the
     number of sides of each chat.
     """

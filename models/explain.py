@@ -1,4 +1,4 @@
-"""Explain an answer: named signals for the whole score, and the words behind a linear model's part of it.
+"""Explain an answer: named signals for the whole score, and the words behind the linear model's part of it.
 
 The score is not additive in its signals, because it comes from trees. A signal's weight (`METHOD`) is therefore
 approximate: it averages the first and the last place of a feature in the order of a Shapley value (Lundberg and Lee

@@ -42,7 +42,7 @@ _NO_OTHER_SIGNS = frozenset(
     _STOPS + _QUESTIONS + _BRACKETS + _COMMAS + _EXCLAMATIONS + _DASHES + _QUOTES + _SKIN_TONES + ":;"
 )
 
-# Counts of characters; as signals, all but the first are divided by the number of letters + 1.
+# Counts of characters; "letters" is no signal: the others are divided by it + 1.
 OF_LETTERS: Mapping[str, Callable[[str], bool]] = {
     "letters": str.isalpha,
     "capitals": str.isupper,
@@ -70,8 +70,8 @@ COUNTS = (*OF_LETTERS, *OF_WORDS)
 class Side(NamedTuple):
     """One participant's side of a chat.
 
-    `words` holds the words as written, with a `BOUNDARY` before each non-empty message and after the last one; `talk`
-    has the columns of `TALK`.
+    `words` holds the words in normal form, with a `BOUNDARY` before each non-empty message and after the last one;
+    `talk` has the columns of `TALK`.
     """
 
     participant_id: Identifier

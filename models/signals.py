@@ -7,7 +7,7 @@ from .features import COUNTS, OF_LETTERS, TALK, Floats, Ints
 # Scores of the linear model: whether a side's words are those of a bot, or are said to one.
 LINEAR = ("says what bots say", "says what is said to bots")
 # Columns of the sums over a side's words and pairs of words; only words add to `COUNTS`. The squared length is the sum
-# of squared inverse document frequencies, and its root normalises the two scores.
+# of squared inverse document frequencies, and the root of it + 1 normalises the two scores.
 OF_NGRAMS = (*LINEAR, "squared length")
 SUMS = (*OF_NGRAMS, *COUNTS)
 OWN = (*LINEAR, *COUNTS[1:], *TALK)

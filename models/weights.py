@@ -22,8 +22,8 @@ from .trees import Trees
 
 ARTIFACT = "classifier.npz"
 METRICS = "metrics.json"
-# Of the artifact: the list of signals, and a number, which increases whenever a signal is computed in another way, or
-# the arrays or the way they are used change.
+# Of the artifact: a number and a checksum of the list of signals. The number increases whenever a signal is computed in
+# another way, or the arrays or the way they are used change.
 FORMAT = f"8-{crc32(repr(SIGNALS).encode()):08x}"
 SHIPPED = Path(__file__).parent  # the folder of the artifact that comes with the project
 COMMITTED = ".committed"  # folder of new files that have not been moved to their places yet (`train/files.py`)
@@ -39,7 +39,7 @@ class Rules:
 
     `high`, `medium`: the least certainty for that confidence. `few_messages`, `known_letters`: there is no high
     confidence in a chat of so few messages, or for a participant with a smaller share of Cyrillic and Latin letters.
-    `clip`: the randomised trees' probabilities stay this far from 0 and 1.
+    `clip`: the mean of the randomised trees' probabilities stays this far from 0 and 1.
     """
 
     high: float

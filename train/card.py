@@ -85,15 +85,16 @@ opens and how they take turns. Boosted and extremely randomised trees score thes
 averaged. At most one of two participants is a bot, so that each one's score lowers the other one's. No text is stored:
 n-grams are hashed to numbers, and only their weights are kept.
 
-Each training chat counts several times: as a finished recording, whose last word says something; as a chat of which
-nothing is known; as some of its beginnings; and the same without its first message. Chats of other games count less.
-`confidence` follows the probability, but never exceeds what the participant's own score says; chats of one or two
-messages, and those in which most letters are neither Cyrillic nor Latin, get no `high`.
+Each training chat counts several times: as a chat of which nothing is known; as some of its beginnings; the same
+without its first message; a chat of the game also as a finished recording, whose last word says something. Copies with
+split messages, or with an assistant's stock phrase from a bot, and chats of other games count less. `confidence`
+follows the probability, but never exceeds what the participant's own score says. Nobody gets `high` in a chat of one or
+two messages, nor does a participant whose letters are mostly neither Cyrillic nor Latin, or who wrote none.
 
 Chosen by cross-validation and by leaving out one of the other games: the signals, what each kind of copy weighs, the
-number and the size of the trees, the weight of other games, and the threshold of `high`. The rows across editions,
-those of people and those of two language models did not choose this model, but were looked at before: for six earlier
-models and three that were not kept, and those across editions for five trials of other weights.
+number, the size and the learning rate of the trees, the weight of other games, and the threshold of `high`. The rows
+across editions, those of people and those of two language models were not used to choose this model, but they had been
+seen before: for six earlier models and three that were not kept, and across editions for five trials of other weights.
 
 ## Trained on
 

@@ -1,8 +1,8 @@
 """Copies of labelled chats to train on and to measure with.
 
-They show the classifier what it cannot know: how the chat began, whether it goes on, and who will have the last word.
-Other turn-taking shows it which signals depend on how chats were recorded. Bots that use an assistant's stock phrases
-show it what those mean: in the game, it is mostly people who use them, to tease.
+They withhold what is not known in use: how the chat began, whether it goes on, and who will have the last word. Those
+with split messages keep the classifier from relying on how chats were recorded; those in which a bot uses a stock
+phrase of assistants, from taking it for a person's: in the game, it is mostly people who use them, to tease.
 """
 
 import json
@@ -90,7 +90,7 @@ def assist(chat: Chat, bots: Collection[int | str], draw: np.random.Generator) -
 def last_answers(chat: Chat, messages: int | None = None) -> dict[int | str, int]:
     """Return for each participant the number of messages up to and with its last one.
 
-    That is when the platform asks about it for the last time. Counted are the first `messages` messages of the chat,
-    all of them by default; participants stand in the order of their first message.
+    That is when the platform asks about it for the last time. Only the first `messages` messages count, by default
+    all of them; participants stand in the order of their first message.
     """
     return {message.participant_id: number for number, message in enumerate(chat.messages[:messages], start=1)}

@@ -40,7 +40,7 @@ from train.data import Edition
 
 SEED = 2026
 FOLDS = 5
-OTHER_GAMES = 0.3  # what a chat of another game weighs beside one of the home game
+OTHER_GAMES = 0.3  # what a chat of another game weighs for the trees; the linear model counts it in full
 REGULARISATION = 3.0  # `C` of the linear model
 # `high` was chosen so that it is right 95 times of 100 in cross-validation, and 90 times on each left-out game.
 RULES = Rules(high=0.96, medium=0.7, few_messages=2, known_letters=0.5, clip=0.01)
@@ -52,8 +52,8 @@ class Table:
 
     `own`, sparse (sides, N_BUCKETS): counts of n-grams in the participant's words. `counts` (sides, len(COUNTS)),
     `talk` (sides, len(TALK)). All others are (sides,): `labels`; `group`, the number of the copy; `chat`, that of the
-    original; `game`, that of the data set; `home`, whether it is the home game; `weight`, of the row; `whole`, whether
-    it is the whole chat with nothing said about its end; `reading`, what the row weighs in the linear model.
+    original; `game`, that of the data set; `home`, whether it is the home game; `weight`, of the row for the trees;
+    `whole`, whether it is the whole chat with nothing said about its end; `reading`, of the row for the linear model.
     """
 
     own: sparse.csr_matrix
