@@ -67,9 +67,9 @@ def to_probability(odds: Floats) -> Floats:
 def pair(score: Floats, sizes: Ints) -> Floats:
     """Compare the participants of each chat; takes and returns log odds, (sides,).
 
-    At most one participant of a chat of two is a bot, as in the game: a softmax over "nobody" (log odds 0) and
-    the two. In a chat of more, each participant is compared with the average of the others. `sizes` (chats,) is the
-    number of sides of each chat.
+    At most one participant of a chat of two is a bot, as in the game: a softmax over "nobody" (log odds 0) and the two.
+    In a chat of more, each participant is compared with the average of the others. `sizes` (chats,) is the number of
+    sides of each chat.
     """
     return np.asarray(score - np.log1p(mean_of_others(np.exp(score), sizes)))
 

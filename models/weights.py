@@ -54,9 +54,9 @@ class Weights:
     """All that was learned or chosen, as arrays.
 
     `ngrams`, shape (len(OF_NGRAMS), N_BUCKETS): what an n-gram adds to each of `OF_NGRAMS`. `boosted`: trees over
-    `SIGNALS` with leaves in log odds, to be summed. `randomised`: trees with probabilities as leaves, to
-    be averaged. `base`: share of bots among the game's participants. `typical`, shape (len(SIGNALS),): mean signals of
-    the game's participants.
+    `SIGNALS` with leaves in log odds, to be summed. `randomised`: trees with probabilities as leaves, to be averaged.
+    `base`: share of bots among the game's participants. `typical`, shape (len(SIGNALS),): mean signals of the game's
+    participants.
     """
 
     ngrams: NDArray[np.float32]

@@ -36,6 +36,7 @@ from models.chat import Chat
 from models.classifier import Classifier
 from tests.conftest import Reply, Server, running, sample_bodies, send
 from tests.faults.client import Connection, long_chat
+from train.copies import excerpt
 
 CLIENTS = 32
 KILL_AT = 10  # seconds of each minute, so that the successor has started when the memory is read
@@ -151,7 +152,7 @@ def _numbers(answer: dict[str, Any]) -> list[float]:
 def _sender_probabilities(classifier: Classifier, chat: Chat) -> Iterator[float]:
     """Yield the probability of each message's sender, given the chat up to that message."""
     for count in range(1, len(chat.messages) + 1):
-        so_far = Chat.model_construct(chat_id=chat.chat_id, messages=chat.messages[:count])
+        so_far = excerpt(chat, end=count)
         sender = so_far.messages[-1].participant_id
         sides = classifier.predict([so_far])[0].participants
         yield next(side.is_bot_probability for side in sides if side.participant_id == sender)
